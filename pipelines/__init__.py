@@ -1,0 +1,1 @@
+"""Workflows over many galaxies on Dask clusters."""

@@ -1,0 +1,1 @@
+"""The posterior store: write, open, query, export."""

@@ -1,0 +1,1 @@
+"""DESI and Legacy Surveys files in, observations out."""

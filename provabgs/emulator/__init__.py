@@ -1,0 +1,1 @@
+"""Neural emulators of the SPS model, and the published PROVABGS one."""

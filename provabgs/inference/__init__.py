@@ -1,0 +1,1 @@
+"""Priors, likelihoods, samplers, diagnostics and posteriors."""

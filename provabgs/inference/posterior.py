@@ -1,0 +1,130 @@
+"""The result of one fit: samples of the exact posterior with everything needed to judge them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs.sps.parameters import DERIVED_NAMES, NAMES
+from provabgs.status import Status
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """How far a set of samples may be trusted.
+
+    Attributes
+    ----------
+    rhat, ess_bulk, ess_tail
+        Rank-normalised split R-hat and effective sample sizes (Vehtari et al. 2021) per parameter and derived
+        property; NaN for quantities that do not vary (a fixed f_fiber).
+    n_eval
+        Likelihood evaluations spent, gradients counted as one each.
+    n_divergent
+        Divergent transitions, for gradient samplers.
+    runtime_s
+        Wall time, seconds, compilation excluded where the sampler can tell.
+    sampler
+        Which sampler produced the samples.
+    log_evidence
+        log Z where the method gives it, else NaN.
+    """
+
+    rhat: dict[str, float] = field(default_factory=dict)
+    ess_bulk: dict[str, float] = field(default_factory=dict)
+    ess_tail: dict[str, float] = field(default_factory=dict)
+    n_eval: int = 0
+    n_divergent: int = 0
+    runtime_s: float = float("nan")
+    sampler: str = ""
+    log_evidence: float = float("nan")
+
+    @property
+    def rhat_max(self) -> float:
+        """Largest R-hat; NaN when none could be computed."""
+        values = [v for v in self.rhat.values() if np.isfinite(v)]
+        return max(values) if values else float("nan")
+
+    @property
+    def ess_min(self) -> float:
+        """Smallest bulk or tail effective sample size; NaN when none could be computed."""
+        values = [v for v in (*self.ess_bulk.values(), *self.ess_tail.values()) if np.isfinite(v)]
+        return min(values) if values else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Posterior of one galaxy.
+
+    Attributes
+    ----------
+    targetid, redshift
+        Which galaxy.
+    status, message
+        Outcome; `message` says why when there are no samples.
+    samples
+        ``(nsample, 13)`` equally weighted, thinned draws in the order of `provabgs.sps.parameters.NAMES`.
+    log_prob
+        ``(nsample,)`` log posterior density of each draw up to a constant (likelihood times prior in theta).
+    derived
+        ``(nsample,)`` per derived property, keys of `provabgs.sps.parameters.DERIVED_NAMES`.
+    best_fit
+        ``(13,)`` draw of highest posterior density found.
+    best_fit_derived
+        Derived properties there.
+    chi2_spec, chi2_phot, dof_spec, dof_phot
+        chi^2 of the best fit and the number of pixels and bands in it.
+    prior_edge
+        Per parameter: fraction of draws within 1 % of the prior width of an edge.
+    seed, config, versions, data_hash
+        What a rerun needs to give the same samples.
+    """
+
+    targetid: int
+    redshift: float
+    status: Status
+    message: str = ""
+    samples: FloatArray = field(default_factory=lambda: np.empty((0, len(NAMES))))
+    log_prob: FloatArray = field(default_factory=lambda: np.empty(0))
+    derived: dict[str, FloatArray] = field(default_factory=lambda: {n: np.empty(0) for n in DERIVED_NAMES})
+    best_fit: FloatArray = field(default_factory=lambda: np.full(len(NAMES), np.nan))
+    best_fit_derived: dict[str, float] = field(default_factory=dict)
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    chi2_spec: float = float("nan")
+    chi2_phot: float = float("nan")
+    dof_spec: int = 0
+    dof_phot: int = 0
+    prior_edge: dict[str, float] = field(default_factory=dict)
+    ra: float = float("nan")
+    dec: float = float("nan")
+    zerr: float = float("nan")
+    meta: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    config: str = "{}"
+    versions: dict[str, str] = field(default_factory=dict)
+    data_hash: str = ""
+
+    def __getitem__(self, name: str) -> FloatArray:
+        """Draws of one parameter or derived property by name."""
+        if name in self.derived:
+            return self.derived[name]
+        if name in NAMES:
+            return self.samples[:, NAMES.index(name)]
+        raise KeyError(
+            f"{name!r} is neither a parameter nor a derived property; known: {', '.join((*NAMES, *self.derived))}"
+        )
+
+    def quantiles(self, name: str, q: tuple[float, ...] = (0.16, 0.5, 0.84)) -> FloatArray:
+        """Quantiles of one parameter or derived property; NaN when there are no samples."""
+        draws = self[name]
+        return np.quantile(draws, q) if draws.size else np.full(len(q), np.nan)
+
+    def config_dict(self) -> dict[str, Any]:
+        """The fit configuration as a dictionary."""
+        return dict(json.loads(self.config))

@@ -1,0 +1,1 @@
+"""Samplers behind one interface: a log-probability in, samples with diagnostics out."""

@@ -1,0 +1,1 @@
+"""From posteriors of galaxies to properties of populations."""

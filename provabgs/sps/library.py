@@ -1,0 +1,165 @@
+"""The SSP library: spectra of simple stellar populations on a grid of metallicity and age.
+
+A library is computed once (from FSPS or another source, `provabgs.sps.sources`), written as HDF5, and loaded
+anywhere without FSPS. Everything that the model needs to know of stellar physics is in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs.constants import FSPS_LSUN_CGS
+from provabgs.errors import DataFileError, InputError
+
+FORMAT = "provabgs-ssp-1"
+
+
+@dataclass(frozen=True, eq=False)
+class SSPLibrary:
+    """Spectra of simple stellar populations.
+
+    Attributes
+    ----------
+    wave
+        ``(nwave,)`` rest-frame vacuum wavelength, Angstrom, increasing.
+    log_age
+        ``(nage,)`` log10 of age in years, increasing.
+    logzsol
+        ``(nmet,)`` log10(Z / z_solar), increasing.
+    spectrum
+        ``(nmet, nage, nwave)`` luminosity density, Lsun/Angstrom per Msun formed, >= 0.
+    surviving_mass
+        ``(nmet, nage)`` mass in living stars and remnants per Msun formed.
+    z_solar
+        Absolute solar metallicity of the isochrones (0.0142 for FSPS-MIST).
+    imf
+        Initial mass function, in words.
+    lsun_cgs
+        Solar luminosity by which `spectrum` is expressed, erg/s.
+    provenance
+        Where it comes from: source, versions, licence, citation, command, known errors.
+
+    Raises
+    ------
+    InputError
+        When shapes, order or values cannot be a library.
+    """
+
+    wave: NDArray[np.float64]
+    log_age: NDArray[np.float64]
+    logzsol: NDArray[np.float64]
+    spectrum: NDArray[np.float32]
+    surviving_mass: NDArray[np.float64]
+    z_solar: float = 0.0142
+    imf: str = "Chabrier (2003)"
+    lsun_cgs: float = FSPS_LSUN_CGS
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = (self.logzsol.size, self.log_age.size, self.wave.size)
+        if self.spectrum.shape != shape:
+            raise InputError(f"SSP spectrum has shape {self.spectrum.shape}, its axes (Z, age, wave) say {shape}")
+        if self.surviving_mass.shape != shape[:2]:
+            raise InputError(f"SSP surviving_mass has shape {self.surviving_mass.shape}, expected {shape[:2]}")
+        for name in ("wave", "log_age", "logzsol"):
+            axis = getattr(self, name)
+            if axis.ndim != 1 or axis.size < 2 or not np.all(np.diff(axis) > 0):
+                raise InputError(f"SSP axis {name!r} must be one-dimensional and strictly increasing")
+        if not np.all(np.isfinite(self.spectrum)) or self.spectrum.min() < 0:
+            raise InputError("SSP spectrum holds NaN, infinite or negative luminosities")
+
+    @property
+    def age_gyr(self) -> NDArray[np.float64]:
+        """``(nage,)`` age, Gyr."""
+        return 10.0 ** (self.log_age - 9.0)
+
+    @property
+    def metallicity(self) -> NDArray[np.float64]:
+        """``(nmet,)`` absolute metallicity in the library's own convention, ``z_solar * 10**logzsol``."""
+        return self.z_solar * 10.0**self.logzsol
+
+    def digest(self) -> str:
+        """SHA-256 over axes and spectra: what a posterior file records to say which library it was fitted with."""
+        h = hashlib.sha256()
+        for array in (self.wave, self.log_age, self.logzsol, self.spectrum, self.surviving_mass):
+            h.update(np.ascontiguousarray(array).tobytes())
+        return h.hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the library as HDF5 (gzip + shuffle: any h5py opens it)."""
+        path = Path(path)
+        with h5py.File(path, "w") as f:
+            f.attrs["format"] = FORMAT
+            f.attrs["z_solar"] = self.z_solar
+            f.attrs["imf"] = self.imf
+            f.attrs["lsun_cgs"] = self.lsun_cgs
+            f.attrs["sha256"] = self.digest()
+            provenance = f.create_group("provenance")
+            for key, value in self.provenance.items():
+                provenance.attrs[key] = value
+            for name, unit in (
+                ("wave", "Angstrom, vacuum"),
+                ("log_age", "log10(yr)"),
+                ("logzsol", "log10(Z/z_solar)"),
+                ("surviving_mass", "Msun per Msun formed"),
+            ):
+                f.create_dataset(name, data=getattr(self, name)).attrs["unit"] = unit
+            spectrum = f.create_dataset(
+                "spectrum",
+                data=self.spectrum.astype(np.float32),
+                compression="gzip",
+                compression_opts=9,
+                shuffle=True,
+                chunks=(1, *self.spectrum.shape[1:]),
+            )
+            spectrum.attrs["unit"] = "Lsun/Angstrom per Msun formed"
+
+    @classmethod
+    def load(cls, path: str | Path) -> SSPLibrary:
+        """Read a library written by `save`.
+
+        Raises
+        ------
+        DataFileError
+            When the file is missing, not HDF5, not an SSP library, or its content does not match its hash.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise DataFileError(f"{path}: no such file; build one with `provabgs ssp build`")
+        try:
+            with h5py.File(path, "r") as f:
+                if f.attrs.get("format") != FORMAT:
+                    raise DataFileError(
+                        f"{path}: not an SSP library of format {FORMAT!r} "
+                        f"(found {f.attrs.get('format')!r}); rebuild it with `provabgs ssp build`"
+                    )
+                library = cls(
+                    wave=f["wave"][:],
+                    log_age=f["log_age"][:],
+                    logzsol=f["logzsol"][:],
+                    spectrum=f["spectrum"][:],
+                    surviving_mass=f["surviving_mass"][:],
+                    z_solar=float(f.attrs["z_solar"]),
+                    imf=str(f.attrs["imf"]),
+                    lsun_cgs=float(f.attrs["lsun_cgs"]),
+                    provenance={k: str(v) for k, v in f["provenance"].attrs.items()},
+                )
+                expected = str(f.attrs["sha256"])
+        except (OSError, KeyError) as err:
+            raise DataFileError(f"{path}: cannot be read as an SSP library ({err}); rebuild or copy it again") from err
+        if library.digest() != expected:
+            raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
+        return library
+
+    @classmethod
+    def default(cls) -> SSPLibrary:
+        """Load the library that ships with the package: MIST + MILES + Chabrier (see `provenance`)."""
+        from provabgs.data import data_path
+
+        return cls.load(data_path("ssp_mist_miles_chabrier.h5"))

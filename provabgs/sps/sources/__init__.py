@@ -1,0 +1,1 @@
+"""Sources of SSP libraries behind one interface: the recovered FSPS grid, python-fsps, BC03-MILES."""

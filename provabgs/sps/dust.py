@@ -1,0 +1,79 @@
+"""Two-component dust attenuation after Charlot & Fall (2000), with FSPS's normalisation.
+
+Birth clouds: ``exp(-tau_bc (lam/5500)^-0.7)`` on stars younger than 100 Myr. Diffuse ISM, on all stars: the curve of
+Kriek & Conroy (2013) as in FSPS's ``dust_type = 4``: ``exp(-tau_ism (lam/5500)^n_dust (k_Cal(lam) + D(lam)))`` with
+Calzetti et al. (2000) ``k_Cal`` and a Drude bump ``D`` whose strength is tied to the slope, both divided by
+``R_V = 4.05`` (and ``k_Cal`` by 0.44, stellar over nebular reddening, as FSPS does).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs._jax import jax, jnp
+
+LAMBDA_V = 5500.0
+"""Pivot wavelength, Angstrom."""
+BIRTH_CLOUD_SLOPE = -0.7
+"""Slope of the published model's equations; its code and emulator carry FSPS's default, -1 (docs/model.md)."""
+R_V_CALZETTI = 4.05
+BUMP_CENTRE = 2175.0
+BUMP_WIDTH = 350.0
+
+
+def calzetti_curve(wave: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Calzetti et al. (2000) curve as normalised in FSPS, of shape ``(nwave,)``; 1 near 5500 A.
+
+    The two polynomials meet at 6300 A; beyond about 2.2 um the curve is clipped at 0, as FSPS does.
+    """
+    x = 1e4 / np.asarray(wave, dtype=np.float64)
+    blue = 1.17 * (-2.156 + 1.509 * x - 0.198 * x**2 + 0.011 * x**3) + 1.78
+    red = 1.17 * (-1.857 + 1.04 * x) + 1.78
+    return np.maximum(np.where(np.asarray(wave) < 6300.0, blue, red), 0.0) / 0.44 / R_V_CALZETTI
+
+
+def drude_profile(wave: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit-strength Drude profile of the 2175 A bump, ``(nwave,)`` (Noll et al. 2009, equation 3)."""
+    w2 = np.asarray(wave, dtype=np.float64) ** 2
+    width2 = w2 * BUMP_WIDTH**2
+    return width2 / ((w2 - BUMP_CENTRE**2) ** 2 + width2)
+
+
+def ism_optical_depth(wave: NDArray[np.float64], tau_ism: jax.Array, n_dust: jax.Array) -> jax.Array:
+    """Optical depth of the diffuse ISM.
+
+    Parameters
+    ----------
+    wave
+        ``(nwave,)`` rest-frame wavelength, Angstrom.
+    tau_ism, n_dust
+        ``(...,)`` optical depth at 5500 A and slope offset.
+
+    Returns
+    -------
+    ``(..., nwave)``
+    """
+    log_ratio = jnp.asarray(np.log(np.asarray(wave) / LAMBDA_V))
+    bump = (0.85 - 1.9 * n_dust)[..., None] * jnp.asarray(drude_profile(wave)) / R_V_CALZETTI
+    slope = jnp.exp(n_dust[..., None] * log_ratio)
+    return tau_ism[..., None] * slope * (jnp.asarray(calzetti_curve(wave)) + bump)
+
+
+def birth_cloud_optical_depth(
+    wave: NDArray[np.float64], tau_bc: jax.Array, slope: float = BIRTH_CLOUD_SLOPE
+) -> jax.Array:
+    """Optical depth of birth clouds, ``(..., nwave)``, for ``tau_bc`` of shape ``(...,)``."""
+    return tau_bc[..., None] * jnp.asarray((np.asarray(wave) / LAMBDA_V) ** slope)
+
+
+def attenuation(
+    wave: NDArray[np.float64],
+    tau_bc: jax.Array,
+    tau_ism: jax.Array,
+    n_dust: jax.Array,
+    birth_cloud_slope: float = BIRTH_CLOUD_SLOPE,
+) -> tuple[jax.Array, jax.Array]:
+    """Transmission of starlight: ``(old, young)``, each ``(..., nwave)``; young stars see both components."""
+    old = jnp.exp(-ism_optical_depth(wave, tau_ism, n_dust))
+    return old, old * jnp.exp(-birth_cloud_optical_depth(wave, tau_bc, birth_cloud_slope))

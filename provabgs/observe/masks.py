@@ -1,0 +1,69 @@
+"""Emission-line masks: the stellar model has no nebular lines, so pixels near them do not enter the likelihood."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs.observe.options import LineMask
+
+PUBLISHED_LINES: dict[str, float] = {
+    "[OII] 3728": 3728.5,
+    "Hbeta": 4862.7,
+    "[OIII] 4960": 4960.3,
+    "[OIII] 5008": 5008.2,
+    "Halpha": 6564.6,
+}
+"""Lines masked by the published pipeline (Hahn et al. 2023, section 4), rest vacuum Angstrom (NIST)."""
+WEAK_LINES: dict[str, float] = {
+    "[NeIII] 3870": 3869.9,
+    "H8 + HeI 3890": 3890.2,
+    "[NeIII] 3968 + Hepsilon": 3970.1,
+    "Hdelta": 4102.9,
+    "Hgamma": 4341.7,
+    "[OIII] 4364": 4364.4,
+    "HeI 5877": 5877.2,
+    "[OI] 6302": 6302.0,
+    "[NII] 6549": 6549.9,
+    "[NII] 6585": 6585.3,
+    "HeI 6680": 6680.0,
+    "[SII] 6718": 6718.3,
+    "[SII] 6733": 6732.7,
+    "[ArIII] 7138": 7137.8,
+    "[OII] 7322": 7321.9,
+    "[OII] 7332": 7332.2,
+    "[SIII] 9071": 9071.1,
+    "[SIII] 9533": 9533.2,
+}
+"""Further lines that a strong starburst shows; masked by ``"extended"``, half as wide."""
+
+
+def emission_line_mask(
+    wave: NDArray[np.float64], redshift: float, kind: LineMask, half_width_aa: float
+) -> NDArray[np.bool_]:
+    """Pixels to leave out.
+
+    Parameters
+    ----------
+    wave
+        ``(npix,)`` observed vacuum wavelength, Angstrom.
+    kind
+        ``"published"``: five strong lines. ``"extended"``: weaker ones too, for strong starbursts, at half the width
+        (it costs the cores of the higher Balmer lines, which carry age information in quiescent galaxies).
+        ``"none"``: nothing.
+    half_width_aa
+        Half width around each strong line, observed Angstrom.
+
+    Returns
+    -------
+    ``(npix,)`` True where masked.
+    """
+    masked = np.zeros(wave.shape, dtype=bool)
+    if kind == "none":
+        return masked
+    for line in PUBLISHED_LINES.values():
+        masked |= np.abs(wave - line * (1 + redshift)) < half_width_aa
+    if kind == "extended":
+        for line in WEAK_LINES.values():
+            masked |= np.abs(wave - line * (1 + redshift)) < half_width_aa / 2
+    return masked

@@ -1,0 +1,30 @@
+"""What may be chosen about the comparison of model and data; part of every fit's configuration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LineMask = Literal["published", "extended", "none"]
+
+
+class ObservingOptions(BaseModel):
+    """Options of the observing layer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vdisp_kms: float = Field(150.0, ge=0, le=1000, description="stellar velocity dispersion, km/s")
+    cosmology: str = Field("Planck13", description="name of an astropy cosmology")
+    z_max: float = Field(0.6, gt=0, le=1.5, description="largest redshift fitted; the published model ends at 0.6")
+    line_mask: LineMask = Field("published", description="emission-line mask; see provabgs.observe.masks")
+    line_mask_half_width_aa: float = Field(40.0, gt=0, description="half width of a mask, observed Angstrom")
+    floor_spectrum: float = Field(0.01, ge=0, lt=1, description="noise floor of spectra, fraction of the flux")
+    floor_optical: float = Field(
+        0.02, ge=0, lt=1, description="noise floor of g, r, z and of any other optical or UV band"
+    )
+    floor_infrared: float = Field(0.05, ge=0, lt=1, description="noise floor of W1, W2")
+    calibration_order: int | None = Field(
+        None, ge=0, le=8, description="order of the calibration polynomial marginalised over; none if null"
+    )
+    calibration_sigma: float = Field(0.1, gt=0, description="prior sigma of each calibration coefficient, fraction")

@@ -1,0 +1,110 @@
+"""A block of catalog rows as arrays: what a shard holds, before and after it is a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs.catalog.encode import Encoding, dequantise
+from provabgs.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """N galaxies in column form, samples as they are stored.
+
+    Attributes
+    ----------
+    summary
+        ``(N,)`` structured array, fields of `provabgs.catalog.columns.COLUMNS`.
+    samples
+        ``(N, S)`` per sample column: 16-bit codes or float32 values.
+    scale
+        ``(N, 2)`` offset and step per sample column; empty for float32 samples.
+    configs, versions
+        Distinct fit configurations and version tables (JSON), to which CONFIG_ID and VERSIONS_ID point.
+    """
+
+    summary: NDArray[np.void]
+    samples: dict[str, NDArray[np.uint16] | NDArray[np.float32]]
+    scale: dict[str, NDArray[np.float32]]
+    configs: tuple[str, ...]
+    versions: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return int(self.summary.size)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the samples are stored."""
+        return "uint16" if self.scale else "float32"
+
+    @property
+    def n_samples(self) -> int:
+        """S, the width of the sample arrays."""
+        return int(next(iter(self.samples.values())).shape[1])
+
+    def values(self, column: str, rows: NDArray[np.int64] | slice | None = None) -> NDArray[np.float64]:
+        """Draws of one column as numbers, ``(N, S)``; entries past a row's N_SAMPLES are NaN."""
+        chosen = slice(None) if rows is None else rows
+        stored = self.samples[column][chosen]
+        if self.scale:
+            return dequantise(stored.astype(np.uint16, copy=False), self.scale[column][chosen])
+        return stored.astype(np.float64)
+
+    def take(self, rows: NDArray[np.int64]) -> Block:
+        """The given rows, in the given order."""
+        return replace(
+            self,
+            summary=self.summary[rows],
+            samples={k: v[rows] for k, v in self.samples.items()},
+            scale={k: v[rows] for k, v in self.scale.items()},
+        )
+
+
+def concatenate(blocks: list[Block]) -> Block:
+    """Join blocks of equal encoding and S; stored samples are copied bit by bit, never coded anew.
+
+    Raises
+    ------
+    InputError
+        When the list is empty or the blocks differ in encoding or number of samples.
+    """
+    if not blocks:
+        raise InputError("there are no blocks to join")
+    kinds = {(b.encoding, b.n_samples) for b in blocks}
+    if len(kinds) > 1:
+        raise InputError(f"cannot join blocks stored differently (encoding, samples): {sorted(kinds)}")
+    configs = _union([b.configs for b in blocks])
+    versions = _union([b.versions for b in blocks])
+    summaries = [_renumber(b, configs, versions) for b in blocks]
+    return Block(
+        summary=_stack(summaries),
+        samples={k: np.concatenate([b.samples[k] for b in blocks]) for k in blocks[0].samples},
+        scale={k: np.concatenate([b.scale[k] for b in blocks]) for k in blocks[0].scale},
+        configs=configs,
+        versions=versions,
+    )
+
+
+def _union(tables: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """Distinct texts, sorted so that the order of the blocks does not show."""
+    return tuple(sorted({text for table in tables for text in table}))
+
+
+def _renumber(block: Block, configs: tuple[str, ...], versions: tuple[str, ...]) -> NDArray[np.void]:
+    """The block's summary with its pointers turned to the joined tables."""
+    summary = block.summary.copy()
+    for field, own, joined in (("CONFIG_ID", block.configs, configs), ("VERSIONS_ID", block.versions, versions)):
+        lookup = np.array([joined.index(text) for text in own], dtype=np.int32)
+        summary[field] = lookup[summary[field]]
+    return summary
+
+
+def _stack(summaries: list[NDArray[np.void]]) -> NDArray[np.void]:
+    """Concatenate structured arrays whose text fields have different widths."""
+    names = summaries[0].dtype.names or ()
+    dtype = np.dtype([(n, max((s.dtype[n] for s in summaries), key=lambda d: d.itemsize)) for n in names])
+    return np.concatenate([s.astype(dtype) for s in summaries])

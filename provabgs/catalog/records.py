@@ -1,0 +1,263 @@
+"""`Posterior` objects to catalog rows and back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy_healpix import HEALPix
+from numpy.typing import NDArray
+
+from provabgs.catalog.block import Block
+from provabgs.catalog.columns import BY_NAME, COLUMNS, LOG_PROB, PRIOR_EDGE_FRACTION, QUANTILES, SAMPLED, SURVEY
+from provabgs.catalog.encode import Encoding, quantise, thin
+from provabgs.errors import DataFileError, InputError
+from provabgs.inference.posterior import Diagnostics, Posterior
+from provabgs.sps.parameters import DERIVED_NAMES, NAMES
+from provabgs.status import Status
+
+NSIDE = 64
+"""HEALPix resolution of the shards, nested order, as in DESI's own directories."""
+DEFAULT_SAMPLES = 256
+"""Draws kept per galaxy unless told otherwise."""
+
+
+def healpix64(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Nested nside-64 pixel of positions in degrees; -1 where a coordinate is NaN or outside the sky."""
+    ra, dec = np.atleast_1d(ra).astype(float), np.atleast_1d(dec).astype(float)
+    pixel = np.full(ra.shape, -1, dtype=np.int32)
+    good = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+    if good.any():
+        grid = HEALPix(nside=NSIDE, order="nested")
+        pixel[good] = grid.lonlat_to_healpix(ra[good] * u.deg, dec[good] * u.deg)
+    return pixel
+
+
+def to_block(
+    posteriors: list[Posterior], *, n_samples: int | None = DEFAULT_SAMPLES, encoding: Encoding = "uint16"
+) -> Block:
+    """Turn posteriors into catalog rows.
+
+    Parameters
+    ----------
+    posteriors
+        In the order that the rows shall have.
+    n_samples
+        Draws to keep of each, evenly spaced; None keeps all. Galaxies with fewer are padded with NaN.
+    encoding
+        ``"uint16"`` (see `provabgs.catalog.encode`) or ``"float32"``.
+
+    Raises
+    ------
+    InputError
+        For an empty list, and for samples whose shapes do not agree with one another.
+    """
+    if not posteriors:
+        raise InputError("there are no posteriors to write")
+    for posterior in posteriors:
+        _check(posterior)
+    kept = [thin(p.samples.shape[0], n_samples or p.samples.shape[0]) for p in posteriors]
+    width = n_samples or max(1, *(k.size for k in kept))
+    samples, scale = _sample_arrays(posteriors, kept, width, encoding)
+    configs = tuple(sorted({p.config for p in posteriors}))
+    versions = tuple(sorted({_json(p.versions) for p in posteriors}))
+    rows = [_row(p, k.size, configs, versions) for p, k in zip(posteriors, kept, strict=True)]
+    summary = _structured(rows)
+    summary["HPIX_64"] = healpix64(summary["RA"], summary["DEC"])
+    return Block(summary, samples, scale, configs, versions)
+
+
+def to_posteriors(block: Block) -> list[Posterior]:
+    """Turn catalog rows back into posteriors, in row order.
+
+    Raises
+    ------
+    DataFileError
+        For a STATUS code that this version does not know.
+    """
+    values = {name: block.values(column) for name, column in SAMPLED.items()}
+    log_prob = block.values(LOG_PROB)
+    return [_posterior(block, i, {k: v[i] for k, v in values.items()}, log_prob[i]) for i in range(len(block))]
+
+
+def _check(posterior: Posterior) -> None:
+    """Refuse samples that do not fit together, naming the galaxy."""
+    n, who = posterior.samples.shape[0], f"TARGETID {posterior.targetid}"
+    if posterior.samples.ndim != 2 or posterior.samples.shape[1] != len(NAMES):
+        raise InputError(f"{who}: samples have shape {posterior.samples.shape}, expected (n, {len(NAMES)})")
+    lengths = {LOG_PROB: posterior.log_prob.size, **{k: v.size for k, v in posterior.derived.items()}}
+    for what, length in lengths.items():
+        if length != n:
+            raise InputError(f"{who}: {what} has {length} entries for {n} samples")
+    if not 0 <= posterior.seed < 2**63:
+        raise InputError(f"{who}: seed {posterior.seed} is outside 0 .. 2^63 - 1")
+
+
+def _sample_arrays(
+    posteriors: list[Posterior], kept: list[NDArray[np.int64]], width: int, encoding: Encoding
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+    """Thinned, padded and encoded samples per column, and the scales of the codes."""
+    samples: dict[str, Any] = {}
+    scale: dict[str, NDArray[np.float32]] = {}
+    for name, column in (*SAMPLED.items(), ("", LOG_PROB)):
+        values = np.full((len(posteriors), width), np.nan)
+        for i, (posterior, keep) in enumerate(zip(posteriors, kept, strict=True)):
+            if column == LOG_PROB:
+                draws = posterior.log_prob
+            elif name in NAMES:
+                draws = posterior.samples[:, NAMES.index(name)]
+            else:
+                draws = posterior.derived.get(name, np.full(posterior.samples.shape[0], np.nan))
+            values[i, : keep.size] = draws[keep]
+        if encoding == "uint16":
+            samples[column], scale[column] = quantise(values)
+        else:
+            samples[column] = values.astype(np.float32)
+    return samples, scale
+
+
+def _row(posterior: Posterior, n_kept: int, configs: tuple[str, ...], versions: tuple[str, ...]) -> dict[str, Any]:
+    """One summary row as a dictionary; columns left out are filled with their unknown value."""
+    p, d = posterior, posterior.diagnostics
+    row: dict[str, Any] = {
+        "TARGETID": p.targetid, "RA": p.ra, "DEC": p.dec, "Z": p.redshift, "ZERR": p.zerr, "STATUS": int(p.status),
+        "RHAT_MAX": d.rhat_max, "ESS_MIN": d.ess_min, "N_EVAL": d.n_eval, "N_DIVERGENT": d.n_divergent,
+        "LOG_EVIDENCE": d.log_evidence, "RUNTIME_S": d.runtime_s, "CHI2_SPEC": p.chi2_spec, "CHI2_PHOT": p.chi2_phot,
+        "DOF_SPEC": p.dof_spec, "DOF_PHOT": p.dof_phot, "N_DRAWS": p.samples.shape[0], "N_SAMPLES": n_kept,
+        "SAMPLER": d.sampler, "SEED": p.seed, "DATA_HASH": p.data_hash, "MESSAGE": p.message,
+        "CONFIG_ID": configs.index(p.config), "VERSIONS_ID": versions.index(_json(p.versions)),
+    }  # fmt: skip
+    edge = [p.prior_edge.get(n, float("nan")) for n in NAMES]
+    row["PRIOR_EDGE"] = sum(1 << k for k, fraction in enumerate(edge) if fraction > PRIOR_EDGE_FRACTION)
+    for name, column in SAMPLED.items():
+        quantiles = p.quantiles(name, tuple(QUANTILES.values())) if name in NAMES or name in p.derived else ()
+        row.update({f"{column}_{s}": q for s, q in zip(QUANTILES, quantiles, strict=False)})
+        best = p.best_fit[NAMES.index(name)] if name in NAMES else p.best_fit_derived.get(name, np.nan)
+        row[f"{column}_BF"] = best
+        for suffix, table in (("RHAT", d.rhat), ("ESS_BULK", d.ess_bulk), ("ESS_TAIL", d.ess_tail)):
+            row[f"{column}_{suffix}"] = table.get(name, np.nan)
+        if name in p.prior_edge:
+            row[f"{column}_EDGE"] = p.prior_edge[name]
+    promoted = {c.name: p.meta[c.name] for c in SURVEY if _fits(c.dtype, p.meta.get(c.name))}
+    row.update(promoted)
+    row["META"] = _json({k: v for k, v in p.meta.items() if k not in promoted})
+    return row
+
+
+def _fits(dtype: str, value: Any) -> bool:
+    """Whether a value of `Posterior.meta` can stand in a survey column of this type."""
+    if value is None:
+        return False
+    if dtype == "S":
+        return isinstance(value, str)
+    return isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)) and not (
+        dtype.startswith("i") and not np.isfinite(value)
+    )
+
+
+def _structured(rows: list[dict[str, Any]]) -> NDArray[np.void]:
+    """Rows as a structured array: text as wide as it must be, unknown NaN, -1 or empty, no infinities."""
+    fields: list[tuple[str, str]] = []
+    data: dict[str, NDArray[Any]] = {}
+    for column in COLUMNS:
+        if column.dtype == "S":
+            values = np.array([str(r.get(column.name, "")).encode() or b"" for r in rows])
+            fields.append((column.name, f"S{max(1, values.dtype.itemsize)}"))
+        else:
+            unknown = np.nan if column.dtype.startswith("f") else -1
+            values = np.array([r.get(column.name, unknown) for r in rows])
+            if column.dtype.startswith("f"):
+                values = np.where(np.isfinite(values.astype(float)), values.astype(float), np.nan)
+            fields.append((column.name, column.dtype))
+        data[column.name] = values
+    table = np.zeros(len(rows), dtype=np.dtype(fields))
+    for name, values in data.items():
+        table[name] = values
+    return table
+
+
+def _json(value: dict[str, Any]) -> str:
+    """Canonical JSON of a dictionary; numpy scalars become plain ones, anything else its text."""
+
+    def plain(x: Any) -> Any:
+        return x.item() if isinstance(x, np.generic) else str(x)
+
+    return json.dumps(value, sort_keys=True, default=plain)
+
+
+def _posterior(
+    block: Block, i: int, values: dict[str, NDArray[np.float64]], log_prob: NDArray[np.float64]
+) -> Posterior:
+    """One row as a posterior."""
+    row = block.summary[i]
+    n = int(row["N_SAMPLES"])
+    try:
+        status = Status(int(row["STATUS"]))
+    except ValueError:
+        raise DataFileError(
+            f"TARGETID {row['TARGETID']} has STATUS {row['STATUS']}, unknown to this version; upgrade provabgs"
+        ) from None
+    meta = {c.name: _plain(row[c.name]) for c in SURVEY if not _unknown(row[c.name])}
+    return Posterior(
+        targetid=int(row["TARGETID"]),
+        redshift=float(row["Z"]),
+        status=status,
+        message=_plain(row["MESSAGE"]),
+        samples=np.stack([values[name][:n] for name in NAMES], axis=1),
+        log_prob=log_prob[:n],
+        derived={name: values[name][:n] for name in DERIVED_NAMES},
+        best_fit=np.array([row[f"{SAMPLED[name]}_BF"] for name in NAMES]),
+        best_fit_derived=_named(row, DERIVED_NAMES, "BF"),
+        diagnostics=_diagnostics(row),
+        chi2_spec=float(row["CHI2_SPEC"]),
+        chi2_phot=float(row["CHI2_PHOT"]),
+        dof_spec=int(row["DOF_SPEC"]),
+        dof_phot=int(row["DOF_PHOT"]),
+        prior_edge=_named(row, NAMES, "EDGE"),
+        ra=float(row["RA"]),
+        dec=float(row["DEC"]),
+        zerr=float(row["ZERR"]),
+        meta={**json.loads(_plain(row["META"]) or "{}"), **meta},
+        seed=int(row["SEED"]),
+        config=block.configs[int(row["CONFIG_ID"])],
+        versions=json.loads(block.versions[int(row["VERSIONS_ID"])]),
+        data_hash=_plain(row["DATA_HASH"]),
+    )
+
+
+def _diagnostics(row: np.void) -> Diagnostics:
+    """Diagnostics of one row; quantities without a finite value are left out."""
+    names = tuple(SAMPLED)
+    return Diagnostics(
+        rhat=_named(row, names, "RHAT"),
+        ess_bulk=_named(row, names, "ESS_BULK"),
+        ess_tail=_named(row, names, "ESS_TAIL"),
+        n_eval=int(row["N_EVAL"]),
+        n_divergent=int(row["N_DIVERGENT"]),
+        runtime_s=float(row["RUNTIME_S"]),
+        sampler=_plain(row["SAMPLER"]),
+        log_evidence=float(row["LOG_EVIDENCE"]),
+    )
+
+
+def _named(row: np.void, names: tuple[str, ...], suffix: str) -> dict[str, float]:
+    """Finite entries of a family of columns, by Python name."""
+    values = {name: float(row[f"{SAMPLED[name]}_{suffix}"]) for name in names}
+    return {name: v for name, v in values.items() if np.isfinite(v)}
+
+
+def _plain(value: Any) -> Any:
+    """A numpy scalar as plain Python, bytes as text."""
+    return value.decode() if isinstance(value, bytes) else value.item()
+
+
+def _unknown(value: Any) -> bool:
+    """Whether a survey entry is the filler of its type."""
+    if isinstance(value, bytes):
+        return value == b""
+    return bool(np.isnan(value)) if np.issubdtype(type(value), np.floating) else bool(value == -1)
+
+
+assert set(SAMPLED.values()) <= {c.removesuffix("_P50") for c in BY_NAME}  # every sampled quantity has its columns

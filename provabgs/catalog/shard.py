@@ -1,0 +1,217 @@
+"""One HDF5 file of posteriors: a shard of a catalog, or the output of a single fit.
+
+Layout (plain h5py reads all of it; no filter beyond HDF5's own shuffle, gzip and Fletcher-32)::
+
+    /summary          (N,) compound: one row per galaxy, see provabgs.catalog.columns
+    /samples/COLUMN   (N, S) uint16 codes or float32 values, one dataset per parameter, derived property and LOG_PROB
+    /scale/COLUMN     (N, 2) float32 offset and step: value = offset + step * code (65533 -inf, 65534 inf, 65535 NaN)
+    /configs          distinct fit configurations, JSON;  /versions  distinct version tables, JSON
+    attributes        format, encoding, sha256 of the contents, and what the writer adds
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs.catalog.atomic import atomic_path
+from provabgs.catalog.block import Block
+from provabgs.catalog.columns import BY_NAME, SAMPLE_COLUMNS
+from provabgs.catalog.encode import Encoding
+from provabgs.catalog.records import DEFAULT_SAMPLES, to_block, to_posteriors
+from provabgs.errors import DataFileError
+from provabgs.inference.posterior import Posterior
+
+FORMAT = "provabgs-posteriors-1"
+CHUNK_ROWS = 128
+"""Galaxies per HDF5 chunk: 64 kB at 256 samples, so that one galaxy is read without its whole shard."""
+_GZIP_LEVEL = 1
+_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError)
+"""What h5py raises on reading damaged structures (checksums, object headers, type descriptions)."""
+
+
+def write_shard(
+    path: str | Path,
+    posteriors: list[Posterior],
+    *,
+    attrs: Mapping[str, Any] | None = None,
+    n_samples: int | None = DEFAULT_SAMPLES,
+    encoding: Encoding = "uint16",
+) -> None:
+    """Write posteriors to one HDF5 file, atomically.
+
+    Parameters
+    ----------
+    path
+        Final name; an existing file is replaced in one step.
+    posteriors
+        Rows, in order.
+    attrs
+        Added to the file's attributes; dictionaries are stored as JSON.
+    n_samples
+        Draws kept per galaxy, evenly spaced; None keeps all of them.
+    encoding
+        ``"uint16"`` (error at most 8e-6 of a galaxy's range of draws) or ``"float32"``.
+
+    Raises
+    ------
+    InputError
+        For an empty list or inconsistent samples.
+    OSError
+        When the disk does not take the file; nothing is left behind.
+    """
+    write_block(path, to_block(posteriors, n_samples=n_samples, encoding=encoding), attrs=attrs)
+
+
+def read_shard(path: str | Path) -> list[Posterior]:
+    """Read every posterior of a file, its checksum verified.
+
+    Raises
+    ------
+    DataFileError
+        When the file is missing, truncated, corrupt, not a posterior file, or of another format version.
+    """
+    return to_posteriors(read_block(path))
+
+
+def write_block(path: str | Path, block: Block, *, attrs: Mapping[str, Any] | None = None) -> None:
+    """Write rows that are in column form already; see `write_shard`."""
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as f:
+        for key, value in (attrs or {}).items():
+            f.attrs[key] = json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
+        f.attrs["format"] = FORMAT
+        f.attrs["encoding"] = block.encoding
+        f.attrs["n_galaxies"] = len(block)
+        f.attrs["sha256"] = digest(block)
+        _dataset(f, "summary", block.summary)
+        for column, array in block.samples.items():
+            _dataset(f, f"samples/{column}", array).attrs["unit"] = _unit(column)
+        for column, array in block.scale.items():
+            _dataset(f, f"scale/{column}", array)
+        text = h5py.string_dtype()
+        f.create_dataset("configs", data=np.array(block.configs, dtype=object), dtype=text)
+        f.create_dataset("versions", data=np.array(block.versions, dtype=object), dtype=text)
+
+
+def read_block(path: str | Path, *, verify: bool = True) -> Block:
+    """Read a file in column form; `verify` recomputes the checksum over everything read.
+
+    Raises
+    ------
+    DataFileError
+        As `read_shard`.
+    """
+    with open_shard(path) as f:
+        try:
+            block = Block(
+                summary=_rows(f["summary"]),
+                samples={c: f["samples"][c][:] for c in SAMPLE_COLUMNS},
+                scale={c: f["scale"][c][:] for c in SAMPLE_COLUMNS} if f.attrs["encoding"] == "uint16" else {},
+                configs=tuple(f["configs"].asstr()[:]),
+                versions=tuple(f["versions"].asstr()[:]),
+            )
+            expected = str(f.attrs["sha256"])
+        except _DAMAGE as error:
+            raise DataFileError(
+                f"{path}: corrupt posterior file ({_first_line(error)}); fit these rows again"
+            ) from None
+    if verify and digest(block) != expected:
+        raise _corrupt(path, "contents do not match their checksum")
+    return block
+
+
+def read_summary(path: str | Path) -> tuple[NDArray[np.void], tuple[str, ...], tuple[str, ...], dict[str, Any]]:
+    """Read the summary rows, configs, versions and attributes of a shard, without its samples.
+
+    Raises
+    ------
+    DataFileError
+        As `read_shard`.
+    """
+    with open_shard(path) as f:
+        try:
+            attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in f.attrs.items()}
+            return _rows(f["summary"]), tuple(f["configs"].asstr()[:]), tuple(f["versions"].asstr()[:]), attrs
+        except _DAMAGE as error:
+            raise DataFileError(
+                f"{path}: corrupt posterior file ({_first_line(error)}); fit these rows again"
+            ) from None
+
+
+def open_shard(path: str | Path) -> h5py.File:
+    """Open a posterior file for reading, having checked that it is one of this version.
+
+    Raises
+    ------
+    DataFileError
+        When it is missing, not HDF5 (or truncated), not a posterior file, or of another format version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataFileError(f"{path}: no such file")
+    try:
+        f = h5py.File(path, "r")
+    except OSError as error:
+        raise DataFileError(f"{path}: truncated or not an HDF5 file ({_first_line(error)})") from None
+    try:
+        found = f.attrs.get("format")
+    except (OSError, RuntimeError):
+        found = None
+    if found == FORMAT:
+        return f
+    f.close()
+    if isinstance(found, str) and found.startswith("provabgs-posteriors-"):
+        raise DataFileError(
+            f"{path}: written in format {found!r}, this version reads {FORMAT!r}; use the provabgs that wrote it"
+        )
+    raise DataFileError(f"{path}: not a provabgs posterior file (format attribute is {found!r})")
+
+
+def digest(block: Block) -> str:
+    """SHA-256 over every array and table of a block."""
+    h = hashlib.sha256()
+    fields = [(name, block.summary.dtype[name].str) for name in block.summary.dtype.names or ()]
+    h.update(repr(fields).encode() + block.summary.tobytes())
+    for group in (block.samples, block.scale):
+        for column in sorted(group):
+            array = np.ascontiguousarray(group[column])
+            h.update(f"{column}{array.dtype.str}{array.shape}".encode())
+            h.update(array.data if array.size else b"")
+    h.update(json.dumps([block.configs, block.versions]).encode())
+    return h.hexdigest()
+
+
+def _rows(dataset: h5py.Dataset) -> NDArray[np.void]:
+    """A compound dataset as a structured array of plain numpy types, without h5py's notes on text encodings."""
+    rows = dataset[:]
+    return rows.view(np.dtype([(name, rows.dtype[name].str) for name in rows.dtype.names]))
+
+
+def _dataset(f: h5py.File, name: str, array: NDArray[Any]) -> h5py.Dataset:
+    """A chunked, compressed, checksummed dataset."""
+    chunks = (min(CHUNK_ROWS, array.shape[0]), *array.shape[1:])
+    return f.create_dataset(
+        name, data=array, chunks=chunks, shuffle=True, compression="gzip", compression_opts=_GZIP_LEVEL, fletcher32=True
+    )
+
+
+def _unit(column: str) -> str:
+    """Unit of a sample column."""
+    return BY_NAME[f"{column}_P50"].unit if f"{column}_P50" in BY_NAME else ""
+
+
+def _corrupt(path: str | Path, why: str) -> DataFileError:
+    """The error for a damaged file."""
+    return DataFileError(f"{path}: corrupt posterior file ({why}); remove it and fit its rows again")
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of an error's text."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,73 @@
+"""Where DESI keeps its files: the healpix and tile layouts of a spectroscopic production.
+
+These only spare typing. A path given explicitly always wins.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from provabgs.errors import InputError
+
+
+class CoaddPaths(NamedTuple):
+    """A coadd and the redshifts that belong to it."""
+
+    coadd: Path
+    redrock: Path
+
+
+def healpix_paths(root: str | Path, survey: str, program: str, healpix: int) -> CoaddPaths:
+    """Files of one healpixel (nside 64, nested) below a production's folder.
+
+    ``root/healpix/{survey}/{program}/{healpix//100}/{healpix}/coadd-{survey}-{program}-{healpix}.fits``
+    """
+    pixel = int(healpix)
+    if not 0 <= pixel < 12 * 64**2:
+        raise InputError(f"healpix {pixel} does not exist at nside 64; give 0..{12 * 64**2 - 1}")
+    folder = Path(root) / "healpix" / survey / program / str(pixel // 100) / str(pixel)
+    return _pair(folder, f"{survey}-{program}-{pixel}")
+
+
+def tile_paths(root: str | Path, tile: int, petal: int, night: int, kind: str = "cumulative") -> CoaddPaths:
+    """Files of one petal of one tile below a production's folder.
+
+    ``root/tiles/cumulative/{tile}/{night}/coadd-{petal}-{tile}-thru{night}.fits``; ``kind="pernight"`` has no
+    ``thru``.
+    """
+    if kind not in ("cumulative", "pernight"):
+        raise InputError(f"tile coadds of kind {kind!r} are not known; give 'cumulative' or 'pernight'")
+    if not 0 <= int(petal) <= 9:
+        raise InputError(f"petal {petal} does not exist; give 0..9")
+    folder = Path(root) / "tiles" / kind / str(int(tile)) / str(int(night))
+    return _pair(folder, f"{int(petal)}-{int(tile)}-{'thru' if kind == 'cumulative' else ''}{int(night)}")
+
+
+def _pair(folder: Path, stem: str) -> CoaddPaths:
+    """Coadd and redrock of one stem, compressed where only that exists."""
+    coadd, redrock = folder / f"coadd-{stem}.fits", folder / f"redrock-{stem}.fits"
+    return CoaddPaths(_or_compressed(coadd), _or_compressed(redrock))
+
+
+def _or_compressed(path: Path) -> Path:
+    """`path`, or its ``.gz`` when only that exists."""
+    packed = path.with_name(path.name + ".gz")
+    return packed if packed.exists() and not path.exists() else path
+
+
+def infer_redrock(coadd: str | Path) -> Path | None:
+    """The redrock file beside a coadd or spectra file, None when there is none.
+
+    Tried in this order: ``redrock-X`` for ``coadd-X``, ``redrock-coadd-X``, ``zbest-X``; plain, then compressed.
+    """
+    file = Path(coadd)
+    name = file.name.removesuffix(".gz")
+    stem = next((name.removeprefix(p) for p in ("coadd-", "spectra-") if name.startswith(p)), None)
+    if stem is None:
+        return None
+    for candidate in (f"redrock-{stem}", f"redrock-{name}", f"zbest-{stem}"):
+        for full in (candidate, f"{candidate}.gz"):
+            if (file.parent / full).is_file():
+                return file.parent / full
+    return None

@@ -1,0 +1,154 @@
+"""Legacy Surveys photometry of one target: Galactic dust taken out exactly once, filters by photometric system.
+
+A row is a plain mapping of upper-case column names to scalars, so that FIBERMAP, Tractor, sweep and FastSpecFit rows
+take one road.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+
+from provabgs.errors import UnusableTargetError
+from provabgs.observe.extinction import band_transmission, check_ebv, deredden_bands
+from provabgs.observe.observation import Photometry
+from provabgs.status import Status
+
+Row = Mapping[str, Any]
+
+DEFAULT_BANDS: tuple[str, ...] = ("G", "R", "Z", "W1", "W2")
+"""Columns FLUX_* that are fitted unless told otherwise, as in the published catalog."""
+_WISE = {b: f"wise2010-{b}" for b in ("W1", "W2", "W3", "W4")}
+FILTERS: dict[str, dict[str, str]] = {
+    "N": {"G": "BASS-g", "R": "BASS-r", "Z": "MzLS-z", **_WISE},
+    "S": {"G": "decam2014-g", "R": "decam2014-r", "I": "decam2014-i", "Z": "decam2014-z", **_WISE},
+}
+"""Filter of each FLUX_* column, by PHOTSYS."""
+
+RELEASE_PHOTSYS: dict[int, str] = {8000: "S", 8001: "N", 9010: "S", 9011: "N", 9012: "S", 10000: "S"}
+"""Photometric system of the Legacy Surveys releases that DESI targets come from (DR8, DR9, DR10)."""
+NORTH_DEC = 32.375
+"""Degrees. DESI takes BASS + MzLS north of this and of the Galactic plane, DECam elsewhere (Myers et al. 2023)."""
+
+
+class TargetPhotometry(NamedTuple):
+    """What a row says about one target's total light.
+
+    Attributes
+    ----------
+    photometry
+        Corrected for Galactic dust; None when no band is measured.
+    photsys
+        ``"N"``, ``"S"``, or ``""`` when there was nothing that needed it.
+    notes
+        What was mended on the way, for people.
+    """
+
+    photometry: Photometry | None
+    photsys: str
+    notes: tuple[str, ...]
+
+
+def finite(row: Row, key: str) -> float:
+    """``row[key]`` as a float, NaN when absent or not a number."""
+    value = row.get(key)
+    try:
+        return float("nan") if value is None else float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def find_photsys(row: Row) -> str:
+    """``"N"`` or ``"S"`` from PHOTSYS, else RELEASE, else the position.
+
+    Raises
+    ------
+    UnusableTargetError
+        (BAD_DATA) when none of the three is there.
+    """
+    given = str(row.get("PHOTSYS") or "").strip().upper()
+    if given in FILTERS:
+        return given
+    release = finite(row, "RELEASE")
+    if release in RELEASE_PHOTSYS:
+        return RELEASE_PHOTSYS[int(release)]
+    ra, dec = position(row)
+    if math.isfinite(ra) and math.isfinite(dec):
+        north = dec >= NORTH_DEC and float(SkyCoord(ra, dec, unit="deg").galactic.b.deg) > 0
+        return "N" if north else "S"
+    raise UnusableTargetError(
+        f"PHOTSYS is {given!r}, RELEASE {release:g} and the position is unknown: which filters took the photometry "
+        "cannot be told; set PHOTSYS to N or S, or leave the photometry out",
+        Status.BAD_DATA,
+    )
+
+
+def position(row: Row) -> tuple[float, float]:
+    """``(ra, dec)`` in degrees from TARGET_RA/DEC or RA/DEC, NaN where unknown."""
+    for prefix in ("TARGET_", ""):
+        ra, dec = finite(row, f"{prefix}RA"), finite(row, f"{prefix}DEC")
+        if math.isfinite(ra) and math.isfinite(dec):
+            return ra, dec
+    return float("nan"), float("nan")
+
+
+def checked_ebv(row: Row, override: float | None = None) -> float:
+    """E(B-V) of a row (or `override`); `UnusableTargetError` (BAD_DATA) when NaN, negative or absent."""
+    try:
+        return check_ebv(finite(row, "EBV") if override is None else override)
+    except ValueError as error:
+        raise UnusableTargetError(str(error), Status.BAD_DATA) from error
+
+
+def target_photometry(
+    row: Row, ebv: float, bands: Sequence[str] = DEFAULT_BANDS, *, corrected: bool = False
+) -> TargetPhotometry:
+    """Total fluxes of one row, free of Galactic dust.
+
+    Parameters
+    ----------
+    row
+        Columns ``FLUX_<band>`` (nanomaggies) and ``FLUX_IVAR_<band>``, PHOTSYS or what `find_photsys` needs.
+    ebv
+        SFD E(B-V); not used when `corrected`.
+    bands
+        Column suffixes to take; those that the row lacks are left out.
+    corrected
+        The fluxes are already free of Galactic dust (FastSpecFit's FLUX_*), and nothing is done to them.
+
+    Raises
+    ------
+    UnusableTargetError
+        (BAD_DATA) when measured fluxes cannot be given filters.
+    """
+    wanted = [b.upper() for b in bands if f"FLUX_{b.upper()}" in row and f"FLUX_IVAR_{b.upper()}" in row]
+    flux = np.array([finite(row, f"FLUX_{b}") for b in wanted], dtype=np.float64)
+    ivar = np.array([finite(row, f"FLUX_IVAR_{b}") for b in wanted], dtype=np.float64)
+    # Reductions before 2022 write -1 for an ivar that targeting did not keep.
+    impossible = ~np.isfinite(ivar) | (ivar < 0) | (~np.isfinite(flux) & (ivar > 0))
+    notes = [f"FLUX_{b}: NaN or impossible ivar, band not used" for b, x in zip(wanted, impossible, strict=True) if x]
+    ivar = np.where(impossible, 0.0, ivar)
+    flux = np.where(ivar > 0, flux, 0.0)
+    if not np.any(ivar > 0):
+        return TargetPhotometry(None, "", (*notes, "no photometry is measured"))
+    photsys = find_photsys(row)
+    known = [i for i, b in enumerate(wanted) if b in FILTERS[photsys]]
+    lost = [wanted[i] for i in range(len(wanted)) if i not in known and ivar[i] > 0]
+    notes += [f"FLUX_{b} has no filter at PHOTSYS {photsys}, band not used" for b in lost]
+    names = tuple(FILTERS[photsys][wanted[i]] for i in known)
+    flux, ivar = flux[known], ivar[known]
+    if not np.any(ivar > 0):
+        return TargetPhotometry(None, photsys, (*notes, "no photometry is measured"))
+    if not corrected:
+        flux, ivar = deredden_bands(names, flux, ivar, ebv, photsys)
+    return TargetPhotometry(Photometry(names, flux, ivar), photsys, tuple(notes))
+
+
+def fiber_transmission(row: Row, ebv: float, band: str) -> float:
+    """Galactic transmission in the filter of FIBERFLUX_<band>, to undo half-corrected catalogs."""
+    photsys = find_photsys(row)
+    return band_transmission(FILTERS[photsys][band], ebv, photsys)

@@ -1,0 +1,93 @@
+"""What the DESI reader may be told, and what it says about each row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, get_args
+
+from provabgs.desi.aperture import PsfMode
+from provabgs.desi.photometry import DEFAULT_BANDS, FILTERS
+from provabgs.errors import ConfigError
+from provabgs.observe.observation import Observation
+from provabgs.status import Status
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Choices of the reader; the defaults are those of the published catalog where it had them.
+
+    Attributes
+    ----------
+    z_min, z_max
+        Redshifts in ``(z_min, z_max]`` are accepted; 0.6 is where the published model ends.
+    allow_zwarn, allow_non_galaxy
+        Fit rows with ZWARN set, or with a SPECTYPE other than GALAXY.
+    require_photometry
+        Refuse rows without any measured band.
+    bands
+        FLUX_* columns to take, for example ``("G", "R", "Z")``; empty for the spectrum alone.
+    cameras
+        Cameras to take, None for all; empty for the photometry alone.
+    psf_to_fiber
+        See `provabgs.desi.aperture.PsfMode`.
+    fiber_sigma_floor
+        Fractional width added in quadrature to the prior on the fiber fraction.
+    match_radius_arcsec
+        Greatest separation at which a photometric catalog's source is taken for the target.
+    ebv
+        SFD E(B-V) to use in place of the files', None to read it.
+    """
+
+    z_min: float = 0.0
+    z_max: float = 0.6
+    allow_zwarn: bool = False
+    allow_non_galaxy: bool = False
+    require_photometry: bool = False
+    bands: tuple[str, ...] = DEFAULT_BANDS
+    cameras: tuple[str, ...] | None = None
+    psf_to_fiber: PsfMode = "spectrum"
+    fiber_sigma_floor: float = 0.1
+    match_radius_arcsec: float = 1.0
+    ebv: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.z_min < self.z_max:
+            raise ConfigError(f"z_min {self.z_min} and z_max {self.z_max} must satisfy 0 <= z_min < z_max")
+        if self.psf_to_fiber not in get_args(PsfMode):
+            raise ConfigError(f"psf_to_fiber {self.psf_to_fiber!r} must be one of {', '.join(get_args(PsfMode))}")
+        if not (math.isfinite(self.fiber_sigma_floor) and self.fiber_sigma_floor >= 0):
+            raise ConfigError(f"fiber_sigma_floor {self.fiber_sigma_floor} must be finite and >= 0")
+        unknown = [b for b in self.bands if b.upper() not in {**FILTERS["N"], **FILTERS["S"]}]
+        if unknown:
+            raise ConfigError(f"bands {', '.join(unknown)} have no filter; choose from {', '.join(FILTERS['S'])}")
+
+    def with_changes(self, changes: Mapping[str, Any]) -> ReadOptions:
+        """A copy with some fields replaced; `ConfigError` for a name that is no field."""
+        try:
+            return replace(self, **changes)
+        except TypeError as error:
+            raise ConfigError(f"unknown read option among {', '.join(changes)}") from error
+
+
+class TargetResult(NamedTuple):
+    """One row of a DESI file: an observation ready to be fitted, or the reason why not.
+
+    Attributes
+    ----------
+    targetid, row
+        Identification; `row` is that of the file's FIBERMAP (the first, of several exposures), -1 when absent.
+    observation
+        None exactly when `status` is set.
+    status
+        None for a row that is ready, else why it cannot be fitted.
+    message
+        Why not; for a ready row, what is worth knowing about it (``""`` for nothing).
+    """
+
+    targetid: int
+    row: int
+    observation: Observation | None
+    status: Status | None
+    message: str

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.constants import FSPS_LSUN_CGS
-from provabgs.errors import DataFileError
+from provabgs.errors import DataFileError, InputError
 from provabgs.sps.library import SSPLibrary
+from provabgs.sps.sources.base import BuildOptions, Progress, silent
 
 _ARRAYS = ("wave", "logage", "logzsol", "Z", "spec", "mstar")
 _SOURCE = (
@@ -22,15 +24,25 @@ _SOURCE = (
     "emission. Ages >= 10 Myr: the published PROVABGS burst emulator (seeds 0-199) evaluated with the dust off. "
     "Ages < 10 Myr and 2000-2305 A: an FSPS 0.4.8 run with MIST v2.5"
 )
-_CITATION = (
-    "PROVABGS: Hahn et al. 2023 (arXiv:2202.01809); emulator: Kwon et al. 2023 (arXiv:2209.14323); FSPS: Conroy, "
-    "Gunn & White 2009 (ApJ 699, 486), Conroy & Gunn 2010 (ApJ 712, 833); MIST: Choi et al. 2016 (ApJ 823, 102); "
-    "MILES: Sanchez-Blazquez et al. 2006 (MNRAS 371, 703); IMF: Chabrier 2003 (PASP 115, 763)"
+FSPS_CITATION = (
+    "FSPS: Conroy, Gunn & White 2009 (ApJ 699, 486), Conroy & Gunn 2010 (ApJ 712, 833); MIST: Choi et al. 2016 "
+    "(ApJ 823, 102); MILES: Sanchez-Blazquez et al. 2006 (MNRAS 371, 703); IMF: Chabrier 2003 (PASP 115, 763)"
 )
 _SPECTRUM_ERRORS = (
     "against the published NMF emulator over 100 prior draws: mean offset <= 1.1 % in every band of 2000-50000 A, "
     "scatter 0.3-1.9 %, optical shape 0.5 %; weakest below 3000 A (up to 7 % at old ages) and at 3-5 um (4 %)"
 )
+
+
+def build_recovered(options: BuildOptions, progress: Progress = silent) -> SSPLibrary:
+    """Library from the recovered grid at ``options.input``; a `provabgs.sps.sources.base.Source`."""
+    options.refuse("recovered", ("logzsol", "nebular", "timeout"))
+    if options.input is None:
+        raise InputError("source 'recovered' needs the grid to read: give --input GRID.npz")
+    library = read_recovered(options.input)
+    keep = options.select_wave(library.wave)
+    progress(1, 1, "grid read")
+    return replace(library, wave=library.wave[keep], spectrum=np.ascontiguousarray(library.spectrum[:, :, keep]))
 
 
 def read_recovered(path: str | Path) -> SSPLibrary:
@@ -76,7 +88,8 @@ def read_recovered(path: str | Path) -> SSPLibrary:
         provenance={
             "source": _SOURCE,
             "licence": "MIT (the published emulator's licence)",
-            "citation": _CITATION,
+            "citation": "PROVABGS: Hahn et al. 2023 (arXiv:2202.01809); emulator: Kwon et al. 2023 (arXiv:2209.14323); "
+            + FSPS_CITATION,
             "convention": "logzsol is what FSPS was given; PROVABGS quotes it as Z = 0.0190 * 10**logzsol",
             "input_file": path.name,
             "input_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

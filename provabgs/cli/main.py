@@ -1,0 +1,52 @@
+"""The command ``provabgs``: collects the commands and turns our errors into one line and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from provabgs import __version__
+from provabgs.cli.ssp import ssp_app
+from provabgs.errors import ProvabgsError
+
+EXIT_BAD_INPUT = 2
+"""Exit code of every error that the user can mend."""
+
+app = typer.Typer(
+    name="provabgs",
+    help="Posteriors of galaxy properties from DESI spectra and Legacy Surveys photometry.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(ssp_app, name="ssp")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"provabgs {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point. `ProvabgsError` becomes one line on stderr and exit code 2, without a traceback."""
+    try:
+        app()
+    except ProvabgsError as err:
+        print(f"provabgs: error: {err}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from provabgs.catalog.catalog import Catalog
 from provabgs.catalog.shard import read_shard as read_posteriors
 from provabgs.catalog.shard import write_shard as write_posteriors
+from provabgs.catalog.store import write_catalog
 
-__all__ = ["read_posteriors", "write_posteriors"]
+__all__ = ["Catalog", "read_posteriors", "write_catalog", "write_posteriors"]

@@ -1,0 +1,46 @@
+"""Names a query may use beyond the stored columns: aliases, and linear forms of logarithmic quantities."""
+
+from __future__ import annotations
+
+from provabgs.catalog.columns import QUANTILES, SAMPLE_COLUMNS
+
+LINEAR: dict[str, str] = {
+    "MSTAR": "LOGMSTAR",
+    "MSTAR_FORMED": "LOGMSTAR_FORMED",
+    "SFR_100MYR": "LOGSFR_100MYR",
+    "SFR_1GYR": "LOGSFR_1GYR",
+    "Z_MW": "LOGZ_MW",
+}
+"""Linear name -> stored log10 column; quantiles carry over because 10**x is monotonic."""
+
+SAMPLE_FORMULAS: dict[str, str] = {
+    **{name: f"10 ** {log}" for name, log in LINEAR.items()},
+    "LOGSSFR_100MYR": "LOGSFR_100MYR - LOGMSTAR",
+    "LOGSSFR_1GYR": "LOGSFR_1GYR - LOGMSTAR",
+}
+"""Names usable in expressions on samples besides the sample columns: specific SFRs are per surviving mass, 1/yr."""
+
+SUMMARY_ALIASES: dict[str, str] = {"Z_HP": "Z", "PROVABGS_LOGMSTAR_BF": "LOGMSTAR_FORMED_BF"}
+"""Published names -> columns of the summary."""
+
+
+def summary_sql(columns: list[str]) -> dict[str, str]:
+    """SQL of every name usable on the summary."""
+    table = {name: _quoted(name) for name in columns}
+    for alias, column in SUMMARY_ALIASES.items():
+        if column in table:
+            table.setdefault(alias, _quoted(column))
+    for linear, log in LINEAR.items():
+        for suffix in (*QUANTILES, "BF"):
+            if f"{log}_{suffix}" in table:
+                table[f"{linear}_{suffix}"] = f"pow(10, {_quoted(f'{log}_{suffix}')})"
+    return table
+
+
+def sample_names() -> list[str]:
+    """Names usable on samples, stored and computed."""
+    return [*SAMPLE_COLUMNS, *SAMPLE_FORMULAS]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,97 @@
+"""Reading samples of chosen galaxies out of shards, a shard at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs.catalog import expression
+from provabgs.catalog.columns import SAMPLE_COLUMNS
+from provabgs.catalog.encode import dequantise
+from provabgs.catalog.names import SAMPLE_FORMULAS
+from provabgs.catalog.shard import open_shard
+from provabgs.errors import DataFileError
+
+
+@dataclass(frozen=True, eq=False)
+class SampleChunk:
+    """Samples of some galaxies of one shard.
+
+    Attributes
+    ----------
+    positions
+        ``(n,)`` positions of the galaxies in the list that was asked for.
+    values
+        ``(n, S)`` per name; NaN past a galaxy's number of samples.
+    """
+
+    positions: NDArray[np.int64]
+    values: dict[str, NDArray[np.float64]]
+
+
+def stored_columns(names: list[str]) -> list[str]:
+    """The stored columns from which the given names (stored or computed) are made."""
+    needed: list[str] = []
+    for name in names:
+        formula = SAMPLE_FORMULAS.get(name)
+        needed += [name] if formula is None else expression.names(expression.parse(formula))
+    return [c for c in dict.fromkeys(needed) if c in SAMPLE_COLUMNS]
+
+
+def read_chunks(
+    root: Path, shards: NDArray[np.object_], rows: NDArray[np.int64], names: list[str]
+) -> Iterator[SampleChunk]:
+    """Read samples shard by shard: memory stays that of one shard however long the list.
+
+    Parameters
+    ----------
+    root
+        Directory of the catalog.
+    shards, rows
+        ``(n,)`` shard file (relative) and row in it of each galaxy.
+    names
+        Sample columns, stored or computed (see `provabgs.catalog.names`).
+
+    Raises
+    ------
+    DataFileError
+        When a shard is missing, damaged, or holds fewer rows than the summary says.
+    """
+    columns = stored_columns(names)
+    _, first, inverse = np.unique(shards.astype(str), return_index=True, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    for positions in np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1) if first.size else ():
+        path = root / str(shards[positions[0]])
+        with open_shard(path) as f:
+            try:
+                arrays = {c: _read(f, c, rows[positions]) for c in columns}
+            except (OSError, KeyError, RuntimeError, IndexError) as error:
+                reason = (str(error).splitlines() or [""])[0]
+                raise DataFileError(
+                    f"{path}: corrupt, or not the shard that the summary was built from ({reason}); "
+                    "repeat `provabgs run` with the same configuration"
+                ) from None
+        yield SampleChunk(positions, {n: _value(n, arrays) for n in names})
+
+
+def _read(f: h5py.File, column: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Draws of one column for the given rows, reading only the span that holds them."""
+    low, high = int(rows.min()), int(rows.max()) + 1
+    dataset = f["samples"][column]
+    if high > dataset.shape[0]:
+        raise IndexError(f"row {high - 1} of {dataset.shape[0]}")
+    stored = dataset[low:high][rows - low]
+    if f.attrs["encoding"] == "uint16":
+        return dequantise(stored, f["scale"][column][low:high][rows - low])
+    return stored.astype(np.float64)
+
+
+def _value(name: str, arrays: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """A stored column, or the formula of a computed one."""
+    formula = SAMPLE_FORMULAS.get(name)
+    return arrays[name] if formula is None else expression.evaluate(expression.parse(formula), arrays)

@@ -1,0 +1,48 @@
+"""Write a whole catalog from posteriors in memory; the runs in `provabgs.pipelines` write theirs shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from provabgs.catalog.encode import Encoding
+from provabgs.catalog.records import DEFAULT_SAMPLES, healpix64
+from provabgs.catalog.shard import write_shard
+from provabgs.catalog.summary import build_summary, shard_name
+from provabgs.inference.posterior import Posterior
+
+DEFAULT_SHARD_ROWS = 2000
+"""Most galaxies in a shard: about 20 MB at 256 samples. A fuller pixel is divided into parts."""
+
+
+def write_catalog(
+    root: str | Path,
+    posteriors: list[Posterior],
+    *,
+    n_samples: int | None = DEFAULT_SAMPLES,
+    encoding: Encoding = "uint16",
+    shard_rows: int = DEFAULT_SHARD_ROWS,
+    attrs: Mapping[str, Any] | None = None,
+    allow_mixed: bool = False,
+) -> None:
+    """Write posteriors as a catalog directory: shards by HEALPix pixel, then the summary.
+
+    Raises
+    ------
+    InputError
+        For an empty list or inconsistent samples.
+    DataFileError
+        When versions or configurations are mixed and `allow_mixed` is off.
+    """
+    root = Path(root)
+    pixels = healpix64(np.array([p.ra for p in posteriors]), np.array([p.dec for p in posteriors]))
+    for pixel in np.unique(pixels):
+        rows = np.flatnonzero(pixels == pixel)
+        for part, start in enumerate(range(0, rows.size, shard_rows)):
+            chosen = [posteriors[i] for i in rows[start : start + shard_rows]]
+            path = root / shard_name(int(pixel), part)
+            write_shard(path, chosen, n_samples=n_samples, encoding=encoding, attrs=attrs)
+    build_summary(root, allow_mixed=allow_mixed)

@@ -1,0 +1,181 @@
+"""The Parquet summary: one row per galaxy, built from the shards, opened by pandas, polars, DuckDB and TOPCAT.
+
+Unknown values are null (NaN in pandas), never a magic number. SHARD and SHARD_ROW lead from a row to its samples.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from provabgs.catalog.atomic import atomic_path
+from provabgs.catalog.columns import COLUMNS, SURVEY, Column
+from provabgs.catalog.shard import read_summary
+from provabgs.errors import DataFileError
+
+FORMAT = "provabgs-catalog-1"
+SUMMARY_NAME = "summary.parquet"
+SHARD_DIRECTORY = "shards"
+_SHARD_NAME = re.compile(r"-?\d+\.\d+\.h5")
+ROW_GROUP = 50_000
+"""Galaxies per Parquet row group: small enough to skip by sky position, large enough to compress."""
+
+_LOCATION = (
+    Column("SHARD", "S", "", "shard file, relative to the catalog's directory"),
+    Column("SHARD_ROW", "i4", "", "row in that shard"),
+)
+_DROPPED = {"CONFIG_ID", "VERSIONS_ID"}
+SUMMARY_COLUMNS: tuple[Column, ...] = (*(c for c in COLUMNS if c.name not in _DROPPED), *_LOCATION)
+"""Columns of the Parquet file, in order."""
+_NULLABLE_INTEGERS = {c.name for c in SURVEY if c.dtype.startswith("i")}
+_ARROW = {"f4": pa.float32(), "f8": pa.float64(), "i1": pa.int8(), "i2": pa.int16(), "i4": pa.int32(),
+          "i8": pa.int64(), "S": pa.string()}  # fmt: skip
+
+
+def shard_paths(root: str | Path) -> list[Path]:
+    """Every shard under a catalog's directory, ordered by HEALPix pixel and part."""
+    found = [p for p in (Path(root) / SHARD_DIRECTORY).rglob("*.h5") if _SHARD_NAME.fullmatch(p.name)]
+    return sorted(found, key=lambda p: [int(x) for x in p.stem.split(".")])
+
+
+def shard_name(pixel: int, part: int) -> str:
+    """Path of a shard relative to the catalog: ``shards/12/1234.0.h5``, as DESI groups its pixels by hundreds."""
+    return f"{SHARD_DIRECTORY}/{pixel // 100}/{pixel}.{part}.h5"
+
+
+def build_summary(root: str | Path, *, allow_mixed: bool = False) -> int:
+    """Write ``summary.parquet`` from all shards under `root`, atomically; memory stays that of one row group.
+
+    Parameters
+    ----------
+    root
+        Directory of the catalog.
+    allow_mixed
+        Accept rows made by different versions or fit configurations.
+
+    Returns
+    -------
+    int
+        Number of galaxies.
+
+    Raises
+    ------
+    DataFileError
+        When there is no shard, one is damaged, or versions or configurations are mixed and `allow_mixed` is off.
+    """
+    root = Path(root)
+    paths = shard_paths(root)
+    if not paths:
+        raise DataFileError(f"{root}: holds no shards; run `provabgs run` first")
+    origin = Origin(allow_mixed)
+    n_rows = 0
+    with (
+        atomic_path(root / SUMMARY_NAME) as temporary,
+        pq.ParquetWriter(temporary, _schema({}), compression="zstd") as writer,
+    ):
+        for table in _grouped(_tables(root, paths, origin)):
+            writer.write_table(table, row_group_size=ROW_GROUP)
+            n_rows += table.num_rows
+        writer.add_key_value_metadata(origin.metadata(n_rows, len(paths)))
+    return n_rows
+
+
+class Origin:
+    """What made the rows: configurations and version tables met so far."""
+
+    def __init__(self, allow_mixed: bool) -> None:
+        self.allow_mixed = allow_mixed
+        self.seen: dict[str, dict[str, Path]] = {"fit configurations": {}, "versions": {}}
+
+    def add(self, path: Path, configs: Iterable[str], versions: Iterable[str]) -> None:
+        """Note a shard's tables; raises DataFileError when they differ from those before."""
+        for what, texts in (("fit configurations", configs), ("versions", versions)):
+            known = self.seen[what]
+            for text in texts:
+                if text != "{}":  # a row that was never fitted has no origin to differ
+                    known.setdefault(text, path)
+            if len(known) > 1 and not self.allow_mixed:
+                first, second = list(known)[:2]
+                raise DataFileError(
+                    f"{path}: {what} differ from {known[first]} ({_difference(first, second)}); keep such rows in "
+                    "separate catalogs, or set allow_mixed = true"
+                )
+
+    def metadata(self, n_rows: int, n_shards: int) -> dict[str, str]:
+        """Key-value metadata of the Parquet file."""
+        return {
+            "provabgs:format": FORMAT,
+            "provabgs:n_galaxies": str(n_rows),
+            "provabgs:n_shards": str(n_shards),
+            "provabgs:configs": json.dumps(list(self.seen["fit configurations"])),
+            "provabgs:versions": json.dumps(list(self.seen["versions"])),
+        }
+
+
+def to_arrow(summary: NDArray[np.void], shard: str) -> pa.Table:
+    """Summary rows of one shard as an Arrow table with nulls."""
+    arrays = []
+    for column in SUMMARY_COLUMNS:
+        if column.name == "SHARD":
+            arrays.append(pa.array([shard] * summary.size, pa.string()))
+        elif column.name == "SHARD_ROW":
+            arrays.append(pa.array(np.arange(summary.size, dtype=np.int32)))
+        else:
+            arrays.append(_arrow_array(column, summary[column.name]))
+    return pa.Table.from_arrays(arrays, schema=_schema({}))
+
+
+def _arrow_array(column: Column, values: NDArray[Any]) -> pa.Array:
+    """One column, its unknown entries null."""
+    if column.dtype == "S":
+        return pa.array([v.decode() or None for v in values.tolist()], pa.string())
+    if column.dtype.startswith("f"):
+        return pa.array(values, _ARROW[column.dtype], mask=np.isnan(values))
+    mask = values == -1 if column.name in _NULLABLE_INTEGERS else None
+    return pa.array(values, _ARROW[column.dtype], mask=mask)
+
+
+def _schema(metadata: dict[str, str]) -> pa.Schema:
+    """Arrow schema with unit and description of every column."""
+    fields = [
+        pa.field(c.name, _ARROW[c.dtype], metadata={"unit": c.unit, "description": c.description})
+        for c in SUMMARY_COLUMNS
+    ]
+    return pa.schema(fields, metadata=metadata)
+
+
+def _tables(root: Path, paths: list[Path], origin: Origin) -> Iterator[pa.Table]:
+    """Summary of each shard in turn."""
+    for path in paths:
+        summary, configs, versions, _ = read_summary(path)
+        origin.add(path, configs, versions)
+        yield to_arrow(summary, path.relative_to(root).as_posix())
+
+
+def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Join small tables into row groups."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(t.num_rows for t in waiting) >= ROW_GROUP:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def _difference(first: str, second: str) -> str:
+    """The first key in which two JSON dictionaries differ."""
+    a, b = json.loads(first), json.loads(second)
+    for key in sorted({*a, *b}):
+        if a.get(key) != b.get(key):
+            return f"{key}: {a.get(key)!r} there, {b.get(key)!r} here"
+    return "their text"

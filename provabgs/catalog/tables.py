@@ -1,0 +1,44 @@
+"""Arrow tables to astropy Tables, with units and masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from astropy.table import Column, MaskedColumn, Table
+
+from provabgs.catalog.columns import BY_NAME
+
+
+def from_arrow(table: pa.Table) -> Table:
+    """An astropy Table: floats with NaN for null, integers and text masked where null, units where known."""
+    out = Table()
+    for name in table.column_names:
+        known = BY_NAME.get(name)
+        unit = known.unit if known is not None and known.unit else None
+        description = known.description if known is not None else None
+        out[name] = _column(table[name], unit, description)
+    return out
+
+
+def _column(values: pa.ChunkedArray, unit: str | None, description: str | None) -> Column:
+    if pa.types.is_floating(values.type):
+        array = values.to_numpy()
+        return Column(
+            array.astype(np.dtype(values.type.to_pandas_dtype()), copy=False), unit=unit, description=description
+        )
+    empty = "" if pa.types.is_string(values.type) else 0
+    mask = values.is_null().to_numpy()
+    filled = values.fill_null(empty)
+    array = np.array(filled.to_pylist(), dtype=str) if empty == "" else filled.to_numpy()
+    if mask.any():
+        return MaskedColumn(array, mask=mask, unit=unit, description=description)
+    return Column(array, unit=unit, description=description)
+
+
+def join_rows(table: Table, found: pa.Table) -> Table:
+    """Rows of `table` at ``found["POSITION"]`` with the other columns of `found` beside them."""
+    joined = table[found["POSITION"].to_numpy()]
+    added = from_arrow(found.drop_columns(["POSITION"]))
+    for name in added.colnames:
+        joined[f"{name}_PROVABGS" if name in table.colnames else name] = added[name]
+    return joined

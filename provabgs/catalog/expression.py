@@ -70,8 +70,8 @@ def parse(text: str) -> ast.expr:
 
 def _refused(node: ast.expr) -> InputError:
     return InputError(
-        f"{ast.unparse(node)!r} is not allowed in a query; use columns, numbers, + - * / **, comparisons, and, or, not, "
-        f"in, and {', '.join(_FUNCTIONS)}"
+        f"{ast.unparse(node)!r} is not allowed in a query; use columns, numbers, + - * / **, comparisons, and, or, "
+        f"not, in, and {', '.join(_FUNCTIONS)}"
     )
 
 

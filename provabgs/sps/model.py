@@ -36,6 +36,13 @@ class NodeMasses(NamedTuple):
     """``(batch, nage)`` log10(Z/Z_sun) of stars of that age, in the library's sense, clipped."""
 
 
+class FlatSpectra(NamedTuple):
+    """SSP spectra with metallicity and age flattened to one axis, ``(nmet * nnode, nwave)``, Lsun/Angstrom."""
+
+    young: jax.Array
+    old: jax.Array
+
+
 class SPSModel:
     """Exact composite stellar populations on an SSP library.
 
@@ -121,11 +128,11 @@ class SPSModel:
     # ---- spectra -------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _flat_spectra(self) -> tuple[jax.Array, jax.Array]:
-        """SSP spectra of young and old nodes, each ``(nmet * nnode, nwave)``."""
+    def flat_spectra(self) -> FlatSpectra:
+        """SSP spectra of young and old nodes, single precision (a sum of 1e3 positive terms is safe to 1e-6)."""
         s = self.library.spectrum
         young, old = s[:, self.young_nodes], s[:, self.old_nodes]
-        return jnp.asarray(young.reshape(-1, s.shape[-1])), jnp.asarray(old.reshape(-1, s.shape[-1]))
+        return FlatSpectra(jnp.asarray(young.reshape(-1, s.shape[-1])), jnp.asarray(old.reshape(-1, s.shape[-1])))
 
     def library_weights(self, masses: NodeMasses) -> tuple[jax.Array, jax.Array]:
         """Weights on (metallicity, node) pairs, ``(batch, nmet * nnode)``, of young and old SSPs."""
@@ -135,14 +142,17 @@ class SPSModel:
         return young.reshape(len(young), -1), old.reshape(len(old), -1)
 
     def dust_free(
-        self, theta: jax.Array, tables: HistoryTables, window: slice = slice(None)
+        self, theta: jax.Array, tables: HistoryTables, flat_spectra: FlatSpectra | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """Unattenuated spectra of young and old stars, Lsun/Angstrom per Msun formed, each ``(batch, nwave)``."""
-        young, old = self.library_weights(self.node_masses(theta, tables))
-        s_young, s_old = self._flat_spectra
-        return young @ s_young[:, window], old @ s_old[:, window]
+        """Unattenuated spectra of young and old stars, Lsun/Angstrom per Msun formed, each ``(batch, nwave)``.
 
-    def spectrum(self, theta: jax.Array, tables: HistoryTables, window: slice = slice(None)) -> jax.Array:
+        `flat_spectra` may be given so that a compiled function takes them as an argument, not as a constant.
+        """
+        young, old = self.library_weights(self.node_masses(theta, tables))
+        s = self.flat_spectra if flat_spectra is None else flat_spectra
+        return young.astype(s.young.dtype) @ s.young, old.astype(s.old.dtype) @ s.old
+
+    def spectrum(self, theta: jax.Array, tables: HistoryTables, flat_spectra: FlatSpectra | None = None) -> jax.Array:
         """Attenuated rest-frame luminosity density of the whole galaxy.
 
         Parameters
@@ -151,16 +161,16 @@ class SPSModel:
             ``(batch, 13)``.
         tables
             From `tables`, for one age (or one per batch entry).
-        window
-            Part of the library's wavelength axis to compute.
+        flat_spectra
+            See `dust_free`.
 
         Returns
         -------
         ``(batch, nwave)`` Lsun/Angstrom, for ``10**logmstar`` Msun formed. `f_fiber` does not enter.
         """
-        young, old = self.dust_free(theta, tables, window)
+        young, old = self.dust_free(theta, tables, flat_spectra)
         t_old, t_young = attenuation(
-            self.library.wave[window],
+            self.library.wave,
             theta[:, INDEX["tau_bc"]],
             theta[:, INDEX["tau_ism"]],
             theta[:, INDEX["n_dust"]],

@@ -1,0 +1,54 @@
+"""The one schema of all that a fit may be told; read from TOML by pipelines, stored as JSON with every posterior."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from provabgs.observe.options import ObservingOptions
+
+Engine = Literal["compressed", "exact"]
+Conventions = Literal["paper", "published-code"]
+
+
+class ModelOptions(BaseModel):
+    """The SPS model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    library: Path | None = Field(default=None, description="SSP library file; the one that ships if null")
+    conventions: Conventions = Field(
+        default="paper", description="'paper': equations of Hahn et al. 2023; 'published-code': what its code computes"
+    )
+
+
+class SamplerOptions(BaseModel):
+    """The sampler, its gate and its budget."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(default="auto", description="sampler; `provabgs fit --help` lists them")
+    rhat: float = Field(default=1.01, gt=1, description="gate: largest rank-normalised split R-hat")
+    ess: float = Field(default=400, gt=0, description="gate: smallest bulk and tail effective sample size")
+    max_eval: int = Field(
+        default=5_000_000, gt=0, description="budget: likelihood evaluations (a gradient counts as one)"
+    )
+    time_limit_s: float = Field(default=300.0, gt=0, description="budget: seconds a galaxy")
+
+
+class FitConfig(BaseModel):
+    """Everything a fit may be told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: Engine = Field(default="compressed", description="likelihood engine")
+    model: ModelOptions = Field(default_factory=ModelOptions)
+    observing: ObservingOptions = Field(default_factory=ObservingOptions)
+    sampler: SamplerOptions = Field(default_factory=SamplerOptions)
+    prior_bounds: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="edges of box priors other than the published ones, by parameter name"
+    )
+    n_samples: int = Field(default=1000, gt=0, description="posterior draws kept per galaxy")
+    use: Literal["both", "spectrum", "photometry"] = Field(default="both", description="which data to fit")

@@ -1,0 +1,204 @@
+"""One galaxy from observation to posterior. A galaxy that cannot be fitted becomes a STATUS, never an exception."""
+
+from __future__ import annotations
+
+import platform
+import time
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import provabgs
+from provabgs._jax import jax, jnp
+from provabgs.errors import UnusableTargetError
+from provabgs.inference.config import FitConfig, ModelOptions
+from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.posterior import Diagnostics, Posterior
+from provabgs.inference.priors import N_LATENT, Prior, log_prior, theta_from_latent, unit_from_theta
+from provabgs.inference.samplers import SamplerResult, StartError, Target, get_sampler
+from provabgs.observe.observation import Observation
+from provabgs.observe.projection import Projection, project
+from provabgs.sps.derived import derived_properties
+from provabgs.sps.histories import HistoryTables
+from provabgs.sps.library import SSPLibrary
+from provabgs.sps.model import SPSModel
+from provabgs.sps.parameters import DERIVED_NAMES, NAMES
+from provabgs.status import Status
+
+FloatArray = NDArray[np.float64]
+EDGE_WIDTH = 0.01
+"""Draws within this fraction of the prior's width from an edge count as at the edge."""
+
+
+def fit_observation(observation: Observation, config: FitConfig | None = None, seed: int = 0) -> Posterior:
+    """Fit one galaxy.
+
+    Parameters
+    ----------
+    observation
+        The galaxy's data.
+    config
+        Configuration; defaults when None.
+    seed
+        Seed of the run; the galaxy's random numbers derive from it and the TARGETID, so that the result does not depend
+        on which worker runs it, or when.
+
+    Returns
+    -------
+    Posterior
+        With samples, or with a STATUS and message that say why there are none.
+    """
+    config = config or FitConfig()
+    start = time.perf_counter()
+    try:
+        observation = _select(observation, config)
+        model = load_model(config.model)
+        projection = project(observation, model.library, config.observing)
+        prior = Prior.create(observation.fiber_fraction, config.prior_bounds)
+        likelihood = ExactLikelihood(projection, model)
+        target = make_target(likelihood, prior)
+        result = get_sampler(config.sampler.name)(target, galaxy_rng(seed, observation.targetid), config.sampler)
+    except UnusableTargetError as err:
+        return failed(observation, Status(err.status), str(err), config, seed)
+    except StartError as err:
+        return failed(observation, Status.LIKELIHOOD_FAILED, str(err), config, seed)
+    return _assemble(observation, projection, likelihood, prior, result, config, seed, time.perf_counter() - start)
+
+
+def galaxy_rng(seed: int, targetid: int) -> np.random.Generator:
+    """Random generator of one galaxy, a function of run seed and TARGETID alone."""
+    return np.random.default_rng(np.random.SeedSequence([seed, targetid & (2**64 - 1)]))
+
+
+def load_model(options: ModelOptions) -> SPSModel:
+    """The SPS model of a configuration, loaded once per process."""
+    return _load_model(None if options.library is None else str(options.library), options.conventions)
+
+
+@lru_cache(maxsize=4)
+def _load_model(library: str | None, conventions: str) -> SPSModel:
+    ssp = SSPLibrary.default() if library is None else SSPLibrary.load(Path(library))
+    return SPSModel(ssp) if conventions == "paper" else SPSModel.published(ssp)
+
+
+def make_target(likelihood: ExactLikelihood, prior: Prior) -> Target:
+    """The posterior in latent coordinates, with every parameter and derived property monitored."""
+    to_theta = jax.jit(lambda z: theta_from_latent(z, prior))
+
+    def log_likelihood(latent: FloatArray) -> FloatArray:
+        return np.asarray(likelihood(to_theta(jnp.asarray(latent))))
+
+    def monitor(latent: FloatArray) -> FloatArray:
+        theta = to_theta(jnp.asarray(latent))
+        derived = _derived(likelihood.model, theta, likelihood.tables)
+        return np.concatenate([np.asarray(theta), np.stack([derived[n] for n in DERIVED_NAMES], axis=1)], axis=1)
+
+    return Target(N_LATENT, log_likelihood, monitor)
+
+
+def _derived(model: SPSModel, theta: jax.Array, tables: HistoryTables, chunk: int = 4096) -> dict[str, FloatArray]:
+    pieces = [derived_properties(model, theta[i : i + chunk], tables) for i in range(0, len(theta), chunk)]
+    return {name: np.concatenate([np.asarray(p[name]) for p in pieces]) for name in DERIVED_NAMES}
+
+
+def _select(observation: Observation, config: FitConfig) -> Observation:
+    """Leave out spectrum or photometry as configured."""
+    if config.use == "both":
+        return observation
+    keep = {k: getattr(observation, k) for k in observation.__dataclass_fields__}
+    keep |= {"photometry": None} if config.use == "spectrum" else {"spectra": ()}
+    return Observation(**keep)
+
+
+def _assemble(
+    observation: Observation,
+    projection: Projection,
+    likelihood: ExactLikelihood,
+    prior: Prior,
+    result: SamplerResult,
+    config: FitConfig,
+    seed: int,
+    runtime: float,
+) -> Posterior:
+    names = (*NAMES, *DERIVED_NAMES)
+    report = result.convergence
+    good = report.passes(config.sampler.rhat, config.sampler.ess)
+    flat = result.draws.reshape(-1, result.draws.shape[-1])
+    log_like = result.log_likelihood.reshape(-1)
+    keep = np.linspace(0, len(flat) - 1, min(config.n_samples, len(flat))).round().astype(int)
+    theta_all = theta_from_latent(jnp.asarray(flat), prior)
+    log_prob = log_like + np.asarray(log_prior(theta_all, prior))
+    best = theta_all[np.argmax(log_prob)][None]
+    theta = theta_all[keep]
+    chi2_spec, chi2_phot = (float(c[0]) for c in likelihood.chi2(best))
+    n_pix, n_band = projection.n_data
+    diagnostics = Diagnostics(
+        rhat=dict(zip(names, report.rhat.tolist(), strict=True)),
+        ess_bulk=dict(zip(names, report.ess_bulk.tolist(), strict=True)),
+        ess_tail=dict(zip(names, report.ess_tail.tolist(), strict=True)),
+        n_eval=result.n_eval,
+        n_divergent=result.n_divergent,
+        runtime_s=runtime,
+        sampler=result.sampler,
+        log_evidence=result.log_evidence,
+    )
+    message = "" if good else f"R-hat {report.rhat_max:.3g}, ESS {report.ess_min:.3g} after {result.n_eval} evaluations"
+    return Posterior(
+        status=Status.CONVERGED if good else Status.NOT_CONVERGED,
+        message=message,
+        samples=np.asarray(theta),
+        log_prob=log_prob[keep],
+        derived=_derived(likelihood.model, theta, likelihood.tables),
+        best_fit=np.asarray(best[0]),
+        best_fit_derived={k: float(v[0]) for k, v in _derived(likelihood.model, best, likelihood.tables).items()},
+        diagnostics=diagnostics,
+        chi2_spec=chi2_spec if n_pix else float("nan"),
+        chi2_phot=chi2_phot if n_band else float("nan"),
+        dof_spec=n_pix,
+        dof_phot=n_band,
+        prior_edge=_prior_edge(theta, prior),
+        **_identity(observation, config, seed),
+    )
+
+
+def _prior_edge(theta: jax.Array, prior: Prior) -> dict[str, float]:
+    from provabgs.inference.priors import LATENT_NAMES
+
+    unit = np.asarray(unit_from_theta(theta, prior))
+    at_edge = (unit < EDGE_WIDTH) | (unit > 1 - EDGE_WIDTH)
+    return dict(zip(LATENT_NAMES, at_edge.mean(axis=0).tolist(), strict=True))
+
+
+def failed(observation: Observation, status: Status, message: str, config: FitConfig, seed: int) -> Posterior:
+    """A posterior without samples that says why."""
+    return Posterior(status=status, message=message, **_identity(observation, config, seed))
+
+
+def _identity(observation: Observation, config: FitConfig, seed: int) -> dict:
+    return {
+        "targetid": observation.targetid,
+        "redshift": observation.redshift,
+        "ra": observation.ra,
+        "dec": observation.dec,
+        "zerr": observation.zerr,
+        "meta": observation.meta,
+        "seed": seed,
+        "config": config.model_dump_json(),
+        "versions": versions(),
+        "data_hash": observation.digest(),
+    }
+
+
+@lru_cache(maxsize=1)
+def _versions() -> tuple[tuple[str, str], ...]:
+    packages = ("jax", "numpy", "scipy", "astropy", "emcee")
+    found = [(p, metadata.version(p)) for p in packages]
+    return (("provabgs", provabgs.__version__), ("python", platform.python_version()), *found)
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that a result depends on."""
+    return dict(_versions())

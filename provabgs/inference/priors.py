@@ -1,0 +1,157 @@
+"""Priors: maps between the unit cube that samplers explore, the parameters, and their density.
+
+Twelve independent uniforms describe the thirteen parameters; the four betas come from three of them by the flat
+Dirichlet map of Betancourt (2012, arXiv:1010.3436): ``x_k = u_k^(1/(4-k))``, ``beta_1 = 1 - x_1``,
+``beta_2 = x_1 (1 - x_2)``, ``beta_3 = x_1 x_2 (1 - x_3)``, ``beta_4 = x_1 x_2 x_3``. Gradient samplers move in the
+probit of the cube, where the prior is a standard normal.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from provabgs._jax import jax, jnp
+from provabgs.errors import ConfigError
+from provabgs.sps.parameters import INDEX, PARAMETERS
+
+LATENT_NAMES: tuple[str, ...] = (
+    "logmstar",
+    "x1",
+    "x2",
+    "x3",
+    "fburst",
+    "tburst",
+    "gamma1",
+    "gamma2",
+    "tau_bc",
+    "tau_ism",
+    "n_dust",
+    "f_fiber",
+)
+"""Coordinates of the unit cube."""
+N_LATENT = len(LATENT_NAMES)
+_BOX = ("logmstar", "fburst", "tburst", "gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust")
+_LOG = ("gamma1", "gamma2")
+_EDGE = 1e-12
+
+
+class Prior(NamedTuple):
+    """Numbers of one galaxy's prior; a pytree, so that galaxies can be batched.
+
+    `low` and `high` hold the edges of the box parameters in the order of `LATENT_NAMES` (log10 for the gammas, 0 and 1
+    for x1..x3, unused for f_fiber).
+    """
+
+    low: jax.Array
+    high: jax.Array
+    fiber_mean: jax.Array
+    fiber_sigma: jax.Array
+
+    @classmethod
+    def create(
+        cls,
+        fiber_fraction: tuple[float, float] | None = None,
+        bounds: dict[str, tuple[float, float]] | None = None,
+    ) -> Prior:
+        """The default prior (docs/model.md), with other edges where `bounds` names a box parameter.
+
+        Parameters
+        ----------
+        fiber_fraction
+            Mean and sigma of f_fiber; None fixes it at 1.
+        bounds
+            New edges, in the parameter's own unit.
+
+        Raises
+        ------
+        ConfigError
+            For a name without edges, or edges out of order.
+        """
+        edges = {p.name: p.bounds for p in PARAMETERS}
+        for name, (a, b) in (bounds or {}).items():
+            if name not in _BOX:
+                raise ConfigError(f"prior bounds for {name!r}: only {', '.join(_BOX)} have edges to set")
+            if not (np.isfinite(a) and np.isfinite(b) and a < b) or (name in _LOG and a <= 0):
+                raise ConfigError(f"prior bounds for {name!r}: ({a}, {b}) must be finite and increasing")
+            edges[name] = (a, b)
+        low, high = np.zeros(N_LATENT), np.ones(N_LATENT)
+        for i, name in enumerate(LATENT_NAMES):
+            if name in _BOX:
+                low[i], high[i] = np.log10(edges[name]) if name in _LOG else edges[name]
+        mean, sigma = fiber_fraction if fiber_fraction is not None else (1.0, 0.0)
+        return cls(jnp.asarray(low), jnp.asarray(high), jnp.asarray(float(mean)), jnp.asarray(float(sigma)))
+
+
+def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
+    """Parameters ``(..., 13)`` from the unit cube ``(..., 12)``."""
+    value = dict(zip(LATENT_NAMES, jnp.moveaxis(prior.low + unit * (prior.high - prior.low), -1, 0), strict=True))
+    x1, x2, x3 = jnp.cbrt(value["x1"]), jnp.sqrt(value["x2"]), value["x3"]
+    value["beta1"], value["beta2"] = 1 - x1, x1 * (1 - x2)
+    value["beta3"], value["beta4"] = x1 * x2 * (1 - x3), x1 * x2 * x3
+    for name in _LOG:
+        value[name] = 10.0 ** value[name]
+    value["f_fiber"] = _fiber_from_unit(unit[..., LATENT_NAMES.index("f_fiber")], prior)
+    return jnp.stack([value[p.name] for p in PARAMETERS], axis=-1)
+
+
+def unit_from_theta(theta: jax.Array, prior: Prior) -> jax.Array:
+    """Inverse of `theta_from_unit`; values outside the prior come out outside [0, 1]."""
+    value = {p.name: theta[..., i] for i, p in enumerate(PARAMETERS)}
+    x1 = 1 - value["beta1"]
+    x2 = 1 - value["beta2"] / jnp.maximum(x1, _EDGE)
+    x3 = 1 - value["beta3"] / jnp.maximum(x1 * x2, _EDGE)
+    value |= {"x1": x1**3, "x2": x2**2, "x3": x3}
+    for name in _LOG:
+        value[name] = jnp.log10(value[name])
+    columns = jnp.stack([value[name] for name in LATENT_NAMES], axis=-1)
+    unit = (columns - prior.low) / (prior.high - prior.low)
+    return unit.at[..., LATENT_NAMES.index("f_fiber")].set(_unit_from_fiber(value["f_fiber"], prior))
+
+
+def theta_from_latent(latent: jax.Array, prior: Prior) -> jax.Array:
+    """Parameters from standard-normal coordinates ``(..., 12)``."""
+    return theta_from_unit(unit_from_latent(latent), prior)
+
+
+def unit_from_latent(latent: jax.Array) -> jax.Array:
+    """Normal cumulative distribution, kept a hair inside the cube."""
+    return jnp.clip(jax.scipy.special.ndtr(latent), _EDGE, 1 - _EDGE)
+
+
+def latent_from_unit(unit: jax.Array) -> jax.Array:
+    """Probit of the cube."""
+    return jax.scipy.special.ndtri(jnp.clip(unit, _EDGE, 1 - _EDGE))
+
+
+def log_prior(theta: jax.Array, prior: Prior) -> jax.Array:
+    """Log density in theta ``(..., 13)`` (betas on the simplex), up to a constant; -inf outside the support."""
+    unit = unit_from_theta(theta, prior)
+    inside = jnp.all((unit >= -1e-9) & (unit <= 1 + 1e-9), axis=-1)
+    gammas = theta[..., jnp.array([INDEX[n] for n in _LOG])]
+    density = -jnp.sum(jnp.log(gammas), axis=-1)
+    f = theta[..., INDEX["f_fiber"]]
+    sigma = jnp.where(prior.fiber_sigma > 0, prior.fiber_sigma, 1.0)
+    density += jnp.where(prior.fiber_sigma > 0, -0.5 * ((f - prior.fiber_mean) / sigma) ** 2, 0.0)
+    return jnp.where(inside, density, -jnp.inf)
+
+
+def _fiber_tail(prior: Prior) -> jax.Array:
+    """Probability that the untruncated Gaussian puts below f_fiber = 0."""
+    sigma = jnp.where(prior.fiber_sigma > 0, prior.fiber_sigma, 1.0)
+    return jnp.where(prior.fiber_sigma > 0, jax.scipy.special.ndtr(-prior.fiber_mean / sigma), 0.0)
+
+
+def _fiber_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
+    tail = _fiber_tail(prior)
+    quantile = jnp.clip(tail + unit * (1 - tail), _EDGE, 1 - _EDGE)
+    return prior.fiber_mean + prior.fiber_sigma * jax.scipy.special.ndtri(quantile)
+
+
+def _unit_from_fiber(f: jax.Array, prior: Prior) -> jax.Array:
+    """0.5 where f_fiber is fixed."""
+    sigma = jnp.where(prior.fiber_sigma > 0, prior.fiber_sigma, 1.0)
+    tail = _fiber_tail(prior)
+    unit = (jax.scipy.special.ndtr((f - prior.fiber_mean) / sigma) - tail) / (1 - tail)
+    return jnp.where(prior.fiber_sigma > 0, unit, 0.5)

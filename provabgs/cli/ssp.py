@@ -78,7 +78,8 @@ def build(
         nebular=nebular,
         timeout=timeout,
     )
-    with Progress(console=_stderr(), transient=True) as bar:
+    console = _stderr()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"{source.value}: starting", total=None)
 
         def show(done: int, total: int, what: str) -> None:

@@ -25,12 +25,13 @@ BUMP_WIDTH = 350.0
 def calzetti_curve(wave: NDArray[np.float64]) -> NDArray[np.float64]:
     """Calzetti et al. (2000) curve as normalised in FSPS, of shape ``(nwave,)``; 1 near 5500 A.
 
-    The two polynomials meet at 6300 A; beyond about 2.2 um the curve is clipped at 0, as FSPS does.
+    The two polynomials change over at 6300 A, with a step of 0.7 %; beyond 3.1 um, where the curve would be negative,
+    it is 0, as in FSPS (docs/fsps_notes.md).
     """
     x = 1e4 / np.asarray(wave, dtype=np.float64)
     blue = 1.17 * (-2.156 + 1.509 * x - 0.198 * x**2 + 0.011 * x**3) + 1.78
     red = 1.17 * (-1.857 + 1.04 * x) + 1.78
-    return np.maximum(np.where(np.asarray(wave) < 6300.0, blue, red), 0.0) / 0.44 / R_V_CALZETTI
+    return np.maximum(np.where(np.asarray(wave) <= 6300.0, blue, red), 0.0) / 0.44 / R_V_CALZETTI
 
 
 def drude_profile(wave: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from provabgs.desi.aperture import UNKNOWN_SCALE_SIGMA, FiberFraction, fiber_fraction, psf_to_fiber
-from provabgs.desi.catalogs import PhotometryCatalog
-from provabgs.desi.coadd import CameraData, CoaddFile
-from provabgs.desi.paths import infer_redrock
-from provabgs.desi.photometry import TargetPhotometry, checked_ebv, finite, position, target_photometry
-from provabgs.desi.redrock import Redshift, RedshiftTable, read_redrock
+from provabgs.desi.build import build_observation
+from provabgs.desi.coadd import CoaddFile
+from provabgs.desi.redrock import Redshift
+from provabgs.desi.source import Source, open_source
 from provabgs.desi.targets import ReadOptions, TargetResult
 from provabgs.errors import DataFileError, InputError, UnusableTargetError
-from provabgs.observe.extinction import deredden_spectrum
-from provabgs.observe.observation import Observation, Photometry, Spectrum
+from provabgs.observe.observation import Observation
 from provabgs.status import Status
-
-_KEPT = (
-    *("MORPHTYPE", "SHAPE_R", "RELEASE", "COADD_EXPTIME", "COADD_NUMEXP", "COADD_FIBERSTATUS", "TSNR2_BGS", "HPXPIXEL"),
-    *("FLUX_G", "FLUX_R", "FLUX_Z", "FLUX_W1", "FIBERFLUX_R", "FIBERTOTFLUX_R", "GAIA_PHOT_G_MEAN_MAG"),
-    *("BGS_TARGET", "SV1_BGS_TARGET", "SV2_BGS_TARGET", "SV3_BGS_TARGET", "DESI_TARGET"),
-)
-"""FIBERMAP columns handed on in ``meta`` under their own names: as the file has them, dust and all."""
 
 
 def read_observations(
@@ -106,41 +92,9 @@ def iter_observations(
     DataFileError
         For a file that is missing, truncated, or not what it should be, and when none of `targetids` is in it.
     """
-    source = _open(Path(coadd), redrock, photometry, options or ReadOptions(), redshifts)
+    source = open_source(Path(coadd), redrock, photometry, options or ReadOptions(), redshifts)
     jobs = _jobs(source.file, targetids)
     return _run(source, jobs)
-
-
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """Everything that the rows of one coadd are put together from."""
-
-    file: CoaddFile
-    redrock: RedshiftTable | None
-    catalog: PhotometryCatalog | None
-    options: ReadOptions
-    redshifts: float | Mapping[int, float] | None
-
-
-def _open(
-    coadd: Path,
-    redrock: str | Path | None,
-    photometry: str | Path | None,
-    options: ReadOptions,
-    redshifts: float | Mapping[int, float] | None,
-) -> _Source:
-    """Open the files; a redrock file is needed unless one redshift is given for all."""
-    file = CoaddFile.open(coadd)
-    table = None
-    if redrock is not None:
-        table = read_redrock(redrock)
-    elif redshifts is None or isinstance(redshifts, Mapping):
-        beside = infer_redrock(coadd)
-        if beside is None and redshifts is None:
-            raise DataFileError(f"{coadd}: no redrock file lies beside it; name one, or give the redshift by hand")
-        table = read_redrock(beside) if beside is not None else None
-    catalog = PhotometryCatalog.open(photometry) if photometry is not None else None
-    return _Source(file, table, catalog, options, redshifts)
 
 
 def _jobs(file: CoaddFile, targetids: Iterable[int] | None) -> list[tuple[int, list[int]]]:
@@ -153,37 +107,41 @@ def _jobs(file: CoaddFile, targetids: Iterable[int] | None) -> list[tuple[int, l
     groups = file.groups()
     if wanted and not any(t in groups for t in wanted):
         file.check_targetid(wanted[0])
-    return [(t, groups.get(t, [])[: 1 if file.coadded else None]) for t in wanted]
+    return [(t, groups.get(t, [])) for t in wanted]
 
 
-def _run(source: _Source, jobs: Sequence[tuple[int, list[int]]]) -> Iterator[TargetResult]:
+def _run(source: Source, jobs: Sequence[tuple[int, list[int]]]) -> Iterator[TargetResult]:
     """Turn jobs into results, reading spectra only of those that pass the checks on the tables."""
     verdicts = [_verdict(source, targetid, rows) for targetid, rows in jobs]
-    passed = [rows for (_, rows), verdict in zip(jobs, verdicts, strict=True) if isinstance(verdict, Redshift)]
+    passed = [
+        source.file.usable(rows)
+        for (_, rows), verdict in zip(jobs, verdicts, strict=True)
+        if isinstance(verdict, Redshift)
+    ]
     spectra = source.file.iter_spectra(passed, source.options.cameras)
     for (targetid, rows), verdict in zip(jobs, verdicts, strict=True):
-        if isinstance(verdict, UnusableTargetError):
-            row = rows[0] if rows else -1
-            yield TargetResult(targetid, row, None, Status(verdict.status), str(verdict))
-            continue
-        cameras = next(spectra)
+        row = rows[0] if rows else -1
         try:
+            if isinstance(verdict, UnusableTargetError):
+                raise verdict
+            cameras = next(spectra)
             if isinstance(cameras, DataFileError):
                 raise cameras
-            observation, notes = _build(source, targetid, rows, verdict, cameras)
-            yield TargetResult(targetid, rows[0], observation, None, "; ".join(notes))
+            observation, notes = build_observation(source, targetid, source.file.usable(rows), verdict, cameras)
+            result = TargetResult(targetid, row, observation, None, "; ".join(notes))
         except UnusableTargetError as error:
-            yield TargetResult(targetid, rows[0], None, Status(error.status), str(error))
+            result = TargetResult(targetid, row, None, Status(error.status), str(error))
         except InputError as error:
-            yield TargetResult(targetid, rows[0], None, Status.INPUT_ERROR, str(error))
+            result = TargetResult(targetid, row, None, Status.INPUT_ERROR, str(error))
+        yield result
 
 
-def _verdict(source: _Source, targetid: int, rows: Sequence[int]) -> Redshift | UnusableTargetError:
+def _verdict(source: Source, targetid: int, rows: Sequence[int]) -> Redshift | UnusableTargetError:
     """The redshift of a target that is worth reading, or why it is not."""
     try:
         if not rows:
             source.file.check_targetid(targetid)
-        _check_observed([source.file.row_values(r) for r in rows])
+        _check_observed(source.file, rows)
         return _redshift(source, targetid)
     except UnusableTargetError as error:
         return error
@@ -191,9 +149,9 @@ def _verdict(source: _Source, targetid: int, rows: Sequence[int]) -> Redshift | 
         return UnusableTargetError(str(error), Status.INPUT_ERROR)
 
 
-def _check_observed(rows: Sequence[Mapping[str, Any]]) -> None:
+def _check_observed(file: CoaddFile, rows: Sequence[int]) -> None:
     """Raise UNOBSERVED for sky, unassigned and stuck fibers, and targets without an accepted exposure."""
-    row = rows[0]
+    row = file.row_values(rows[0])
     targetid, objtype = row["TARGETID"], row.get("OBJTYPE")
     why = ""
     if targetid < 0:
@@ -202,11 +160,13 @@ def _check_observed(rows: Sequence[Mapping[str, Any]]) -> None:
         why = f"OBJTYPE is {objtype!r}, not 'TGT'"
     elif row.get("COADD_NUMEXP") == 0:
         why = f"COADD_NUMEXP is 0 (COADD_FIBERSTATUS {row.get('COADD_FIBERSTATUS', 'unknown')})"
+    elif not file.usable(rows):
+        why = f"FIBERSTATUS is {row.get('FIBERSTATUS')} and no exposure is usable"
     if why:
         raise UnusableTargetError(f"not observed: {why}", Status.UNOBSERVED)
 
 
-def _redshift(source: _Source, targetid: int) -> Redshift:
+def _redshift(source: Source, targetid: int) -> Redshift:
     """The redshift to fit at; refused with the `Status` that says why."""
     by_hand = source.redshifts.get(targetid) if isinstance(source.redshifts, Mapping) else source.redshifts
     options = source.options
@@ -228,146 +188,3 @@ def _redshift(source: _Source, targetid: int) -> Redshift:
             f"redshift {found.z:.4f} is outside ({options.z_min:g}, {options.z_max:g}]", Status.REDSHIFT_OUT_OF_RANGE
         )
     return found
-
-
-def _build(
-    source: _Source, targetid: int, rows: Sequence[int], redshift: Redshift, cameras: tuple[CameraData, ...]
-) -> tuple[Observation, list[str]]:
-    """Put one observation together; returns it with notes for people."""
-    options, row = source.options, source.file.row_values(rows[0])
-    ra, dec = position(row)
-    match = source.catalog.find(targetid, ra, dec, options.match_radius_arcsec) if source.catalog else None
-    # FIBERMAP fills what the catalog does not say (FastSpecFit has no RELEASE, sweeps no PHOTSYS).
-    merged = {**row, **(match.row if match else {})}
-    ebv = checked_ebv(row if math.isfinite(finite(row, "EBV")) else merged, options.ebv)
-    catalog = source.catalog if match else None
-    light = target_photometry(
-        merged if match else row, ebv, options.bands, corrected=catalog is not None and catalog.flux_corrected
-    )
-    notes = list(light.notes) if options.bands else []
-    if source.catalog is not None and match is None:
-        notes.append(f"{source.catalog.path.name} does not hold it, photometry from FIBERMAP")
-    if options.require_photometry and light.photometry is None:
-        raise UnusableTargetError("no band has ivar > 0 and photometry is required", Status.NO_PHOTOMETRY)
-    factor = psf_to_fiber(row, targetid, source.file.exp_fibermap)
-    scale = factor if factor is not None and options.psf_to_fiber == "spectrum" else 1.0
-    if factor is None and options.psf_to_fiber != "ignore":
-        notes.append("PSF_TO_FIBER_SPECFLUX is unknown, spectrum on the point-source scale")
-    spectra = tuple(_spectrum(c, ebv, scale) for c in cameras)
-    n_valid = sum(s.n_valid for s in spectra)
-    if n_valid == 0 and light.photometry is None:
-        raise UnusableTargetError(
-            "every pixel is masked or has ivar 0, and no band is measured", Status.NO_VALID_PIXELS
-        )
-    if n_valid == 0 and cameras:
-        notes.append("no usable pixel, photometry alone")
-    spectra = tuple(s for s in spectra if s.n_valid > 0)
-    fraction = _fraction(row, match.row if match else None, catalog, ebv, options)
-    fraction = _rescale(fraction, factor, options)
-    if light.photometry is not None and spectra and fraction is None:
-        notes.append("no FIBERFLUX: the fiber fraction is unknown")
-    notes += _quality_notes(cameras, redshift)
-    meta = _meta(source, rows, row, redshift, cameras, light, match.how if match else "FIBERMAP")
-    meta.update(EBV=ebv, PSF_TO_FIBER=math.nan if factor is None else factor, PSF_TO_FIBER_MODE=options.psf_to_fiber)
-    meta["FIBER_FRACTION_BAND"] = fraction.band if fraction else ""
-    observation = Observation(
-        redshift=redshift.z,
-        spectra=spectra,
-        photometry=light.photometry,
-        fiber_fraction=(fraction.mean, fraction.sigma) if fraction else None,
-        targetid=targetid,
-        ra=ra,
-        dec=dec,
-        zerr=redshift.zerr,
-        meta=meta,
-    )
-    return observation, notes
-
-
-def _spectrum(data: CameraData, ebv: float, scale: float) -> Spectrum:
-    """One camera, free of Galactic dust and on the fiber's flux scale."""
-    flux, ivar = deredden_spectrum(data.wave, data.flux * scale, data.ivar / scale**2, ebv)
-    return Spectrum(data.camera, data.wave, flux, ivar, data.resolution)
-
-
-def _fraction(
-    fibermap: Mapping[str, Any],
-    matched: Mapping[str, Any] | None,
-    catalog: PhotometryCatalog | None,
-    ebv: float,
-    options: ReadOptions,
-) -> FiberFraction | None:
-    """Fiber fraction from the source whose FLUX and FIBERFLUX are surest to be on one footing.
-
-    A Tractor row is, and so is FIBERMAP; a FastSpecFit row depends on its version and comes last.
-    """
-    floor = options.fiber_sigma_floor
-    raw = fiber_fraction(fibermap, floor)
-    if matched is None or catalog is None:
-        return raw
-    if not catalog.flux_corrected:
-        return fiber_fraction(matched, floor) or raw
-    half = not catalog.fiberflux_corrected
-    return raw or fiber_fraction({**fibermap, **matched}, floor, ebv=ebv, half_corrected=half)
-
-
-def _rescale(fraction: FiberFraction | None, factor: float | None, options: ReadOptions) -> FiberFraction | None:
-    """The prior for the scale on which the spectrum was left (see `provabgs.desi.aperture.PsfMode`)."""
-    if fraction is None or options.psf_to_fiber == "ignore" or (factor and options.psf_to_fiber == "spectrum"):
-        return fraction
-    if factor is not None:
-        return fraction._replace(mean=fraction.mean / factor, sigma=fraction.sigma / factor)
-    return fraction._replace(sigma=math.hypot(fraction.sigma, UNKNOWN_SCALE_SIGMA * fraction.mean))
-
-
-def _median_snr(data: CameraData) -> float:
-    """Median S/N per usable pixel, NaN without any."""
-    use = data.ivar > 0
-    return float(np.median(data.flux[use] * np.sqrt(data.ivar[use]))) if np.any(use) else math.nan
-
-
-def _quality_notes(cameras: Sequence[CameraData], redshift: Redshift) -> list[str]:
-    """What a person should know before trusting a fit of this target."""
-    notes = []
-    snr = [s for s in map(_median_snr, cameras) if math.isfinite(s)]
-    if snr and max(snr) < 1.0:
-        notes.append(
-            f"median S/N per pixel is {max(snr):.2f} at best: continuum hardly detected, redshift to be checked"
-        )
-    bad = sum(c.n_bad for c in cameras)
-    if bad:
-        notes.append(f"{bad} pixels with NaN flux or impossible ivar taken out")
-    if redshift.n_rows > 1:
-        notes.append(f"best of {redshift.n_rows} redshift rows")
-    return notes
-
-
-def _meta(
-    source: _Source,
-    rows: Sequence[int],
-    row: Mapping[str, Any],
-    redshift: Redshift,
-    cameras: Sequence[CameraData],
-    light: TargetPhotometry,
-    matched_by: str,
-) -> dict[str, Any]:
-    """Provenance and quality, plain scalars and strings."""
-    meta: dict[str, Any] = {k: row[k] for k in _KEPT if k in row}
-    photometry: Photometry | None = light.photometry
-    meta.update(
-        COADD=str(source.file.path),
-        ROW=int(rows[0]),
-        N_EXPOSURE_ROWS=len(rows),
-        REDROCK=str(source.redrock.path) if source.redrock else "",
-        PHOTOMETRY=str(source.catalog.path) if source.catalog and matched_by != "FIBERMAP" else "FIBERMAP",
-        PHOTOMETRY_MATCH=matched_by,
-        PHOTSYS=light.photsys,
-        N_BANDS=photometry.n_valid if photometry else 0,
-        ZWARN=redshift.zwarn,
-        SPECTYPE=redshift.spectype,
-        DELTACHI2=redshift.deltachi2,
-        N_MASKED=sum(c.n_masked for c in cameras),
-        N_BAD_PIXELS=sum(c.n_bad for c in cameras),
-    )
-    meta.update({f"SNR_{c.camera.upper()}": _median_snr(c) for c in cameras})
-    return meta

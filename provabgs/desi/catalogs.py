@@ -96,8 +96,10 @@ class PhotometryCatalog:
         radius_arcsec
             Greatest separation accepted by position.
         """
-        index = self._by_targetid.get(int(targetid))
-        if index is not None:
+        rows, ids = self._by_targetid
+        place = int(np.searchsorted(ids, targetid))
+        if place < ids.size and ids[place] == targetid:
+            index = int(rows[place])
             return Match(self._row(index), "TARGETID" if "TARGETID" in self.columns else "RELEASE,BRICKID,OBJID")
         if self._tree is None or not (math.isfinite(ra) and math.isfinite(dec)):
             return None
@@ -122,8 +124,8 @@ class PhotometryCatalog:
         return np.flatnonzero(keep)
 
     @cached_property
-    def _by_targetid(self) -> dict[int, int]:
-        """First primary row of each TARGETID."""
+    def _by_targetid(self) -> tuple[np.ndarray, np.ndarray]:
+        """Primary rows and their TARGETIDs, sorted by TARGETID, in file order within one (a sweep has millions)."""
         c, rows = self.columns, self._primary
         objid = c.get("OBJID", c.get("BRICK_OBJID"))
         if "TARGETID" in c:
@@ -131,11 +133,9 @@ class PhotometryCatalog:
         elif objid is not None and "RELEASE" in c and "BRICKID" in c:
             ids = encode_targetid(c["RELEASE"][rows], c["BRICKID"][rows], objid[rows])
         else:
-            return {}
-        found: dict[int, int] = {}
-        for row, targetid in zip(rows.tolist(), ids.tolist(), strict=True):
-            found.setdefault(targetid, row)
-        return found
+            return rows[:0], np.zeros(0, dtype=np.int64)
+        order = np.argsort(ids, kind="stable")
+        return rows[order], ids[order]
 
     @cached_property
     def _tree(self) -> tuple[np.ndarray, cKDTree] | None:

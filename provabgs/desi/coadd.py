@@ -121,16 +121,26 @@ class CoaddFile:
         """``(nrow,)`` TARGETID of each row."""
         return self.fibermap["TARGETID"]
 
-    def groups(self) -> dict[int, list[int]]:
-        """Rows of each target, in file order: one row each in a coadd, its exposures in a spectra file.
+    @property
+    def exposures(self) -> Columns:
+        """Columns of the single exposures: EXP_FIBERMAP of a coadd, FIBERMAP itself of a spectra file."""
+        return self.exp_fibermap if self.coadded else self.fibermap
 
-        A TARGETID that a coadd repeats (unassigned fibers of several petals do) keeps its first row under its own
-        number here; `rows_of` finds them all.
-        """
+    def groups(self) -> dict[int, list[int]]:
+        """Rows of each target, in file order: its first row in a coadd, all its exposures in a spectra file."""
         found: dict[int, list[int]] = {}
         for row, targetid in enumerate(self.targetids.tolist()):
-            found.setdefault(targetid, []).append(row)
+            rows = found.setdefault(targetid, [])
+            if not rows or not self.coadded:
+                rows.append(row)
         return found
+
+    def usable(self, rows: Sequence[int]) -> list[int]:
+        """Those of `rows` that a coadd would take: all in a coadd, FIBERSTATUS 0 (or RESTRICTED) in a spectra file."""
+        if self.coadded or "FIBERSTATUS" not in self.fibermap:
+            return list(rows)
+        status = self.fibermap["FIBERSTATUS"]
+        return [r for r in rows if int(status[r]) & ~RESTRICTED_BIT == 0]
 
     def check_targetid(self, targetid: int) -> None:
         """Raise `DataFileError` unless the file holds `targetid`; says how many there are and which is nearest."""
@@ -165,7 +175,7 @@ class CoaddFile:
             The cameras of one group, or the error that reading it ended in: yielded, because raising it would end
             the iteration for the groups that follow.
         """
-        wanted = [c for c in self.cameras if cameras is None or c in cameras]
+        wanted = [c for c in self.cameras if cameras is None or c in {w.lower() for w in cameras}]
         with open_fits(self.path) as hdus:
             grids = {c: _wavelength(hdus, c, self.path) for c in wanted}
             scales = {c: _flux_scale(hdus[f"{c.upper()}_FLUX"], self.path) for c in wanted}

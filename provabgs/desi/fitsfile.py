@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import re
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
@@ -17,6 +20,8 @@ from provabgs.errors import DataFileError
 
 READ_ERRORS = (OSError, ValueError, TypeError, EOFError, IndexError, KeyError, zlib.error, fits.VerifyError)
 """What astropy raises, depending on where a file breaks off or goes wrong."""
+_DAMAGE = re.compile("truncated|error validating header", re.IGNORECASE)
+"""What astropy only warns about: data, or a header, that the file ends within."""
 
 
 def native(array: Any) -> NDArray[Any]:
@@ -54,7 +59,7 @@ def open_fits(path: str | Path, *, memmap: bool = False) -> Iterator[fits.HDULis
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            hdus = fits.open(file, mode="readonly", memmap=memmap)
+            hdus = fits.open(_unpacked(file), mode="readonly", memmap=memmap)
             try:
                 len(hdus)  # load every header: only then does astropy notice a file that breaks off
             except BaseException:
@@ -62,19 +67,30 @@ def open_fits(path: str | Path, *, memmap: bool = False) -> Iterator[fits.HDULis
                 raise
     except READ_ERRORS as error:
         raise DataFileError(f"{file}: is not a readable FITS file ({first_line(error)}); fetch it again") from error
-    truncated = [str(w.message) for w in caught if "truncated" in str(w.message).lower()]
+    damage = [str(w.message) for w in caught if _DAMAGE.search(str(w.message))]
     try:
-        if truncated:
-            raise DataFileError(f"{file}: is truncated ({file.stat().st_size} bytes on disk); fetch it again")
+        if damage:
+            raise DataFileError(
+                f"{file}: is truncated or damaged ({file.stat().st_size} bytes on disk); fetch it again"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", fits.verify.VerifyWarning)
             yield hdus
-    except DataFileError:
-        raise
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError) as error:
         raise DataFileError(f"{file}: breaks while being read ({first_line(error)}); fetch it again") from error
     finally:
         hdus.close()
+
+
+def _unpacked(file: Path) -> Path | io.BytesIO:
+    """The file, or the contents of a gzipped one.
+
+    astropy takes a gzip stream that breaks off for the end of the file, without a word, and seeks in one by
+    unpacking it again from the start.
+    """
+    with file.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    return io.BytesIO(gzip.decompress(file.read_bytes())) if packed else file
 
 
 def first_line(error: BaseException) -> str:

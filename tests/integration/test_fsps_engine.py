@@ -264,7 +264,7 @@ def test_engine_that_crashes_is_one_clear_error(stand_in, tmp_path, monkeypatch)
     target.unlink()
     target.write_text("-1.02\n")
     monkeypatch.setenv("SPS_HOME", str(broken))
-    with pytest.raises(DataFileError, match="FSPS stopped"):
+    with pytest.raises(DataFileError, match=r"FSPS stopped.*basel_logg\.dat.*End of file"):
         build_library("fsps")
 
 

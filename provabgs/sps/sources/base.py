@@ -15,6 +15,8 @@ from provabgs.sps.library import SSPLibrary
 
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what is done)."""
+PROGRESS_MARK, REFUSAL_MARK = "provabgs-progress", "provabgs-refusal"
+"""First words of the lines by which a worker process reports a step, or turns a request down."""
 
 
 def silent(done: int, total: int, what: str) -> None:

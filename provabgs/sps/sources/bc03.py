@@ -104,7 +104,7 @@ def read_bc03(path: Path, options: BuildOptions, progress: Progress = silent) ->
             zsun = np.array([float(name.removeprefix("ZMET_").removesuffix("ZSOL")) for name in names])
             wave = air_to_vacuum(wave_air)
             keep, old = options.select_wave(wave), age > 0
-            # Per Angstrom of vacuum: the interval has grown by the refractive index (its dispersion, 2e-5, is neglected).
+            # Per Angstrom of vacuum: the interval has grown by the refractive index (its dispersion, 2e-5, neglected).
             stretch = (wave_air / wave)[keep]
             spectra = []
             for i, name in enumerate(names):

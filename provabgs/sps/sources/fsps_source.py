@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import deque
 from importlib import metadata
 from pathlib import Path
 
@@ -18,8 +19,7 @@ from numpy.typing import NDArray
 from provabgs.constants import FSPS_LSUN_CGS
 from provabgs.errors import DataFileError, InputError, MissingDependencyError, ProvabgsError
 from provabgs.sps.library import SSPLibrary
-from provabgs.sps.sources.base import BuildOptions, Progress, silent
-from provabgs.sps.sources.fsps_worker import PROGRESS_MARK, REFUSAL_MARK
+from provabgs.sps.sources.base import PROGRESS_MARK, REFUSAL_MARK, BuildOptions, Progress, silent
 from provabgs.sps.sources.recovered import FSPS_CITATION
 
 REQUIRES = "fsps>=0.4.7,<0.5"
@@ -132,25 +132,26 @@ def _run_engine(options: BuildOptions, progress: Progress) -> dict[str, NDArray]
         wanted = {"logzsol": options.logzsol, "wave_range": options.wave_range, "nebular": options.nebular}
         request.write_text(json.dumps(wanted))
         command = [sys.executable, "-m", "provabgs.sps.sources.fsps_worker", str(request), str(output)]
-        last_line, code, timed_out = _watch(command, options.timeout, progress)
+        words, code, timed_out = _watch(command, options.timeout, progress)
         if timed_out:
             raise ProvabgsError(
-                f"FSPS did not finish within {options.timeout:g} s (last output: {last_line!r}); raise --timeout"
+                f"FSPS did not finish within {options.timeout:g} s (last output: {words!r}); raise --timeout"
             )
-        if last_line.startswith(REFUSAL_MARK):
-            raise InputError(last_line.removeprefix(REFUSAL_MARK).strip())
+        if words.startswith(REFUSAL_MARK):
+            raise InputError(words.removeprefix(REFUSAL_MARK).strip())
         if not output.exists():
             raise DataFileError(
-                f"SPS_HOME={os.environ['SPS_HOME']}: FSPS stopped (exit code {code}) and its last output was: "
-                f"{last_line!r}; mend or re-clone the data"
+                f"SPS_HOME={os.environ['SPS_HOME']}: FSPS stopped (exit code {code}), its last words: "
+                f"{words!r}; mend or re-clone the data"
             )
         with np.load(output, allow_pickle=False) as npz:
             return {name: npz[name] for name in npz.files}
 
 
 def _watch(command: list[str], timeout: float, progress: Progress) -> tuple[str, int, bool]:
-    """Run `command`, passing its progress on: ``(last other line of output, exit code, killed for its time)``."""
-    last_line, expired = "", threading.Event()
+    """Run `command`, passing its progress on: ``(last words, exit code, killed for its time)``."""
+    lines: deque[str] = deque(maxlen=50)
+    expired = threading.Event()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=_environment()
     ) as process:
@@ -168,13 +169,21 @@ def _watch(command: list[str], timeout: float, progress: Progress) -> tuple[str,
                     _, done, total, what = line.rstrip().split(" ", 3)
                     progress(int(done), int(total), what)
                 elif line.strip():
-                    last_line = line.strip()
+                    lines.append(line.strip())
         except BaseException:
             process.kill()  # an interrupted parent leaves no engine behind
             raise
         finally:
             timer.cancel()
-    return last_line, process.returncode, expired.is_set()
+    return _last_words(list(lines)), process.returncode, expired.is_set()
+
+
+def _last_words(lines: list[str]) -> str:
+    """What the process died of: its last line, or gfortran's runtime error with the line before, which names the file."""
+    for i, line in enumerate(lines):
+        if line.startswith("Fortran runtime error"):
+            return " ".join(lines[max(i - 1, 0) : i + 1])
+    return lines[-1] if lines else ""
 
 
 def _environment() -> dict[str, str]:

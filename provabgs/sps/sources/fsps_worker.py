@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 
 from provabgs.errors import InputError
-from provabgs.sps.sources.base import BuildOptions
+from provabgs.sps.sources.base import PROGRESS_MARK, REFUSAL_MARK, BuildOptions
 
-PROGRESS_MARK = "provabgs-progress"
-REFUSAL_MARK = "provabgs-refusal"
 IMF_CHABRIER = 1
 
 

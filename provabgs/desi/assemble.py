@@ -124,7 +124,7 @@ def _run(source: Source, jobs: Sequence[tuple[int, list[int]]]) -> Iterator[Targ
         try:
             if isinstance(verdict, UnusableTargetError):
                 raise verdict
-            cameras = next(spectra)
+            cameras = next(spectra, DataFileError(f"{source.file.path}: changed or vanished while being read"))
             if isinstance(cameras, DataFileError):
                 raise cameras
             observation, notes = build_observation(source, targetid, source.file.usable(rows), verdict, cameras)

@@ -108,6 +108,9 @@ class CoaddFile:
             if "TARGETID" not in fibermap:
                 raise DataFileError(f"{file}: is not {what}: FIBERMAP has no column TARGETID")
             _check_shapes(hdus, cameras, fibermap["TARGETID"].size, file)
+            for camera in cameras:
+                _wavelength(hdus, camera, file)
+                _flux_scale(hdus[f"{camera}_FLUX"], file)
             has = set(hdu_names(hdus))
             exposures = read_columns(hdus["EXP_FIBERMAP"], _EXP_COLUMNS, file) if "EXP_FIBERMAP" in has else {}
             scores = read_columns(hdus["SCORES"], ("TARGETID", "TSNR2_BGS"), file) if "SCORES" in has else {}

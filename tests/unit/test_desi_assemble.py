@@ -344,3 +344,10 @@ def test_repeated_targetid_in_a_coadd_keeps_every_row(tmp_path: Path) -> None:
     results = read(write_pair(tmp_path, rows))
     assert [r.row for r in results] == [0, 1]
     assert [r.row for r in read(tmp_path / "coadd-main-bright-1.fits", targetids=[GOOD.targetid])] == [0]
+
+
+def test_file_that_vanishes_between_tables_and_spectra(tmp_path: Path) -> None:
+    coadd = write_pair(tmp_path, [GOOD, Target(source_id(2)), Target(-1)])
+    results = iter_observations(coadd)
+    coadd.unlink()
+    assert [r.status for r in results] == [Status.INPUT_ERROR, Status.INPUT_ERROR, Status.UNOBSERVED]

@@ -82,7 +82,7 @@ def test_units_are_read_not_assumed(tmp_path: Path) -> None:
     np.testing.assert_allclose(blue.wave, wavelength("B"))
     hdus["R_FLUX"].header["BUNIT"] = "electron"
     with pytest.raises(DataFileError, match=r"R_FLUX is in 'electron'.*convert"):
-        read(write(hdus, tmp_path / "d.fits"))
+        CoaddFile.open(write(hdus, tmp_path / "d.fits"))
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:

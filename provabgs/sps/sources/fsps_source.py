@@ -179,7 +179,7 @@ def _watch(command: list[str], timeout: float, progress: Progress) -> tuple[str,
 
 
 def _last_words(lines: list[str]) -> str:
-    """What the process died of: its last line, or gfortran's runtime error with the line before, which names the file."""
+    """What the process died of: its last line, or gfortran's runtime error with the line before (it names the file)."""
     for i, line in enumerate(lines):
         if line.startswith("Fortran runtime error"):
             return " ".join(lines[max(i - 1, 0) : i + 1])

@@ -61,8 +61,8 @@ def fiber_fraction(row: Row, floor: float, *, ebv: float = 0.0, half_corrected: 
 def psf_to_fiber(row: Row, targetid: int, exposures: Columns) -> float | None:
     """PSF_TO_FIBER_SPECFLUX of one target, averaged over the exposures that went into its coadd.
 
-    FIBERMAP's own mean counts rejected exposures, whose factor is 0, in reductions before 2023 (desispec issue
-    2054): taken at its word it would dim such a spectrum by a third. EXP_FIBERMAP, where present, is averaged over
+    FIBERMAP's own mean counts rejected exposures, whose factor is 0, in reductions before mid-2023 (desispec
+    FIBERMAP's own mean counts rejected exposures, whose factor is 0, in reductions before mid-2023 (desispec issue
     usable exposures instead.
 
     Returns

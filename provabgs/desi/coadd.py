@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,12 +180,14 @@ class CoaddFile:
         """
         wanted = [c for c in self.cameras if cameras is None or c in {w.lower() for w in cameras}]
         with open_fits(self.path) as hdus:
+            # astropy looks a name up by walking through all headers: a third of the reading time of a large file.
+            images = {str(h.name).upper(): h for h in hdus}
             grids = {c: _wavelength(hdus, c, self.path) for c in wanted}
             scales = {c: _flux_scale(hdus[f"{c.upper()}_FLUX"], self.path) for c in wanted}
             for rows in groups:
                 try:
                     spectra = tuple(
-                        combine_exposures([_read_camera(hdus, c, grids[c], scales[c], row) for row in rows])
+                        combine_exposures([_read_camera(images, c, grids[c], scales[c], row) for row in rows])
                         for c in wanted
                     )
                 except READ_ERRORS as error:
@@ -238,7 +240,7 @@ def _wavelength(hdus: fits.HDUList, camera: str, path: Path) -> FloatArray:
         raise DataFileError(f"{path}: HDU {hdu.name} is in {hdu.header['BUNIT']!r}, not a length") from error
 
 
-def _read_camera(hdus: fits.HDUList, camera: str, wave: FloatArray, scale: float, row: int) -> CameraData:
+def _read_camera(hdus: Mapping[str, Any], camera: str, wave: FloatArray, scale: float, row: int) -> CameraData:
     """One camera of one row; masked and impossible pixels get flux 0, ivar 0."""
     name = camera.upper()
     flux = native(hdus[f"{name}_FLUX"].section[row]).astype(np.float64) * scale

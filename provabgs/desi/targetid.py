@@ -1,6 +1,6 @@
 """TARGETID: how DESI packs a Legacy Surveys source into 64 bits.
 
-Layout of desitarget's ``targetid_mask`` (Myers et al. 2023, AJ 165, 50, section 4.1): OBJID in bits 0-21, BRICKID in
+Layout of desitarget's ``targetid_mask`` (Myers et al. 2023, AJ 165, 50): OBJID in bits 0-21, BRICKID in
 22-41, RELEASE in 42-57, MOCK in 58, SKY in 59, GAIADR above.
 """
 

@@ -167,7 +167,10 @@ def band_weights(name: str, wave_obs: ArrayLike) -> FloatArray:
 
 
 def effective_wavelength(name: str) -> float:
-    """Photon-weighted mean wavelength, Angstrom, for a spectrum flat in f_nu: ``int R dlam / int (R / lam) dlam``."""
+    """Photon-weighted mean wavelength, Angstrom, for a spectrum flat in f_nu: ``int R dlam / int (R / lam) dlam``.
+
+    speclite's attribute of this name is for one flat in f_lambda and 1-2 % longer.
+    """
     curve = load_filter(name)
     return float(np.trapezoid(curve.response, curve.wave) / _cumulative_ab(curve)[-1])
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -211,3 +212,12 @@ def test_catalogs_that_are_none(tmp_path: Path) -> None:
         PhotometryCatalog.open(write_table(tmp_path / "b.fits", "FASTSPEC", {"FLUX_SYNTH_G": np.array([1.0])}))
     with pytest.raises(DataFileError, match="no such file"):
         PhotometryCatalog.open(tmp_path / "c.fits")
+
+
+def test_compressed_catalog(tmp_path: Path) -> None:
+    plain = write_table(tmp_path / "t.fits", "", tractor())
+    packed = tmp_path / "t.fits.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    match = PhotometryCatalog.open(packed).find(source_id(6))
+    assert match is not None
+    assert match.row["FLUX_R"] == 21.0

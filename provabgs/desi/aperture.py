@@ -62,8 +62,8 @@ def psf_to_fiber(row: Row, targetid: int, exposures: Columns) -> float | None:
     """PSF_TO_FIBER_SPECFLUX of one target, averaged over the exposures that went into its coadd.
 
     FIBERMAP's own mean counts rejected exposures, whose factor is 0, in reductions before mid-2023 (desispec
-    FIBERMAP's own mean counts rejected exposures, whose factor is 0, in reductions before mid-2023 (desispec issue
-    usable exposures instead.
+    issue 2054): taken at its word it would dim such a spectrum by a third. EXP_FIBERMAP, where present, is averaged
+    over usable exposures instead.
 
     Returns
     -------

@@ -39,7 +39,7 @@ SURVEY: tuple[Column, ...] = (
     Column("MAG_Z", "f4", "mag", "z-band magnitude, corrected for Galactic extinction"),
     Column("MAG_W1", "f4", "mag", "W1 magnitude (AB), corrected for Galactic extinction"),
     Column("FIBMAG_R", "f4", "mag", "r-band magnitude inside the fiber"),
-    Column("SCHLEGEL_COLOR", "f4", "mag", "(z - W1) - 3/2.5 (g - r) + 1.2, the BGS Faint selection colour"),
+    Column("SCHLEGEL_COLOR", "f4", "mag", "(z - W1) - 1.2 (g - r) + 1.2, the BGS Faint selection colour"),
     Column("Z_MAX", "f4", "", "largest redshift at which the galaxy passes the selection"),
     Column("W_ZFAIL", "f4", "", "weight for redshift failures"),
     Column("W_FIBASSIGN", "f4", "", "weight for fiber assignment"),

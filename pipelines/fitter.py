@@ -1,0 +1,254 @@
+"""The worker's side of a fit process: time limits, crashes, retries, quarantine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+from provabgs.errors import ProvabgsError
+from provabgs.inference.posterior import Posterior
+from provabgs.pipelines.config import RunConfig
+from provabgs.status import Status
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
+"""Environment of a fit process: one core each, for a node full of processes must not fight over threads."""
+
+
+class FitterError(ProvabgsError):
+    """The fit process cannot work at all: no galaxy is to blame, and the run must stop."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Galaxies of one input file that one task fits."""
+
+    path: str
+    name: str
+    targetids: tuple[int, ...]
+    rows: tuple[int, ...]
+    ra: tuple[float, ...]
+    dec: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.targetids)
+
+    def take(self, places: list[int]) -> Batch:
+        """Some of the galaxies."""
+        return Batch(
+            self.path,
+            self.name,
+            targetids=tuple(self.targetids[k] for k in places),
+            rows=tuple(self.rows[k] for k in places),
+            ra=tuple(self.ra[k] for k in places),
+            dec=tuple(self.dec[k] for k in places),
+        )
+
+    def failed(self, place: int, status: Status, message: str) -> Posterior:
+        """A row without samples for one of the galaxies."""
+        return Posterior(
+            self.targetids[place], float("nan"), status, message, ra=self.ra[place], dec=self.dec[place],
+            meta={"INPUT": self.name, "ROW": self.rows[place]},
+        )  # fmt: skip
+
+
+class _Failure(NamedTuple):
+    """Why a pass over a batch ended early."""
+
+    kind: str
+    place: int | None
+    message: str
+
+
+class FitProcess:
+    """A fit process and its replacements; `fit` returns one posterior per galaxy whatever happens inside.
+
+    Parameters
+    ----------
+    config
+        The run's configuration.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.limits = config.execution
+        self._process: subprocess.Popen[bytes] | None = None
+        self._requests: Connection | None = None
+        self._replies: Connection | None = None
+        self._lifeline = -1
+        self._n_fits = 0
+        self._failed_starts = 0
+
+    def fit(self, batch: Batch) -> list[Posterior]:
+        """Fit every galaxy of a batch.
+
+        Galaxies that exceed the time limit become TIMED_OUT; those that kill the process or raise are tried again in a
+        fresh one, after the others, and become CRASHED after `tries`. A file that cannot be read gives INPUT_ERROR.
+
+        Raises
+        ------
+        FitterError
+            When the process cannot start or says that no galaxy can be fitted.
+        """
+        results: dict[int, Posterior] = {}
+        tries: Counter[int | None] = Counter()
+        while pending := sorted((k for k in range(len(batch)) if k not in results), key=lambda k: tries[k]):
+            failure = self._pass(batch, pending, results)
+            if failure is None:
+                for k in (k for k in pending if k not in results):
+                    results[k] = batch.failed(k, Status.INPUT_ERROR, f"{batch.name}: the reader gave no such row")
+                continue
+            tries[failure.place] += 1
+            if failure.kind == "unreadable" or (failure.place is None and tries[None] >= self.limits.tries):
+                for k in (k for k in pending if k not in results):
+                    results[k] = batch.failed(k, Status.INPUT_ERROR, failure.message)
+            elif failure.place is not None:
+                self._judge(batch, failure, tries[failure.place], results)
+        return [results[k] for k in range(len(batch))]
+
+    def _judge(self, batch: Batch, failure: _Failure, tries: int, results: dict[int, Posterior]) -> None:
+        """Decide about the galaxy on which a pass ended."""
+        assert failure.place is not None
+        if failure.kind == "timeout":
+            results[failure.place] = batch.failed(failure.place, Status.TIMED_OUT, failure.message)
+        elif tries >= self.limits.tries:
+            results[failure.place] = batch.failed(failure.place, Status.CRASHED, f"{failure.message} ({tries} tries)")
+
+    def _pass(self, batch: Batch, pending: list[int], results: dict[int, Posterior]) -> _Failure | None:
+        """Send the pending galaxies; collect results until all are done or something fails."""
+        if self._n_fits >= self.limits.restart_after > 0:
+            self.close()
+        self._start()
+        assert self._requests is not None
+        assert self._replies is not None
+        part = batch.take(pending)
+        current: int | None = None
+        try:
+            self._requests.send({"path": part.path, "name": part.name, "targetids": part.targetids, "rows": part.rows})
+            while True:
+                if not self._replies.poll(self._limit(current)):
+                    self.close()
+                    return self._too_slow(batch, current)
+                kind, *rest = self._replies.recv()
+                if kind == "end":
+                    return None
+                if kind == "broken":
+                    raise FitterError(f"no galaxy can be fitted: {rest[0]}")
+                if kind == "unreadable":
+                    return _Failure("unreadable", current, rest[0])
+                place = pending[rest[0]]
+                if kind == "started":
+                    current = place
+                    continue
+                if kind == "raised":
+                    # the pass goes on in a fresh request, so that a process in an unknown state is not trusted further
+                    self.close()
+                    return _Failure("crash", place, f"the fit raised {rest[1]}")
+                current = None
+                if kind == "done":
+                    results[place] = rest[1]
+                    self._n_fits += 1
+                else:
+                    results[place] = batch.failed(place, Status(rest[1]), rest[2])
+        except (EOFError, OSError):
+            how = self.close()
+            return _Failure("crash", current, f"{'the fit' if current is not None else batch.name} {how}")
+
+    def _limit(self, current: int | None) -> float:
+        """Seconds to wait for the next message."""
+        if current is None:
+            return self.limits.start_limit_s
+        return self.limits.time_limit_s + (self.limits.start_limit_s if self._n_fits == 0 else 0.0)
+
+    def _too_slow(self, batch: Batch, current: int | None) -> _Failure:
+        if current is None:
+            return _Failure("timeout", None, f"{batch.name}: not read within {self.limits.start_limit_s:g} s")
+        return _Failure("timeout", current, f"no result within the time limit of {self.limits.time_limit_s:g} s")
+
+    def _start(self) -> None:
+        """Start the process unless it runs; raises FitterError when it cannot."""
+        while self._process is None:
+            self._spawn()
+            assert self._requests is not None
+            assert self._replies is not None
+            try:
+                self._requests.send(self.config.model_dump_json())
+                ready = self._replies.poll(self.limits.start_limit_s)
+                kind, *rest = self._replies.recv() if ready else ("slow",)
+            except (EOFError, OSError):
+                kind, rest = "dead", []
+            if kind == "broken":
+                self.close()
+                raise FitterError(rest[0])
+            if kind == "ready":
+                self._failed_starts = 0
+                return
+            how = self.close()
+            self._failed_starts += 1
+            if self._failed_starts >= self.limits.tries:
+                raise FitterError(f"the fit process does not start: it {how} {self._failed_starts} times")
+
+    def _spawn(self) -> None:
+        request_out, request_in = os.pipe()
+        reply_out, reply_in = os.pipe()
+        lifeline_out, self._lifeline = os.pipe()
+        theirs = (request_out, reply_in, lifeline_out)
+        command = [sys.executable, "-m", "provabgs.pipelines.child", *map(str, theirs)]
+        environment = {**os.environ, **{k: v for k, v in ONE_THREAD.items() if k != "XLA_FLAGS" or k not in os.environ}}
+        self._process = subprocess.Popen(command, pass_fds=theirs, env=environment, stdin=subprocess.DEVNULL)
+        for descriptor in theirs:
+            os.close(descriptor)
+        self._requests = Connection(request_in, readable=False)
+        self._replies = Connection(reply_out, writable=False)
+        self._n_fits = 0
+
+    def close(self) -> str:
+        """End the process; says how it ended if it had done so by itself."""
+        if self._process is None:
+            return "was not running"
+        try:
+            code = self._process.wait(timeout=1.0 if self._replies is not None and self._at_end() else 0.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            code = None
+        for connection in (self._requests, self._replies):
+            if connection is not None:
+                connection.close()
+        os.close(self._lifeline)
+        self._process = self._requests = self._replies = None
+        return _how(code)
+
+    def _at_end(self) -> bool:
+        """Whether the process has closed its end, and so is about to leave."""
+        assert self._replies is not None
+        try:
+            return bool(self._replies.poll(0)) and self._replies.recv() is None
+        except (EOFError, OSError):
+            return True
+
+    def __enter__(self) -> FitProcess:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _how(code: int | None) -> str:
+    """A process's end in words."""
+    if code is None:
+        return "was stopped"
+    if code < 0:
+        return f"died of {signal.Signals(-code).name}"
+    return f"left with exit code {code}"

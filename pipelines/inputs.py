@@ -1,0 +1,184 @@
+"""Readers of inputs: what is in a file (cheap, for the plan), and its galaxies one by one (in the fit process)."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from provabgs.desi import ReadOptions, TargetResult, iter_observations
+from provabgs.desi.coadd import CoaddFile
+from provabgs.errors import ConfigError, DataFileError, UnusableTargetError
+from provabgs.observe.filters import bands_for
+from provabgs.observe.observation import Observation, Photometry
+from provabgs.pipelines.config import InputOptions
+from provabgs.status import Status
+
+
+class Scan(NamedTuple):
+    """What a file holds: one entry per target. Coordinates in degrees, NaN where unknown."""
+
+    targetid: NDArray[np.int64]
+    row: NDArray[np.int32]
+    ra: NDArray[np.float64]
+    dec: NDArray[np.float64]
+
+
+class Reader(Protocol):
+    """A kind of input. Give your own as ``reader = "module:object"``; it is called with the `InputOptions`."""
+
+    pattern: tuple[str, ...]
+    """Glob patterns by which its files are found in a directory."""
+
+    def scan(self, path: Path) -> Scan:
+        """List a file's targets; raises DataFileError when it cannot be read."""
+        ...
+
+    def read(self, path: Path, targetids: Sequence[int], rows: Sequence[int]) -> Iterator[TargetResult]:
+        """Yield the given targets; raises DataFileError when the file cannot be read."""
+        ...
+
+
+def make_reader(options: InputOptions) -> Reader:
+    """The reader that a configuration names.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is none, or options that it does not take.
+    """
+    known: dict[str, Callable[[InputOptions], Reader]] = {"desi": DesiReader, "photometry": PhotometryTableReader}
+    factory = known.get(options.reader) or load_object(options.reader, "[inputs] reader")
+    reader: Reader = factory(options)
+    return reader
+
+
+def load_object(spec: str, key: str) -> Any:
+    """The object that ``"module:name"`` names.
+
+    Raises
+    ------
+    ConfigError
+        When the module or the name cannot be found; `key` says which setting it came from.
+    """
+    module, _, name = spec.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{key} = {spec!r}: give 'module:object' ({error})") from None
+
+
+class DesiReader:
+    """DESI coadds (or spectra) with redrock files beside them."""
+
+    pattern: tuple[str, ...] = ("coadd-*.fits", "coadd-*.fits.gz")
+
+    def __init__(self, options: InputOptions) -> None:
+        self.photometry = options.photometry
+        changes = {k: tuple(v) if isinstance(v, list) else v for k, v in options.options.items()}
+        self.options = ReadOptions().with_changes(changes)
+
+    def scan(self, path: Path) -> Scan:
+        """Read the FIBERMAP."""
+        file = CoaddFile.open(path)
+        if file.coadded:
+            rows = np.arange(file.targetids.size)
+        else:
+            rows = np.array([r[0] for r in file.groups().values()], dtype=int)
+        unknown = np.full(file.targetids.size, np.nan)
+        ra, dec = (np.asarray(file.fibermap.get(c, unknown), dtype=float)[rows] for c in ("TARGET_RA", "TARGET_DEC"))
+        return Scan(file.targetids[rows], rows.astype(np.int32), ra, dec)
+
+    def read(self, path: Path, targetids: Sequence[int], rows: Sequence[int]) -> Iterator[TargetResult]:
+        """Read the chosen targets' spectra."""
+        wanted = set(rows)
+        # every entry of a coadd that repeats a TARGETID comes back, so choose by row
+        for result in iter_observations(path, None, self.photometry, list(dict.fromkeys(targetids)), self.options):
+            if result.row in wanted:
+                yield result
+
+
+class PhotometryTableReader:
+    """Tables (FITS, Parquet, ECSV, CSV) of dereddened fluxes in nanomaggies, for fits of photometry alone.
+
+    Columns TARGETID, RA, DEC, Z, and FLUX_X, FLUX_IVAR_X with X of G, R, Z, W1, W2; PHOTSYS ("N" or "S") is optional
+    (``options.photsys``, default "S").
+    """
+
+    pattern: tuple[str, ...] = ("*.fits", "*.parquet", "*.ecsv", "*.csv")
+    _BANDS = ("G", "R", "Z", "W1", "W2")
+
+    def __init__(self, options: InputOptions) -> None:
+        unknown = set(options.options) - {"photsys"}
+        if unknown:
+            raise ConfigError(f"[inputs] options: the photometry reader has none called {', '.join(sorted(unknown))}")
+        self.photsys = str(options.options.get("photsys", "S"))
+
+    def scan(self, path: Path) -> Scan:
+        """Read the identifying columns."""
+        table = read_table(path, required=("TARGETID", "RA", "DEC", "Z"))
+        ids = np.asarray(table["TARGETID"], dtype=np.int64)
+        ra, dec = (np.asarray(table[c], dtype=float) for c in ("RA", "DEC"))
+        return Scan(ids, np.arange(ids.size, dtype=np.int32), ra, dec)
+
+    def read(self, path: Path, targetids: Sequence[int], rows: Sequence[int]) -> Iterator[TargetResult]:
+        """Turn the chosen rows into observations."""
+        table = read_table(path, required=("TARGETID", "RA", "DEC", "Z"))
+        present = [b for b in self._BANDS if f"FLUX_{b}" in table.colnames and f"FLUX_IVAR_{b}" in table.colnames]
+        for targetid, row in zip(targetids, rows, strict=True):
+            if row >= len(table) or int(table["TARGETID"][row]) != targetid:
+                continue
+            try:
+                observation = self._observation(table, row, present)
+            except UnusableTargetError as error:
+                yield TargetResult(targetid, row, None, Status(error.status), str(error))
+            else:
+                yield TargetResult(targetid, row, observation, None, "")
+
+    def _observation(self, table: Table, row: int, present: list[str]) -> Observation:
+        photsys = str(table["PHOTSYS"][row]) if "PHOTSYS" in table.colnames else self.photsys
+        names = dict(zip(self._BANDS, bands_for(photsys), strict=True))
+        flux = [float(table[f"FLUX_{b}"][row]) for b in present]
+        ivar = [float(table[f"FLUX_IVAR_{b}"][row]) for b in present]
+        return Observation(
+            redshift=float(table["Z"][row]),
+            photometry=Photometry(tuple(names[b] for b in present), np.array(flux), np.array(ivar)),
+            targetid=int(table["TARGETID"][row]),
+            ra=float(table["RA"][row]),
+            dec=float(table["DEC"][row]),
+            meta={"PHOTSYS": photsys},
+        )
+
+
+def read_table(path: Path, required: Sequence[str]) -> Table:
+    """Read a table of any of the usual formats.
+
+    Raises
+    ------
+    DataFileError
+        When it cannot be read or lacks a column.
+    """
+    kind = {".parquet": "parquet", ".fits": "fits", ".gz": "fits", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv"}
+    if path.suffix not in kind:
+        raise DataFileError(f"{path}: unknown kind of table; use {', '.join(kind)}")
+    try:
+        table = _read_parquet(path) if path.suffix == ".parquet" else Table.read(path, format=kind[path.suffix])
+    except Exception as error:  # astropy's readers raise whatever the damage leads to
+        raise DataFileError(f"{path}: cannot be read as a table ({(str(error).splitlines() or [''])[0]})") from None
+    missing = [c for c in required if c not in table.colnames]
+    if missing:
+        raise DataFileError(f"{path}: has no column {', '.join(missing)} (it has {', '.join(table.colnames[:12])})")
+    return table
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow.parquet as pq
+
+    from provabgs.catalog.tables import from_arrow
+
+    return from_arrow(pq.read_table(path))

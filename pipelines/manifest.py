@@ -1,0 +1,91 @@
+"""What a directory's rows were made with, so that a run is not resumed under other settings by accident."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import provabgs
+from provabgs.catalog.atomic import atomic_path
+from provabgs.errors import ConfigError, DataFileError
+from provabgs.pipelines.config import RunConfig
+
+MANIFEST_NAME = "run.json"
+FORMAT = "provabgs-run-1"
+
+
+def check_manifest(config: RunConfig) -> None:
+    """Compare the directory's manifest with this run, or write it when the directory is new.
+
+    Raises
+    ------
+    ConfigError
+        When settings that decide about the rows differ and `allow_mixed` is off; names the first key.
+    DataFileError
+        When the manifest cannot be read.
+    """
+    path = config.run.output / MANIFEST_NAME
+    mine = _settings(config)
+    if path.exists():
+        try:
+            theirs = json.loads(path.read_text())
+            assert theirs["format"] == FORMAT
+        except (OSError, ValueError, KeyError, TypeError, AssertionError):
+            raise DataFileError(f"{path}: not a manifest that this version can read; choose another output") from None
+        difference = _difference(theirs["settings"], mine)
+        if difference and not config.run.allow_mixed:
+            raise ConfigError(
+                f"{config.run.output} was made with other settings: {difference}; restore them, choose another output, "
+                "or set [run] allow_mixed = true"
+            )
+        if not difference:
+            return
+    manifest = {"format": FORMAT, "settings": mine, "made_by": _origin(), "config": config.model_dump(mode="json")}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1))
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """Settings on which the rows depend."""
+    return {
+        "provabgs": provabgs.__version__,
+        "run.seed": config.run.seed,
+        "run.fit": config.run.fit,
+        "inputs.reader": config.inputs.reader,
+        "inputs.options": config.inputs.model_dump(mode="json")["options"],
+        "store.n_samples": config.store.n_samples,
+        "store.encoding": config.store.encoding,
+        "fit": config.fit.model_dump(mode="json"),
+    }
+
+
+def _difference(theirs: dict[str, Any], mine: dict[str, Any], prefix: str = "") -> str:
+    """The first key in which two settings differ, empty when they agree."""
+    for key in sorted({*theirs, *mine}):
+        a, b = theirs.get(key), mine.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            if found := _difference(a, b, f"{prefix}{key}."):
+                return found
+        elif a != b:
+            return f"{prefix}{key} was {a!r}, now {b!r}"
+    return ""
+
+
+def _origin() -> dict[str, str]:
+    """Versions and git revision of the code, for people."""
+    return {"provabgs": provabgs.__version__, "python": platform.python_version(), "git": git_revision()}
+
+
+def git_revision() -> str:
+    """Commit of the checkout that the package is imported from; empty outside of one."""
+    here = Path(provabgs.__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,95 @@
+"""``provabgs run`` and ``provabgs config init``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from provabgs.errors import ConfigError
+from provabgs.pipelines.config import RunConfig, load_config, parse_config, template
+from provabgs.pipelines.plan import Plan, estimate, make_plan
+from provabgs.pipelines.run import RunReport, run
+
+config_app = typer.Typer(help="Configuration files of runs.", no_args_is_help=True)
+
+EXIT_INCOMPLETE = 3
+"""Exit code of a run that finished, but without the rows of inputs that could not be read."""
+EXIT_STOPPED = 130
+
+
+@config_app.command("init")
+def init_command(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("run.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented configuration with every key and its default."""
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists; choose another name, or --force to overwrite it")
+    path.write_text(template())
+    typer.echo(f"wrote {path}; edit [run] output and [inputs] paths, then `provabgs run {path} --dry-run`")
+
+
+@config_app.command("check")
+def check_command(path: Annotated[Path, typer.Argument(help="TOML file of the run.")]) -> None:
+    """Check a configuration and print it in full, defaults included."""
+    typer.echo(load_config(path).model_dump_json(indent=1))
+
+
+def run_command(
+    path: Annotated[Path, typer.Argument(help="TOML file; `provabgs config init` writes one.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what it costs.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Fit processes, in place of [cluster] workers.")] = None,
+    retry: Annotated[list[str] | None, typer.Option(help="Also fit stored rows of this STATUS again.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress line.")] = False,
+) -> None:
+    """Fit a whole catalog on a Dask cluster; the same command goes on after any interruption."""
+    config = _adjusted(load_config(path), workers, retry or [])
+    if dry_run:
+        _show_plan(make_plan(config), config)
+        return
+    try:
+        report = run(config, quiet=quiet, announce=typer.echo)
+    except KeyboardInterrupt:
+        typer.echo("stopped; finished batches are kept: run the same command to go on", err=True)
+        raise typer.Exit(EXIT_STOPPED) from None
+    _show_report(report)
+    if report.unreadable:
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _adjusted(config: RunConfig, workers: int | None, retry: list[str]) -> RunConfig:
+    """Command-line options over the file's."""
+    data = config.model_dump()
+    if workers is not None:
+        data["cluster"]["workers"] = workers
+    data["run"]["retry"] = (*data["run"]["retry"], *retry)
+    return parse_config(data, "command line")
+
+
+def _show_plan(plan: Plan, config: RunConfig) -> None:
+    cost = estimate(plan, config)
+    typer.echo(f"galaxies   {cost.galaxies}")
+    typer.echo(f"files      {cost.files}")
+    typer.echo(f"shards     {cost.shards} of at most {config.store.shard_rows} galaxies")
+    typer.echo(f"core-hours {cost.core_hours:.3g} at {config.execution.seconds_per_galaxy:g} s a galaxy")
+    typer.echo(f"wall time  {cost.wall_hours:.3g} h")
+    typer.echo(f"disk       {cost.disk_bytes / 1e9:.3g} GB")
+    _show_problems([(str(p), reason) for p, reason in plan.unreadable], plan.n_missing)
+
+
+def _show_report(report: RunReport) -> None:
+    typer.echo(f"{report.n_catalog} rows in {report.output}, {report.n_fitted} fitted now in {report.wall_s:.0f} s")
+    for status, n in report.status.items():
+        typer.echo(f"  {status:<22} {n}")
+    for text in report.damaged:
+        typer.echo(f"made again: {text}", err=True)
+    _show_problems(report.unreadable, report.n_missing)
+
+
+def _show_problems(unreadable: list[tuple[str, str]], n_missing: int) -> None:
+    for _, reason in unreadable:
+        typer.echo(f"unreadable: {reason}", err=True)
+    if n_missing:
+        typer.echo(f"{n_missing} TARGETIDs of the target table are in no input", err=True)

@@ -99,10 +99,12 @@ def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
 def unit_from_theta(theta: jax.Array, prior: Prior) -> jax.Array:
     """Inverse of `theta_from_unit`; values outside the prior come out outside [0, 1]."""
     value = {p.name: theta[..., i] for i, p in enumerate(PARAMETERS)}
-    x1 = 1 - value["beta1"]
-    x2 = 1 - value["beta2"] / jnp.maximum(x1, _EDGE)
-    x3 = 1 - value["beta3"] / jnp.maximum(x1 * x2, _EDGE)
-    value |= {"x1": x1**3, "x2": x2**2, "x3": x3}
+    # sums from the far end do not cancel in the corners; x2 keeps its sign, so that beta3 + beta4 < 0 is outside
+    rest2 = value["beta3"] + value["beta4"]
+    x1 = value["beta2"] + rest2
+    x2 = jnp.where(x1 == 0, 0.0, rest2 / jnp.where(x1 == 0, 1.0, x1))
+    x3 = jnp.where(rest2 == 0, 0.0, value["beta4"] / jnp.where(rest2 == 0, 1.0, rest2))
+    value |= {"x1": x1**3, "x2": x2 * jnp.abs(x2), "x3": x3}
     for name in _LOG:
         value[name] = jnp.log10(value[name])
     columns = jnp.stack([value[name] for name in LATENT_NAMES], axis=-1)
@@ -129,6 +131,8 @@ def log_prior(theta: jax.Array, prior: Prior) -> jax.Array:
     """Log density in theta ``(..., 13)`` (betas on the simplex), up to a constant; -inf outside the support."""
     unit = unit_from_theta(theta, prior)
     inside = jnp.all((unit >= -1e-9) & (unit <= 1 + 1e-9), axis=-1)
+    betas = theta[..., jnp.array([INDEX[f"beta{i}"] for i in range(1, 5)])]
+    inside &= jnp.all(betas >= -1e-9, axis=-1) & (jnp.abs(jnp.sum(betas, axis=-1) - 1) < 1e-5)
     gammas = theta[..., jnp.array([INDEX[n] for n in _LOG])]
     density = -jnp.sum(jnp.log(gammas), axis=-1)
     f = theta[..., INDEX["f_fiber"]]

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from provabgs import __version__
+from provabgs.cli.fit import fit
+from provabgs.cli.plot import plot
 from provabgs.cli.ssp import ssp_app
 from provabgs.errors import ProvabgsError
 
@@ -21,6 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(fit)
+app.command()(plot)
 app.add_typer(ssp_app, name="ssp")
 
 

@@ -1,0 +1,237 @@
+"""``provabgs fit``: from a coadd to a posterior file. Parses, calls, prints."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from provabgs.api import Fitted
+    from provabgs.desi.targets import ReadOptions, TargetResult
+    from provabgs.inference.config import FitConfig
+
+
+class LineMaskName(StrEnum):
+    """Emission-line masks; see `provabgs.observe.masks`."""
+
+    published = "published"
+    extended = "extended"
+    none = "none"
+
+
+class EngineName(StrEnum):
+    """Likelihood engines; see `provabgs.inference.config`."""
+
+    compressed = "compressed"
+    exact = "exact"
+
+
+class DataName(StrEnum):
+    """Which data to fit."""
+
+    both = "both"
+    spectrum = "spectrum"
+    photometry = "photometry"
+
+
+def fit(
+    coadd: Annotated[Path, typer.Argument(help="DESI coadd or spectra file.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Posterior file to write, .h5.", show_default=False)],
+    redrock: Annotated[
+        Path | None, typer.Option(help="Redrock file. (default: the one beside the coadd)", show_default=False)
+    ] = None,
+    photometry: Annotated[
+        Path | None,
+        typer.Option(help="Tractor, sweep or FastSpecFit file. (default: the coadd's FIBERMAP)", show_default=False),
+    ] = None,
+    targetid: Annotated[
+        list[int] | None, typer.Option(help="Fit this TARGETID; may be repeated. (default: all)", show_default=False)
+    ] = None,
+    redshift: Annotated[
+        float | None, typer.Option(help="Redshift to use in place of the redrock file's.", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="TOML file; its [fit] table is read.", show_default=False),
+    ] = None,
+    engine: Annotated[EngineName | None, typer.Option(help="Likelihood engine.", show_default=False)] = None,
+    sampler: Annotated[str | None, typer.Option(help="Sampler, 'auto' for the default.", show_default=False)] = None,
+    line_mask: Annotated[
+        LineMaskName | None, typer.Option(help="Emission-line mask; extended for starbursts.", show_default=False)
+    ] = None,
+    use: Annotated[DataName | None, typer.Option(help="Data to fit.", show_default=False)] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Budget of the sampler, seconds a galaxy.", show_default=False)
+    ] = None,
+    allow_zwarn: Annotated[bool, typer.Option("--allow-zwarn", help="Fit rows with ZWARN set too.")] = False,
+    allow_non_galaxy: Annotated[
+        bool, typer.Option("--allow-non-galaxy", help="Fit rows whose SPECTYPE is not GALAXY too.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the run; same data, config and seed: same samples.")] = 0,
+) -> None:
+    """Fit galaxies of a DESI coadd and write their posteriors.
+
+    Prints properties with 68 % intervals, STATUS, R-hat and effective sample size; only STATUS CONVERGED passed the
+    convergence gate. A row that cannot be fitted becomes a row with its STATUS, and the others go on.
+    """
+    from provabgs.catalog.observed import write_fits
+    from provabgs.cli.report import print_fits
+    from provabgs.desi import read_observations
+    from provabgs.desi.targets import ReadOptions
+    from provabgs.errors import InputError
+
+    _check_output(output)
+    changes = {
+        "engine": engine,
+        "use": use,
+        "sampler": {"name": sampler, "time_limit_s": time_limit},
+        "observing": {"line_mask": line_mask},
+    }
+    fit_config = load_fit_config(config, changes)
+    options = ReadOptions(z_max=fit_config.observing.z_max, allow_zwarn=allow_zwarn, allow_non_galaxy=allow_non_galaxy)
+    targets = read_observations(coadd, redrock, photometry, targetid or None, options, redshift)
+    if not targets:
+        raise InputError(f"{coadd}: holds no rows")
+    if len(targets) == 1 and targets[0].observation is None:
+        raise InputError(f"{coadd}, row {targets[0].row}, TARGETID {targets[0].targetid}: {explain(targets[0])}")
+    fitted = _fit_with_progress(targets, coadd, fit_config, seed)
+    write_fits(output, fitted, attrs=_attributes(coadd, options))
+    print_fits(fitted, output)
+    if not any(f.posterior.status.has_samples for f in fitted):
+        raise InputError(f"{coadd}: none of {len(fitted)} rows could be fitted; their STATUS and reasons are above")
+
+
+def load_fit_config(path: Path | None, changes: dict[str, Any]) -> FitConfig:
+    """The ``[fit]`` table of a TOML file (defaults without one) with options of the command line laid over it.
+
+    Raises
+    ------
+    ConfigError
+        When the file is missing or not TOML, and for a key or value that is not allowed.
+    """
+    import tomllib
+
+    from pydantic import ValidationError
+
+    from provabgs.errors import ConfigError
+    from provabgs.inference.config import FitConfig
+
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            document = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path}: not a TOML file: {error}") from None
+        data = document.get("fit", {})
+        if "fit" not in document:
+            raise ConfigError(f"{path}: has no [fit] table; put the options of the fit under one")
+    try:
+        return FitConfig.model_validate(_overlay(data, changes))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        what = "is no option" if first["type"] == "extra_forbidden" else f"= {first['input']!r}: {first['msg']}"
+        raise ConfigError(f"{path or 'command line'}: [fit] {key} {what}") from None
+
+
+def explain(target: TargetResult) -> str:
+    """Why a row cannot be fitted, and what to do about it."""
+    from provabgs.status import Status
+
+    mend = {
+        Status.UNOBSERVED: "choose a row that was observed",
+        Status.NO_VALID_PIXELS: "choose another row, or give photometry with --photometry",
+        Status.NO_REDSHIFT: "give the redrock file that holds it, or --redshift",
+        Status.REDSHIFT_OUT_OF_RANGE: "give another --redshift, or raise observing.z_max in a --config file",
+        Status.REDSHIFT_WARNING: "check the redshift, then --allow-zwarn or --redshift",
+        Status.NOT_A_GALAXY: "--allow-non-galaxy, or --redshift",
+        Status.NO_PHOTOMETRY: "give photometry with --photometry",
+        Status.BAD_DATA: "mend the file, or leave this row out",
+        Status.INPUT_ERROR: "mend the file, or leave this row out",
+    }
+    status = target.status if target.status is not None else Status.INPUT_ERROR
+    hint = mend.get(status)
+    return f"{status.name}: {target.message}" + (f" ({hint})" if hint else "")
+
+
+def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with every entry of `changes` that is not None, table by table."""
+    merged = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            merged[key] = _overlay(merged.get(key, {}), value)
+        elif value is not None:
+            merged[key] = str(value) if isinstance(value, StrEnum) else value
+    return merged
+
+
+def _check_output(output: Path) -> None:
+    """Refuse a place that cannot be written to before hours are spent on what goes there."""
+    import os
+
+    from provabgs.errors import InputError
+
+    if output.is_dir():
+        raise InputError(f"{output}: is a folder; give the name of a file, as {output / 'out.h5'}")
+    folder = output.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"{output}: {folder} cannot be written to; choose another place")
+
+
+def _attributes(coadd: Path, options: ReadOptions) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"source": str(coadd), "read_options": {k: str(v) for k, v in asdict(options).items()}}
+
+
+def _fit_with_progress(targets: list[TargetResult], coadd: Path, config: FitConfig, seed: int) -> list[Fitted]:
+    """Fit, with a bar on stderr that tells rate and time left."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from provabgs.api import fit_targets
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+
+    def ticking() -> Iterator[TargetResult]:
+        for target in targets:
+            bar.update(task, description=f"fitting {target.targetid}")
+            yield target
+
+    fitted: list[Fitted] = []
+    n_fit = sum(t.observation is not None for t in targets)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("fitting", total=n_fit, rate="")
+        for result in fit_targets(ticking(), coadd, config, seed):
+            fitted.append(result)
+            if result.observation is not None:
+                done = sum(f.observation is not None for f in fitted)
+                elapsed = bar.tasks[0].elapsed or 0.0
+                bar.update(task, completed=done, rate=f"{elapsed / done:.1f} s each")
+    return fitted

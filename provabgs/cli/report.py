@@ -1,0 +1,117 @@
+"""Posteriors as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from provabgs.inference.posterior import Posterior
+from provabgs.sps.parameters import DERIVED, NAMES, PARAMETERS, DerivedProperty, Parameter
+from provabgs.status import Status
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from provabgs.api import Fitted
+
+KEY = {"logmstar_surviving": "log M*", "log_sfr_100myr": "log SFR", "t_age_mw": "age Gyr"}
+"""Properties shown when there are several galaxies (surviving mass, SFR over 100 Myr, mass-weighted age)."""
+
+
+def print_fits(fitted: Sequence[Fitted], path: Path) -> None:
+    """Print what came out: one galaxy with everything, or several with a row each; then where the file is."""
+    from rich.console import Console
+
+    console = Console()
+    posteriors = [f.posterior for f in fitted]
+    if len(posteriors) == 1:
+        console.print(galaxy_table(posteriors[0]))
+        lines = [verdict(posteriors[0])]
+    else:
+        console.print(summary_table(posteriors))
+        lines = [f"{p.targetid}: {p.status.name}: {p.message}" for p in posteriors if not p.status.has_samples]
+        counts = {s: sum(p.status == s for p in posteriors) for s in Status}
+        lines.append(", ".join(f"{n} {s.name}" for s, n in counts.items() if n))
+    for line in (*lines, f"posteriors and data: {path}"):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def galaxy_table(posterior: Posterior) -> Table:
+    """Every parameter and derived property of one galaxy with its 68 % interval, R-hat and ESS."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    p, d = posterior, posterior.diagnostics
+    title = f"TARGETID {p.targetid}, z = {p.redshift:.4f}" if p.targetid >= 0 else f"z = {p.redshift:.4f}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("property", style="cyan", no_wrap=True)
+    for name in ("median", "-", "+", "best fit", "R-hat", "ESS"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    best_fit = {**p.best_fit_derived, **dict(zip(NAMES, p.best_fit, strict=True))}
+    entries: tuple[Parameter | DerivedProperty, ...] = (*DERIVED, *PARAMETERS)
+    for entry in entries:
+        low, median, high = p.quantiles(entry.name)
+        ess = np.fmin(d.ess_bulk.get(entry.name, np.nan), d.ess_tail.get(entry.name, np.nan))
+        rhat = d.rhat.get(entry.name, np.nan)
+        numbers = (median, median - low, high - median, best_fit.get(entry.name, np.nan))
+        table.add_row(entry.name, *map(number, numbers), f"{rhat:.3f}", f"{ess:.0f}", entry.unit)
+        if entry is DERIVED[-1]:
+            table.add_section()
+    return table
+
+
+def summary_table(posteriors: Sequence[Posterior]) -> Table:
+    """One row per galaxy: key properties as median and half the 68 % interval, STATUS and convergence."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("TARGETID", justify="right", no_wrap=True)
+    table.add_column("z", justify="right", no_wrap=True)
+    table.add_column("STATUS", no_wrap=True)
+    for header in (*KEY.values(), "R-hat", "ESS"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for p in posteriors:
+        cells = []
+        for name in KEY:
+            low, median, high = p.quantiles(name)
+            cells.append(f"{median:.2f}±{(high - low) / 2:.2f}" if np.isfinite(median) else "")
+        d = p.diagnostics
+        convergence = (f"{d.rhat_max:.2f}", f"{d.ess_min:.0f}") if p.status.has_samples else ("", "")
+        z = f"{p.redshift:.3f}" if np.isfinite(p.redshift) else ""
+        table.add_row(str(p.targetid), z, p.status.name, *cells, *convergence)
+    return table
+
+
+def verdict(posterior: Posterior) -> str:
+    """STATUS, goodness of fit and convergence in a few lines of plain words."""
+    p, d = posterior, posterior.diagnostics
+    if not p.status.has_samples:
+        return f"STATUS {p.status.name}: {p.message}"
+    meaning = "every property passed the gate" if p.status == Status.CONVERGED else "do not use without a look: "
+    lines = [f"STATUS {p.status.name} ({meaning}{p.message})"]
+    lines.append(
+        f"R-hat at most {d.rhat_max:.3f}, ESS at least {d.ess_min:.0f}; {len(p.samples)} draws kept; "
+        f"{d.n_eval:,} likelihood evaluations by {d.sampler} in {d.runtime_s:.1f} s"
+    )
+    parts = []
+    if p.dof_spec:
+        parts.append(f"{p.chi2_spec:.0f} over {p.dof_spec} pixels")
+    if p.dof_phot:
+        parts.append(f"{p.chi2_phot:.1f} over {p.dof_phot} bands")
+    lines.append(f"chi2 of the best fit: {', '.join(parts)} (noise floors included)")
+    edges = [f"{name} {fraction:.0%}" for name, fraction in p.prior_edge.items() if fraction > 0.1]
+    if edges:
+        lines.append(f"draws at an edge of the prior: {', '.join(edges)}")
+    return "\n".join(lines)
+
+
+def number(value: float) -> str:
+    """Three decimals, or three digits for what would show as 0."""
+    if not np.isfinite(value):
+        return "nan"
+    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2e}"

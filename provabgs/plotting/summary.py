@@ -1,0 +1,70 @@
+"""One page that says what was fitted, how well, and how far to trust it."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from provabgs.inference.posterior import Posterior
+from provabgs.plotting.corner import plot_marginal
+from provabgs.plotting.histories import plot_sfh, plot_zh
+from provabgs.plotting.photometry import plot_band_residuals, plot_photometry
+from provabgs.plotting.predictive import Predictive
+from provabgs.plotting.spectrum import plot_residuals, plot_spectrum
+from provabgs.sps.parameters import DERIVED_NAMES
+from provabgs.status import Status
+
+
+def plot_summary(figure: Figure, posterior: Posterior, predictive: Predictive) -> None:
+    """Spectrum with residuals, photometry with residuals, histories, derived properties, and the verdict in words."""
+    figure.suptitle(title_of(posterior), fontsize=12, fontweight="bold")
+    rows = figure.add_gridspec(4, 1, height_ratios=(2.7, 2.3, 1.7, 0.6))
+    if predictive.spectrum is not None:
+        inner = rows[0].subgridspec(2, 1, height_ratios=(3, 1), hspace=0)
+        top = figure.add_subplot(inner[0])
+        plot_spectrum(top, predictive.spectrum)
+        plot_residuals(figure.add_subplot(inner[1], sharex=top), predictive.spectrum)
+        top.tick_params(labelbottom=False)
+    middle = rows[1].subgridspec(1, 3, width_ratios=(1.35, 1, 1))
+    if predictive.photometry is not None:
+        inner = middle[0].subgridspec(2, 1, height_ratios=(3, 1))
+        plot_photometry(figure.add_subplot(inner[0]), predictive.photometry, predictive.sed_wave, predictive.sed)
+        plot_band_residuals(figure.add_subplot(inner[1]), predictive.photometry)
+    plot_sfh(figure.add_subplot(middle[1]), predictive.time, predictive.sfr)
+    plot_zh(figure.add_subplot(middle[2]), predictive.time, predictive.zh)
+    cells = rows[2].subgridspec(1, len(DERIVED_NAMES))
+    for k, name in enumerate(DERIVED_NAMES):
+        plot_marginal(figure.add_subplot(cells[k]), posterior, name)
+    _words(figure.add_subplot(rows[3]), posterior)
+
+
+def title_of(posterior: Posterior) -> str:
+    """Which galaxy, and its STATUS."""
+    who = f"TARGETID {posterior.targetid}" if posterior.targetid >= 0 else "galaxy"
+    return f"{who}    z = {posterior.redshift:.4f}    {posterior.status.name}"
+
+
+def verdict_lines(posterior: Posterior) -> list[str]:
+    """Convergence, goodness of fit, edges of the prior, versions."""
+    p, d = posterior, posterior.diagnostics
+    gate = "passed" if p.status == Status.CONVERGED else "NOT passed: do not use without a look"
+    lines = [
+        f"Convergence gate {gate}. R-hat at most {d.rhat_max:.3f}, effective sample size at least {d.ess_min:.0f}; "
+        f"{len(p.samples)} draws by {d.sampler}, {d.n_eval:,} evaluations, {d.runtime_s:.1f} s.",
+    ]
+    spec = f"{p.chi2_spec:.0f} over {p.dof_spec} pixels" if p.dof_spec else ""
+    phot = f"{p.chi2_phot:.1f} over {p.dof_phot} bands" if p.dof_phot else ""
+    lines.append(f"chi2 of the best fit: {', '.join(x for x in (spec, phot) if x)} (noise floors included).")
+    edges = [f"{name} {fraction:.0%}" for name, fraction in p.prior_edge.items() if fraction > 0.1]
+    if edges:
+        lines.append(f"Draws within 1 % of an edge of the prior: {', '.join(edges)}.")
+    version = p.versions.get("provabgs", "?")
+    lines.append(f"provabgs {version}, seed {p.seed}, data {p.data_hash[:12]}. M_formed counts all stars ever formed, "
+                 "M_* the surviving ones.")  # fmt: skip
+    return lines
+
+
+def _words(ax: Axes, posterior: Posterior) -> None:
+    ax.set_axis_off()
+    for k, line in enumerate(verdict_lines(posterior)):
+        ax.text(0, 1.0 - 0.25 * k, line, transform=ax.transAxes, va="top", fontsize=8.5, parse_math=False)

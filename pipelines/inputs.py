@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from provabgs.desi import ReadOptions, TargetResult, iter_observations
 from provabgs.desi.coadd import CoaddFile
 from provabgs.errors import ConfigError, DataFileError, UnusableTargetError
-from provabgs.observe.filters import bands_for
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.pipelines.config import InputOptions
 from provabgs.status import Status
@@ -123,12 +122,15 @@ class PhotometryTableReader:
         """Read the identifying columns."""
         table = read_table(path, required=("TARGETID", "RA", "DEC", "Z"))
         ids = np.asarray(table["TARGETID"], dtype=np.int64)
-        ra, dec = (np.asarray(table[c], dtype=float) for c in ("RA", "DEC"))
+        ra, dec = (_floats(table, c) for c in ("RA", "DEC"))
         return Scan(ids, np.arange(ids.size, dtype=np.int32), ra, dec)
 
     def read(self, path: Path, targetids: Sequence[int], rows: Sequence[int]) -> Iterator[TargetResult]:
         """Turn the chosen rows into observations."""
         table = read_table(path, required=("TARGETID", "RA", "DEC", "Z"))
+        for name in table.colnames:
+            if name in ("RA", "DEC", "Z") or name.startswith("FLUX_"):
+                table[name] = _floats(table, name)
         present = [b for b in self._BANDS if f"FLUX_{b}" in table.colnames and f"FLUX_IVAR_{b}" in table.colnames]
         for targetid, row in zip(targetids, rows, strict=True):
             if row >= len(table) or int(table["TARGETID"][row]) != targetid:
@@ -142,6 +144,8 @@ class PhotometryTableReader:
 
     def _observation(self, table: Table, row: int, present: list[str]) -> Observation:
         photsys = str(table["PHOTSYS"][row]) if "PHOTSYS" in table.colnames else self.photsys
+        from provabgs.observe.filters import bands_for  # filters are slow to import, and needed nowhere else here
+
         names = dict(zip(self._BANDS, bands_for(photsys), strict=True))
         flux = [float(table[f"FLUX_{b}"][row]) for b in present]
         ivar = [float(table[f"FLUX_IVAR_{b}"][row]) for b in present]
@@ -153,6 +157,11 @@ class PhotometryTableReader:
             dec=float(table["DEC"][row]),
             meta={"PHOTSYS": photsys},
         )
+
+
+def _floats(table: Table, name: str) -> NDArray[np.float64]:
+    """A column as numbers, NaN where masked."""
+    return np.ma.filled(np.ma.asarray(table[name]).astype(float), np.nan)
 
 
 def read_table(path: Path, required: Sequence[str]) -> Table:

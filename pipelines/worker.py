@@ -98,9 +98,8 @@ def store_batch(config: RunConfig, pixel: int, batch: Batch, posteriors: list[Po
 def _write(path: Path, block: Block) -> None:
     try:
         write_block(path, block)
-    except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
-        reason = (str(error).splitlines() or [""])[0]
-        raise StorageError(f"{path.parent}: cannot write ({reason}); free space there and run again") from None
+    except OSError as error:
+        raise StorageError(f"{path.parent}: cannot write ({error.strerror}); free space there and run again") from None
 
 
 def _fit_process(config_json: str) -> tuple[RunConfig, FitProcess]:

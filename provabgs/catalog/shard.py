@@ -82,9 +82,19 @@ def read_shard(path: str | Path) -> list[Posterior]:
 
 
 def write_block(path: str | Path, block: Block, *, attrs: Mapping[str, Any] | None = None) -> None:
-    """Write rows that are in column form already; see `write_shard`."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as f:
-        for key, value in (attrs or {}).items():
+    """Write rows that are in column form already; see `write_shard`.
+
+    The file is composed in memory and written in one piece: a full disk is then a plain OSError, where HDF5 would be
+    left with a file that it can neither finish nor close, and parallel file systems like one long write better.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(_image(block, attrs or {}))
+
+
+def _image(block: Block, attrs: Mapping[str, Any]) -> bytes:
+    """The HDF5 file of a block."""
+    with h5py.File("shard", "w", driver="core", backing_store=False, libver=("v110", "v110")) as f:
+        for key, value in attrs.items():
             f.attrs[key] = json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
         f.attrs["format"] = FORMAT
         f.attrs["encoding"] = block.encoding
@@ -98,6 +108,9 @@ def write_block(path: str | Path, block: Block, *, attrs: Mapping[str, Any] | No
         text = h5py.string_dtype()
         f.create_dataset("configs", data=np.array(block.configs, dtype=object), dtype=text)
         f.create_dataset("versions", data=np.array(block.versions, dtype=object), dtype=text)
+        f.flush()
+        image: bytes = f.id.get_file_image()
+    return image
 
 
 def read_block(path: str | Path, *, verify: bool = True) -> Block:

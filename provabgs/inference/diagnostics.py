@@ -47,7 +47,7 @@ def convergence(draws: FloatArray) -> Convergence:
     """
     n = draws.shape[2]
     out = Convergence(np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan))
-    vary = np.ptp(draws, axis=(0, 1)) > 0
+    vary = ~(np.ptp(draws, axis=(0, 1)) == 0)  # true for NaN, which must not pass as constant
     finite = np.all(np.isfinite(draws), axis=(0, 1))
     keep = np.flatnonzero(vary & finite)
     if keep.size == 0 or draws.shape[1] < 8:

@@ -16,7 +16,7 @@ from scipy import ndimage, sparse
 from provabgs.constants import SPECTRUM_UNIT
 from provabgs.errors import InputError, UnusableTargetError
 from provabgs.observe.cosmology import Cosmology
-from provabgs.observe.filters import band_weights, short_name
+from provabgs.observe.filters import band_weights, load_filter, short_name
 from provabgs.observe.linespread import resolution_matrix, spread_matrix, velocity_sigma
 from provabgs.observe.masks import emission_line_mask
 from provabgs.observe.observation import Observation, Spectrum
@@ -99,8 +99,8 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     Raises
     ------
     UnusableTargetError
-        When the redshift is outside (0, z_max], a band or pixel lies beyond the library's wavelengths, or masks leave
-        nothing to fit.
+        When the redshift is outside (0, z_max], a band is unknown, a band or pixel lies beyond the library, or masks
+        leave nothing to fit.
     """
     options = options or ObservingOptions()
     z = observation.redshift
@@ -205,6 +205,11 @@ def _project_photometry(
         return None
     good = np.flatnonzero(phot.ivar > 0)
     bands = tuple(phot.bands[i] for i in good)
+    try:
+        for band in bands:
+            load_filter(band)
+    except InputError as err:
+        raise UnusableTargetError(f"TARGETID {observation.targetid}: {err}", Status.INPUT_ERROR) from err
     floor = np.array([options.floor_infrared if short_name(b) in INFRARED else options.floor_optical for b in bands])
     flux = phot.flux[good]
     variance = 1 / phot.ivar[good] + (floor * flux) ** 2

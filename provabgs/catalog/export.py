@@ -1,0 +1,177 @@
+"""Catalogs in other people's forms: the published PROVABGS layout, plain tables, ArviZ."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy.io import fits
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from provabgs.catalog.atomic import atomic_path
+from provabgs.catalog.catalog import Catalog
+from provabgs.catalog.columns import LOG_PROB, SAMPLED
+from provabgs.catalog.encode import thin
+from provabgs.errors import InputError, MissingDependencyError
+from provabgs.sps.parameters import DERIVED, PARAMETERS, DerivedProperty, Parameter
+
+PUBLISHED_SAMPLES = 100
+"""Draws per galaxy in the published catalog."""
+_PUBLISHED: dict[str, str] = {
+    "TARGETID": "TARGETID", "RA": "RA", "DEC": "DEC", "Z": "Z_HP", "ZERR": "ZERR", "TSNR2_BGS": "TSNR2_BGS",
+    "MAG_G": "MAG_G", "MAG_R": "MAG_R", "MAG_Z": "MAG_Z", "MAG_W1": "MAG_W1", "FIBMAG_R": "FIBMAG_R",
+    "SCHLEGEL_COLOR": "SCHLEGEL_COLOR", "HPIX_64": "HPIX_64", "LOGMSTAR_FORMED_BF": "PROVABGS_LOGMSTAR_BF",
+    "Z_MAX": "PROVABGS_Z_MAX", "W_ZFAIL": "PROVABGS_W_ZFAIL", "W_FIBASSIGN": "PROVABGS_W_FIBASSIGN",
+    "IS_BGS_BRIGHT": "IS_BGS_BRIGHT", "IS_BGS_FAINT": "IS_BGS_FAINT",
+}  # fmt: skip
+"""Our column -> the published catalog's."""
+_ADDED = ("STATUS", "RHAT_MAX", "ESS_MIN", "N_EVAL", "CHI2_SPEC", "CHI2_PHOT", "DOF_SPEC", "DOF_PHOT", "PRIOR_EDGE")
+
+
+def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
+    """Write the chosen galaxies in another form.
+
+    Parameters
+    ----------
+    catalog
+        A catalog or a selection of one.
+    path
+        File to write, replaced when it exists.
+    form
+        ``"provabgs"`` (published columns, FITS or HDF5 by the suffix), ``"summary"`` (all summary columns, FITS or
+        Parquet) or ``"arviz"`` (netCDF of draws; needs xarray). None: summary for .fits and .parquet, provabgs for
+        .h5 and .hdf5, arviz for .nc.
+
+    Raises
+    ------
+    InputError
+        When the form and the suffix do not go together, or the selection is empty.
+    MissingDependencyError
+        For ``"arviz"`` without xarray.
+    """
+    path = Path(path)
+    suffix = ".h5" if path.suffix == ".hdf5" else path.suffix
+    defaults = {".fits": "summary", ".parquet": "summary", ".h5": "provabgs", ".nc": "arviz"}
+    form = form or defaults.get(suffix)
+    writers: dict[tuple[str | None, str], Callable[[Catalog, Path], None]] = {
+        ("summary", ".fits"): lambda c, p: _write_fits(c.table(), p),
+        ("summary", ".parquet"): lambda c, p: _write_parquet(c, p),
+        ("provabgs", ".fits"): lambda c, p: _write_fits(published_table(c), p),
+        ("provabgs", ".h5"): lambda c, p: _write_hdf5(published_table(c), p),
+        ("arviz", ".nc"): _write_netcdf,
+    }
+    if (form, suffix) not in writers:
+        choices = ", ".join(f"{f} as {s}" for f, s in writers)
+        raise InputError(f"cannot export {form or 'this'} as {path.suffix or 'a file without suffix'}; can: {choices}")
+    if len(catalog) == 0:
+        raise InputError("the selection is empty: there is nothing to export")
+    with atomic_path(path) as temporary:
+        writers[form, suffix](catalog, temporary)
+
+
+def published_table(catalog: Catalog, n_samples: int = PUBLISHED_SAMPLES) -> Table:
+    """The chosen galaxies with the published catalog's columns, and the quality columns that it lacks.
+
+    PROVABGS_MCMC is ``(N, n_samples, 13)`` float32 in the published order, PROVABGS_THETA_BF ``(N, 13)``; galaxies with
+    fewer draws, and those without, are filled with NaN. PROVABGS_LOGMSTAR, the mass that the published catalog quotes,
+    is the formed mass; LOGMSTAR_SURVIVING (draws) is added beside it.
+    """
+    columns = [*_PUBLISHED, *_ADDED, *(f"{p.column}_BF" for p in PARAMETERS if p.name != "logmstar")]
+    rows = catalog.table(columns)
+    names = [p.column for p in PARAMETERS]
+    draws = catalog.samples(None, [*names, SAMPLED["logmstar_surviving"]])
+    kept = [thin(int(n), n_samples) for n in np.isfinite(draws[names[0]]).sum(axis=1)]
+    out = Table({_PUBLISHED[c]: rows[c] for c in _PUBLISHED if c != "LOGMSTAR_FORMED_BF"})
+    out["PROVABGS_MCMC"] = np.stack([_thinned(draws[c], kept, n_samples) for c in names], axis=2)
+    out["PROVABGS_THETA_BF"] = np.stack([np.asarray(rows[f"{c}_BF"], dtype=float) for c in names], axis=1)
+    out["PROVABGS_LOGMSTAR"] = _thinned(draws[names[0]], kept, n_samples)
+    out["PROVABGS_LOGMSTAR_BF"] = rows["LOGMSTAR_FORMED_BF"]
+    out["LOGMSTAR_SURVIVING"] = _thinned(draws[SAMPLED["logmstar_surviving"]], kept, n_samples)
+    for name in _ADDED:
+        out[name] = rows[name]
+    return out
+
+
+def to_arviz(catalog: Catalog) -> Any:
+    """Draws of the chosen galaxies as an xarray Dataset of ArviZ's shape: dimensions chain (1), draw, galaxy.
+
+    `arviz.convert_to_inference_data` and arviz-stats take it as it is. R-hat and ESS of the fit are in the summary:
+    they come from all chains and cannot be recomputed from thinned draws.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without xarray.
+    """
+    try:
+        xarray = importlib.import_module("xarray")
+    except ImportError:
+        raise MissingDependencyError("export to ArviZ needs xarray: pip install arviz") from None
+    names = [*SAMPLED.values(), LOG_PROB]
+    draws = catalog.samples(None, names)
+    quantities: tuple[Parameter | DerivedProperty, ...] = (*PARAMETERS, *DERIVED)
+    about = {q.column: {"units": q.unit, "long_name": q.description} for q in quantities}
+    data = {n: (("chain", "draw", "galaxy"), np.asarray(draws[n]).T[None], about.get(n, {})) for n in names}
+    return xarray.Dataset(data, coords={"galaxy": np.asarray(draws["TARGETID"])})
+
+
+def _thinned(values: NDArray[np.float64], kept: list[NDArray[np.int64]], width: int) -> NDArray[np.float32]:
+    """Evenly chosen draws of each row, padded with NaN."""
+    out = np.full((len(kept), width), np.nan, dtype=np.float32)
+    for i, places in enumerate(kept):
+        out[i, : places.size] = values[i, places]
+    return out
+
+
+def _write_fits(table: Table, path: Path) -> None:
+    """One binary table, masked integers with a TNULL; FITS knows no logarithmic units, so those are left out."""
+    for name in table.colnames:
+        column = table[name]
+        if column.unit is not None and str(column.unit).startswith("dex"):
+            column.unit = None
+        if getattr(column, "mask", None) is not None and column.dtype.kind == "i":
+            column.fill_value = -1 if column.dtype.itemsize == 1 else np.iinfo(column.dtype).min
+    hdu = fits.table_to_hdu(table)
+    hdu.name = "PROVABGS"
+    hdu.writeto(path)
+
+
+def _write_parquet(catalog: Catalog, path: Path) -> None:
+    """The chosen rows, batch by batch."""
+    writer: pq.ParquetWriter | None = None
+    metadata = {k: v for k, v in catalog.metadata.items() if k.startswith("provabgs:")}
+    try:
+        for batch in catalog.batches():
+            if writer is None:
+                writer = pq.ParquetWriter(path, batch.schema.with_metadata(metadata), compression="zstd")
+            writer.write_table(pa.Table.from_batches([batch]).replace_schema_metadata(metadata))
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _write_hdf5(table: Table, path: Path) -> None:
+    """One dataset per column, as the published HDF5 files have them."""
+    with h5py.File(path, "w") as f:
+        for name in table.colnames:
+            column = table[name]
+            values = np.ma.filled(column, -1) if column.dtype.kind == "i" else np.asarray(column)
+            stored = f.create_dataset(name, data=values, compression="gzip", shuffle=True)
+            if column.unit is not None:
+                stored.attrs["unit"] = str(column.unit)
+
+
+def _write_netcdf(catalog: Catalog, path: Path) -> None:
+    """A netCDF file with the ``posterior`` group that ArviZ looks for."""
+    dataset = to_arviz(catalog)
+    try:
+        dataset.to_netcdf(path, group="posterior", engine="h5netcdf")
+    except (ValueError, ImportError):
+        raise MissingDependencyError("writing netCDF needs h5netcdf: pip install h5netcdf") from None

@@ -1,0 +1,119 @@
+"""``provabgs query`` and ``provabgs export``: questions to a catalog from the shell."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from astropy.table import Table
+
+from provabgs.catalog import Catalog
+from provabgs.catalog.columns import BY_NAME
+from provabgs.catalog.export import export
+from provabgs.catalog.names import SAMPLE_FORMULAS, sample_names
+from provabgs.errors import InputError
+
+_DEFAULT_COLUMNS = ["TARGETID", "RA", "DEC", "Z", "STATUS", "LOGMSTAR_P50", "LOGSFR_1GYR_P50", "T_AGE_MW_P50"]
+_SUFFIXES = {".fits": "fits", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv"}
+
+CatalogPath = Annotated[Path, typer.Argument(help="Catalog directory, summary.parquet, or a posterior file (.h5).")]
+Where = Annotated[str | None, typer.Option("--where", "-w", help="Query on the summary: 'LOGMSTAR_P50 > 10'.")]
+Cone = Annotated[str | None, typer.Option(help="RA,DEC,RADIUS in degrees.")]
+
+
+def query_command(
+    catalog: CatalogPath,
+    where: Where = None,
+    cone: Cone = None,
+    probability: Annotated[str | None, typer.Option("--probability", "-p", help="Query on samples.")] = None,
+    select: Annotated[str | None, typer.Option("--select", "-s", help="Columns, by commas; '*' for all.")] = None,
+    samples: Annotated[str | None, typer.Option(help="Sample columns, by commas: draws, with --output.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help=".fits, .ecsv, .csv or .parquet.")] = None,
+    limit: Annotated[int, typer.Option(help="Rows to print.")] = 20,
+    count: Annotated[bool, typer.Option("--count", help="Only count the galaxies.")] = False,
+    columns: Annotated[bool, typer.Option("--columns", help="List the columns and leave.")] = False,
+) -> None:
+    """Choose galaxies of a catalog and print or save what is known of them."""
+    with Catalog.open(catalog) as opened:
+        if columns:
+            _list_columns(opened)
+            return
+        chosen = _choose(opened, where, cone)
+        if count:
+            typer.echo(len(chosen))
+            return
+        if output is not None and output.suffix == ".parquet" and not (probability or samples or select):
+            export(chosen, output, "summary")
+            return
+        _emit(_table(chosen, probability, select, samples, None if output else limit), output, limit)
+
+
+def export_command(
+    catalog: CatalogPath,
+    output: Annotated[Path, typer.Argument(help="File to write: .fits, .parquet, .h5 or .nc.")],
+    form: Annotated[str | None, typer.Option("--as", help="provabgs, summary or arviz; by suffix if left out.")] = None,
+    where: Where = None,
+    cone: Cone = None,
+) -> None:
+    """Write a catalog, or part of one, in the published layout, as a plain table, or for ArviZ."""
+    with Catalog.open(catalog) as opened:
+        chosen = _choose(opened, where, cone)
+        export(chosen, output, form)
+        typer.echo(f"wrote {len(chosen)} galaxies to {output}")
+
+
+def _choose(catalog: Catalog, where: str | None, cone: str | None) -> Catalog:
+    """Apply --where and --cone."""
+    if where:
+        catalog = catalog.select(where)
+    if cone:
+        try:
+            ra, dec, radius = (float(x) for x in cone.split(","))
+        except ValueError:
+            raise InputError(f"--cone {cone!r}: give RA,DEC,RADIUS in degrees") from None
+        catalog = catalog.cone(ra, dec, radius)
+    return catalog
+
+
+def _table(
+    catalog: Catalog, probability: str | None, select: str | None, samples: str | None, limit: int | None
+) -> Table:
+    """What was asked for, as one table."""
+    if samples:
+        return catalog.samples(None, [c.strip() for c in samples.split(",")])
+    wanted = _DEFAULT_COLUMNS if select is None else [c.strip() for c in select.split(",")]
+    names = None if wanted == ["*"] else wanted
+    if probability is None:
+        return catalog.table(names, limit=limit)
+    table = catalog.table(names)
+    table["PROBABILITY"] = catalog.probability(probability)["PROBABILITY"]
+    order = np.argsort(-np.nan_to_num(np.asarray(table["PROBABILITY"]), nan=-1.0), kind="stable")
+    return table[order]
+
+
+def _emit(table: Table, output: Path | None, limit: int) -> None:
+    """Save to a file or print."""
+    if output is None:
+        shown = table[:limit]
+        for line in shown.pformat(max_lines=-1, max_width=-1):
+            typer.echo(line)
+        return
+    if output.suffix not in _SUFFIXES:
+        raise InputError(f"{output}: unknown kind of table; use {', '.join(_SUFFIXES)} or .parquet (whole rows)")
+    table.write(output, format=_SUFFIXES[output.suffix], overwrite=True)
+    print(f"wrote {len(table)} rows to {output}", file=sys.stderr)
+
+
+def _list_columns(catalog: Catalog) -> None:
+    """Every column of the summary and every name usable on samples."""
+    typer.echo(f"# summary of {catalog.metadata.get('provabgs:n_galaxies', '?')} galaxies")
+    for name in catalog.columns:
+        known = BY_NAME.get(name)
+        about = f"{known.description}{f' [{known.unit}]' if known.unit else ''}" if known else ""
+        typer.echo(f"{name:<26} {about}")
+    typer.echo("# samples")
+    for name in sample_names():
+        typer.echo(f"{name:<26} {SAMPLE_FORMULAS.get(name, '')}".rstrip())

@@ -1,0 +1,131 @@
+"""Exports hold the published columns and the store's numbers; the shell says the same as Python."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import typer
+from astropy.table import Table
+from typer.testing import CliRunner
+
+from provabgs.catalog import Catalog, write_catalog
+from provabgs.catalog.export import export, published_table, to_arviz
+from provabgs.cli.query import export_command, query_command
+from provabgs.errors import InputError, MissingDependencyError
+from provabgs.inference.posterior import Posterior
+from provabgs.pipelines.rehearsal import synthetic_posterior
+from provabgs.sps.parameters import NAMES
+from provabgs.status import Status
+
+PUBLISHED = {
+    *("TARGETID", "RA", "DEC", "Z_HP", "ZERR", "TSNR2_BGS", "MAG_G", "MAG_R", "MAG_Z", "MAG_W1", "FIBMAG_R"),
+    *("SCHLEGEL_COLOR", "HPIX_64", "PROVABGS_MCMC", "PROVABGS_THETA_BF", "PROVABGS_LOGMSTAR", "PROVABGS_LOGMSTAR_BF"),
+    *("PROVABGS_Z_MAX", "PROVABGS_W_ZFAIL", "PROVABGS_W_FIBASSIGN", "IS_BGS_BRIGHT", "IS_BGS_FAINT"),
+}
+
+
+@pytest.fixture(scope="module")
+def posteriors() -> list[Posterior]:
+    rng = np.random.default_rng(0)
+    made = [
+        replace(synthetic_posterior(i, rng, 300), ra=10.0 + i, dec=0.5, meta={"MAG_R": 17.5, "IS_BGS_BRIGHT": 1})
+        for i in range(4)
+    ]
+    return [*made, Posterior(99, 0.3, Status.CRASHED, "bad", ra=20.0, dec=0.0)]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, posteriors: list[Posterior]) -> Path:
+    folder = tmp_path_factory.mktemp("catalog")
+    write_catalog(folder, posteriors)
+    return folder
+
+
+def test_published_layout(root: Path, posteriors: list[Posterior], tmp_path: Path) -> None:
+    with Catalog.open(root) as catalog:
+        table = published_table(catalog)
+        export(catalog, tmp_path / "a.fits", "provabgs")
+        export(catalog, tmp_path / "a.h5")
+    assert set(table.colnames) > PUBLISHED
+    assert table["PROVABGS_MCMC"].shape == (5, 100, 13)
+    by_id = {int(r["TARGETID"]): r for r in table}
+    p = posteriors[2]
+    np.testing.assert_allclose(by_id[2]["PROVABGS_THETA_BF"], p.best_fit)
+    stored = np.asarray(by_id[2]["PROVABGS_MCMC"])
+    kept = p.samples[((np.arange(256) + 0.5) * 300 / 256).astype(int)][((np.arange(100) + 0.5) * 2.56).astype(int)]
+    np.testing.assert_allclose(stored, kept, atol=2e-5 * np.ptp(p.samples, axis=0).max())
+    np.testing.assert_array_equal(stored[:, NAMES.index("logmstar")], by_id[2]["PROVABGS_LOGMSTAR"])
+    assert np.isnan(by_id[99]["PROVABGS_MCMC"]).all()
+    read = Table.read(tmp_path / "a.fits")
+    np.testing.assert_array_equal(read["PROVABGS_MCMC"], table["PROVABGS_MCMC"])
+    assert read["RA"].unit == "deg"
+    with h5py.File(tmp_path / "a.h5") as f:
+        np.testing.assert_array_equal(f["PROVABGS_LOGMSTAR"][:], table["PROVABGS_LOGMSTAR"])
+
+
+def test_summaries(root: Path, tmp_path: Path) -> None:
+    with Catalog.open(root) as catalog:
+        export(catalog.select("RA > 11"), tmp_path / "a.parquet")
+        export(catalog.select("RA > 11"), tmp_path / "a.fits")
+        with pytest.raises(InputError, match="empty"):
+            export(catalog.select("RA > 100"), tmp_path / "b.fits")
+        with pytest.raises(InputError, match=r"summary as \.fits"):
+            export(catalog, tmp_path / "b.doc")
+    a, b = pq.read_table(tmp_path / "a.parquet"), Table.read(tmp_path / "a.fits")
+    assert a["TARGETID"].to_pylist() == list(b["TARGETID"])
+    assert sorted(b["TARGETID"]) == [2, 3, 99]
+    lost = np.asarray(b["TARGETID"]) == 99
+    np.testing.assert_array_equal(np.ma.getmaskarray(b["LOGMSTAR_P50"]), lost)  # astropy reads NaN as masked
+    reopened = Catalog.open(tmp_path / "a.parquet")
+    assert len(reopened) == 3
+    reopened.close()
+
+
+def test_arviz(root: Path, tmp_path: Path) -> None:
+    with Catalog.open(root) as catalog:
+        good = catalog.select("STATUS == 'CONVERGED'")
+        if importlib.util.find_spec("xarray") is None:
+            with pytest.raises(MissingDependencyError, match="pip install arviz"):
+                to_arviz(good)
+            return
+        dataset = to_arviz(good)
+        assert dataset["LOGMSTAR"].shape == (1, 256, 4)
+        draws = catalog.samples([3], ["LOGMSTAR"])["LOGMSTAR"][0]
+        np.testing.assert_array_equal(dataset["LOGMSTAR"].sel(galaxy=3)[0], draws)
+
+
+@pytest.fixture
+def shell() -> typer.Typer:
+    app = typer.Typer()
+    app.command("query")(query_command)
+    app.command("export")(export_command)
+    return app
+
+
+def test_shell(root: Path, shell: typer.Typer, tmp_path: Path) -> None:
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(shell, [words[0], str(root), *words[1:]], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert run("query", "--count", "-w", "RA > 11").strip() == "3"
+    assert run("query", "--count", "--cone", "10,0.5,0.1").strip() == "1"
+    printed = run("query", "-p", "LOGMSTAR > 0", "-s", "TARGETID")
+    lines = [line.split() for line in printed.splitlines()[2:]]
+    assert sorted(lines[:4]) == [[str(i), "1.0"] for i in range(4)]
+    assert lines[4] == ["99", "nan"]
+    assert "LOGSSFR_1GYR" in run("query", "--columns")
+    run("query", "-s", "TARGETID,SFR_1GYR_P50", "-o", str(tmp_path / "q.csv"))
+    assert Table.read(tmp_path / "q.csv").colnames == ["TARGETID", "SFR_1GYR_P50"]
+    run("query", "--samples", "LOGMSTAR", "-o", str(tmp_path / "q.fits"))
+    assert Table.read(tmp_path / "q.fits")["LOGMSTAR"].shape == (5, 256)
+    run("export", str(tmp_path / "e.fits"), "--as", "provabgs", "-w", "STATUS = 0")
+    assert len(Table.read(tmp_path / "e.fits")) == 4
+    with pytest.raises(InputError, match="RA,DEC,RADIUS"):
+        run("query", "--cone", "10,1")

@@ -1,0 +1,97 @@
+"""Run configurations: errors name the key and what it may be; the template is a valid file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from provabgs.cli.run import config_app, run_command
+from provabgs.errors import ConfigError
+from provabgs.pipelines.clusters import job_arguments
+from provabgs.pipelines.config import ClusterOptions, RunConfig, load_config, parse_config, template
+
+GOOD = {"run": {"output": "out"}, "inputs": {"paths": ["in"]}}
+
+
+def with_value(section: str, key: str, value: object) -> dict[str, object]:
+    return {**GOOD, section: {**GOOD.get(section, {}), key: value}}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"inputs": {"paths": []}}, r"\[run\] is required"),
+        ({"run": {}, "inputs": {"paths": []}}, r"\[run\] output is required \(directory of the catalog"),
+        (with_value("cluster", "kind", "slrum"), r"\[cluster\] kind = 'slrum': .*'local', 'slurm', 'pbs', 'lsf'"),
+        (with_value("execution", "bacth", 3), r"\[execution\] bacth is no key; did you mean batch\?"),
+        (with_value("execution", "batch", 0), r"\[execution\] batch = 0: .*greater than or equal to 1"),
+        (with_value("store", "encoding", "f16"), r"\[store\] encoding = 'f16': .*'uint16' or 'float32'"),
+        (with_value("run", "retry", ["LOST"]), r"\[run\] retry = .*'LOST' is no STATUS; allowed: CONVERGED"),
+        (with_value("fit", "engin", "exact"), r"\[fit\] engin is no key; did you mean engine\?"),
+        ({**GOOD, "fit": {"sampler": {"rhat": 0.5}}}, r"\[fit\] sampler.rhat = 0.5: .*greater than 1"),
+        ({**GOOD, "storage": {}}, r"\[storage\] is no key; did you mean store\?"),
+    ],
+)
+def test_errors_name_key_and_remedy(data: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_config(data, "my.toml")
+    assert str(caught.value).startswith("my.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    with pytest.raises(ConfigError, match="provabgs config init"):
+        load_config(path)
+    path.write_text("run = [")
+    with pytest.raises(ConfigError, match="not a TOML file"):
+        load_config(path)
+    path.write_text('[run]\noutput = "out"\n[inputs]\npaths = ["in", "/abs"]\ntargets = "t.fits"\n')
+    config = load_config(path)
+    assert config.run.output == tmp_path / "out"
+    assert config.inputs.paths == (str(tmp_path / "in"), "/abs")
+    assert config.inputs.targets == tmp_path / "t.fits"
+
+
+def test_template_is_valid_and_says_every_default() -> None:
+    text = template()
+    assert RunConfig.model_validate(tomllib.loads(text)) == parse_config(
+        {"run": {"output": "catalog"}, "inputs": {"paths": ["coadds/"]}}
+    )
+    uncommented = []
+    for line in text.splitlines():
+        bare = line.removeprefix("# ")
+        uncommented.append(line if line.startswith("[") or " = " not in bare else bare)
+    data = tomllib.loads("\n".join(uncommented))
+    for section, model in RunConfig.model_fields.items():
+        assert set(data[section]) == set(model.annotation.model_fields), section  # type: ignore[union-attr]
+
+
+def test_config_commands(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.add_typer(config_app, name="config")
+    app.command("run")(run_command)
+    path = tmp_path / "a.toml"
+    assert CliRunner().invoke(app, ["config", "init", str(path)]).exit_code == 0
+    again = CliRunner().invoke(app, ["config", "init", str(path)])
+    assert isinstance(again.exception, ConfigError)
+    assert '"batch": 16' in CliRunner().invoke(app, ["config", "check", str(path)]).output
+
+
+def test_batch_system_jobs_carry_walltimes_and_staggered_lifetimes() -> None:
+    options = ClusterOptions(
+        kind="slurm", account="desi", queue="regular", lifetime="230m", directives=("--constraint=cpu",), cores=64
+    )
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    script = jobqueue.slurm.SLURMJob(
+        scheduler="tcp://x:1", name="w", **{k: v for k, v in job_arguments(options).items() if k != "scheduler_options"}
+    ).job_script()
+    for piece in ("-A desi", "-p regular", "--constraint=cpu", "-t 04:00:00", "export OMP_NUM_THREADS='1'",
+                  "--lifetime 230m", "--lifetime-stagger 8m", "--nworkers 64", "--nthreads 1"):  # fmt: skip
+        assert piece in script, script
+    lsf = job_arguments(options.model_copy(update={"kind": "lsf"}))
+    assert lsf["project"] == "desi"

@@ -1,0 +1,52 @@
+"""docs/model.md says what the code does: its tables are the code's tables, and its constants the code's constants."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from provabgs import constants
+from provabgs.sps import dust
+from provabgs.sps.model import SPSModel
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return (DOCS / "model.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("parameter_tables", DOCS / "parameter_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["parameter_table", "derived_table"])
+def test_tables_are_those_of_the_code(text, tables, name):
+    expected = getattr(tables, name)()
+    assert expected in text, "docs/model.md is out of date; paste the output of `python docs/parameter_tables.py`"
+
+
+def test_conventions_are_those_of_the_code(text):
+    paper, code = SPSModel(), SPSModel.published()
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.count("|") == 4}
+    for model, column in ((paper, 2), (code, 3)):
+        cells = {name: rows[name].split("|")[column].strip() for name in rows}
+        assert cells["birth clouds end at"].startswith(f"{1000 * model.t_birth_cloud:g} Myr")
+        assert cells["slope of the birth clouds"].startswith(f"{model.birth_cloud_slope:g}")
+        assert cells["SFH bases normalised"].startswith({"joint": "jointly", "per-basis": "each"}[model.normalisation])
+        assert cells["age integral"].startswith({"exact": "closed form", "published": "42 bins"}[model.binning])
+
+
+def test_constants_are_those_of_the_code(text):
+    for value in (constants.SOLAR_Z_PROVABGS, *constants.Z_RANGE_PROVABGS, dust.R_V_CALZETTI, dust.BUMP_CENTRE):
+        assert f"{value:g}" in text or f"{value:.2e}" in text, value

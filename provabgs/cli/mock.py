@@ -1,0 +1,140 @@
+"""``provabgs mock``: mock observations and the mock challenge. Parses and prints; the work is in `provabgs.mocks`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from provabgs.mocks.challenge import ChallengeConfig, Progress
+
+mock_app = typer.Typer(help="Mock galaxies of known truth, and how well they are recovered.", no_args_is_help=True)
+
+TEMPLATE = """\
+# A mock challenge. `provabgs mock challenge FILE` runs it and goes on where it was stopped.
+output = "challenge"          # directory, relative to this file
+seed = 0                      # of the fits
+modes = ["both", "spectrum", "photometry"]
+chunk = 10                    # galaxies per piece: what is lost when a run is stopped
+workers = 1                   # processes
+
+[mock]
+n = 20                        # galaxies, drawn at random from those that pass the cut; leave out for all
+seed = 20220203
+r_max = 20.0                  # magnitude limit, measured r
+# galaxies = "mine.h5"        # simulated galaxies; the L-GALAXIES sample that ships if left out
+# n_sub = 1                   # time slices per history bin
+
+[mock.conditions]
+exposure_s = 180.0            # nominal dark conditions at zenith
+# sky_factor = 1.0
+# airmass = 1.0
+
+[fit]
+n_samples = 1000
+
+[fit.sampler]
+# name = "auto"
+# time_limit_s = 300.0
+"""
+
+ConfigArgument = Annotated[Path, typer.Argument(help="Challenge configuration, TOML; `provabgs mock init` writes one.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes; overrides the file.")]
+
+
+@mock_app.command()
+def init(path: Annotated[Path, typer.Argument(help="File to write.")] = Path("challenge.toml")) -> None:
+    """Write a commented configuration to start from."""
+    from provabgs.errors import InputError
+
+    if path.exists():
+        raise InputError(f"{path}: exists already; choose another name or remove it")
+    path.write_text(TEMPLATE)
+    typer.echo(f"wrote {path}")
+
+
+@mock_app.command()
+def make(config: ConfigArgument) -> None:
+    """Make mock observations: DESI coadd and redrock files, and the truth, under OUTPUT/mocks."""
+    from provabgs.mocks.challenge import load_challenge, make_mocks
+
+    challenge = load_challenge(config)
+    with _Bar("making mocks") as progress:
+        truth = make_mocks(challenge, progress)
+    typer.echo(f"{len(truth)} mock galaxies in {challenge.output / 'mocks'}")
+
+
+@mock_app.command()
+def challenge(
+    config: ConfigArgument,
+    workers: WorkersOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Fit at most this many pieces now.")] = None,
+) -> None:
+    """Make the mocks, fit them, and write tables and figures of how well truth was recovered.
+
+    Stop it at any time; the same command goes on where it was.
+    """
+    from provabgs.mocks.challenge import load_challenge, run_challenge
+
+    loaded = load_challenge(config)
+    if workers is not None:
+        loaded = loaded.model_copy(update={"workers": workers})
+    with _Bar("mock challenge") as progress:
+        run_challenge(loaded, progress, limit)
+    _report(loaded)
+
+
+@mock_app.command()
+def score(
+    config: ConfigArgument,
+    divide_by_prior: Annotated[
+        bool, typer.Option(help="Divide posteriors by the prior that parameters induce on each property.")
+    ] = False,
+) -> None:
+    """Tables and figures of what is fitted so far."""
+    from provabgs.mocks.challenge import load_challenge
+
+    _report(load_challenge(config), divide_by_prior)
+
+
+def _report(config: ChallengeConfig, divide_by_prior: bool = False) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from provabgs.mocks.report import write_report
+
+    summary, written = write_report(config, divide_by_prior)
+    table = Table(title="posterior median minus truth")
+    for name in summary.colnames:
+        table.add_column(name)
+    for row in summary:
+        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row))
+    console = Console()
+    console.print(table)
+    console.print(f"{len(written)} files in {config.output / 'results'}")
+
+
+class _Bar:
+    """A progress bar on a terminal, nothing elsewhere; as a context manager it gives the callback."""
+
+    def __init__(self, what: str) -> None:
+        from rich.console import Console
+        from rich.progress import Progress as RichProgress
+
+        console = Console(stderr=True)
+        self._bar = RichProgress(console=console, transient=True, disable=not console.is_terminal)
+        self._what = what
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        task = self._bar.add_task(self._what, total=None)
+
+        def show(done: int, total: int, what: str) -> None:
+            self._bar.update(task, completed=done, total=total, description=f"{self._what}: {what}")
+
+        return show
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()

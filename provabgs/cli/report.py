@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from provabgs.api import Fitted
 
-KEY = {"logmstar_surviving": "log M*", "log_sfr_100myr": "log SFR", "t_age_mw": "age Gyr"}
-"""Properties shown when there are several galaxies (surviving mass, SFR over 100 Myr, mass-weighted age)."""
+KEY = {"logmstar_surviving": "log M*", "log_sfr_100myr": "log SFR"}
+"""Properties shown when there are several galaxies (surviving mass, SFR over 100 Myr); 80 columns hold no more."""
 
 
 def print_fits(fitted: Sequence[Fitted], path: Path) -> None:
@@ -58,7 +58,13 @@ def galaxy_table(posterior: Posterior) -> Table:
         ess = np.fmin(d.ess_bulk.get(entry.name, np.nan), d.ess_tail.get(entry.name, np.nan))
         rhat = d.rhat.get(entry.name, np.nan)
         numbers = (median, median - low, high - median, best_fit.get(entry.name, np.nan))
-        table.add_row(entry.name, *map(number, numbers), f"{rhat:.3f}", f"{ess:.0f}", entry.unit)
+        table.add_row(
+            entry.name,
+            *map(number, numbers),
+            f"{rhat:.3f}",
+            f"{ess:.0f}",
+            "" if entry.unit.startswith("dex") else entry.unit,
+        )
         if entry is DERIVED[-1]:
             table.add_section()
     return table
@@ -114,4 +120,4 @@ def number(value: float) -> str:
     """Three decimals, or three digits for what would show as 0."""
     if not np.isfinite(value):
         return "nan"
-    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2e}"
+    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.1e}"

@@ -37,8 +37,10 @@ def plot_photometry(ax: Axes, data: PhotometryPrediction, sed_wave: FloatArray, 
     ax.vlines(data.wave, b68, t68, color=MODEL, lw=3.0, zorder=4)
     ax.plot(data.wave, middle, "s", ms=7, mfc="none", mec=MODEL, label="model in the band", zorder=4)
     ax.errorbar(data.wave, data.flux, data.sigma, fmt="o", ms=4, color=POINT, capsize=2, label="measured", zorder=5)
-    for band, wave, flux in zip(data.bands, data.wave, np.maximum(data.flux, middle), strict=True):
-        ax.annotate(short_name(band), (wave, flux), (0, 9), textcoords="offset points", ha="center", color=POINT)
+    for band, wave in zip(data.bands, data.wave, strict=True):
+        ax.text(
+            wave, 0.03, short_name(band), transform=ax.get_xaxis_transform(), ha="center", color=POINT, weight="bold"
+        )
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(low, high)

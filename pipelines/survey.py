@@ -10,7 +10,7 @@ from provabgs.observe.observation import Observation
 
 _BANDS = {"g": "MAG_G", "r": "MAG_R", "z": "MAG_Z", "W1": "MAG_W1"}
 _BGS_FAINT, _BGS_BRIGHT = 1 << 0, 1 << 1
-"""Bits of BGS_TARGET (desitarget's targetmask.yaml)."""
+"""Bits of BGS_TARGET and of its SV1-SV3 forerunners (desitarget's targetmask.yaml)."""
 
 
 def survey_columns(observation: Observation) -> dict[str, Any]:
@@ -31,10 +31,9 @@ def survey_columns(observation: Observation) -> dict[str, Any]:
     if all(name in columns for name in _BANDS.values()):
         g, r, z, w1 = (columns[name] for name in _BANDS.values())
         columns["SCHLEGEL_COLOR"] = (z - w1) - 1.2 * (g - r) + 1.2
-    for key in ("BGS_TARGET", "SV3_BGS_TARGET"):
-        bits = observation.meta.get(key)
-        if isinstance(bits, (int, np.integer)):
-            columns["IS_BGS_BRIGHT"] = int(bool(bits & _BGS_BRIGHT))
-            columns["IS_BGS_FAINT"] = int(bool(bits & _BGS_FAINT))
-            break
+    found = [observation.meta.get(key) for key in ("BGS_TARGET", "SV1_BGS_TARGET", "SV2_BGS_TARGET", "SV3_BGS_TARGET")]
+    bits = [int(b) for b in found if isinstance(b, (int, np.integer))]
+    if bits:  # each survey phase has its own column; the others are 0
+        columns["IS_BGS_BRIGHT"] = int(any(b & _BGS_BRIGHT for b in bits))
+        columns["IS_BGS_FAINT"] = int(any(b & _BGS_FAINT for b in bits))
     return {k: v for k, v in columns.items() if k not in observation.meta}

@@ -30,25 +30,25 @@ from provabgs.status import Status
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 HANGS, SEGFAULTS, RAISES, EXITS = 100_003, 100_017, 200_006, 200_009
 N_FILES, N_ROWS = 3, 100
-LIMIT_S = 120.0
+LIMIT_S = 240.0
 
 
-def write_inputs(folder: Path) -> None:
-    """Three tables of fluxes in some six HEALPix pixels; one row cannot be fitted."""
+def write_inputs(folder: Path, n_rows: int = N_ROWS) -> None:
+    """Three tables of fluxes in some six HEALPix pixels; one row of each cannot be fitted."""
     rng = np.random.default_rng(11)
     folder.mkdir()
     for k in range(N_FILES):
         table = Table(
             {
-                "TARGETID": 100_000 * (k + 1) + np.arange(N_ROWS),
-                "RA": 150.0 + 1.2 * rng.random(N_ROWS),
-                "DEC": 2.0 + 1.2 * rng.random(N_ROWS),
-                "Z": rng.uniform(0.02, 0.5, N_ROWS),
+                "TARGETID": 100_000 * (k + 1) + np.arange(n_rows),
+                "RA": 150.0 + 1.2 * rng.random(n_rows),
+                "DEC": 2.0 + 1.2 * rng.random(n_rows),
+                "Z": rng.uniform(0.02, 0.5, n_rows),
             }
         )
         for band in ("G", "R", "Z", "W1", "W2"):
-            table[f"FLUX_{band}"] = rng.uniform(5, 50, N_ROWS)
-            table[f"FLUX_IVAR_{band}"] = np.full(N_ROWS, 100.0)
+            table[f"FLUX_{band}"] = rng.uniform(5, 50, n_rows)
+            table[f"FLUX_IVAR_{band}"] = np.full(n_rows, 100.0)
         table["Z"][5 * k] = np.nan
         table.write(folder / f"t{k}.fits")
 
@@ -93,10 +93,10 @@ time_limit_s = 60
             start_new_session=True, **options,  # type: ignore[call-overload]
         )  # fmt: skip
 
-    def finish(self, expected: int = 0, **options: object) -> str:
+    def finish(self, expected: int = 0, limit_s: float = LIMIT_S, **options: object) -> str:
         """Run to the end; returns what it printed."""
         process = self.start(**options)
-        out, err = process.communicate(timeout=LIMIT_S)
+        out, err = process.communicate(timeout=limit_s)
         assert process.returncode == expected, f"exit code {process.returncode}\n{out}\n{err}"
         return out + err
 
@@ -157,9 +157,9 @@ def assert_gone(processes: list[psutil.Process], limit: float = 30.0) -> None:
     assert not alive, f"left behind: {[p.cmdline() for p in alive]}"
 
 
-def test_whole_run_killed_three_times(bench: Bench, undisturbed: Path) -> None:
-    rng = random.Random(4)
-    for least in (1, 8, 16):
+def kill_at_random(bench: Bench, marks: tuple[int, ...], rng: random.Random) -> None:
+    """Start the run again and again; SIGKILL it a random moment after so many files were written in all."""
+    for least in marks:
         process = bench.start()
         wait_for(lambda least=least: bench.n_work_files() + 5 * len(shard_paths(bench.output)) >= least)  # type: ignore[misc]
         time.sleep(rng.uniform(0.0, 0.5))
@@ -167,9 +167,26 @@ def test_whole_run_killed_three_times(bench: Bench, undisturbed: Path) -> None:
         process.kill()
         process.communicate()
         assert_gone(family)
+
+
+def test_whole_run_killed_three_times(bench: Bench, undisturbed: Path) -> None:
+    kill_at_random(bench, (1, 8, 16), random.Random(4))
     bench.finish()
     assert differences(undisturbed, bench.output) == []
     assert not list(bench.output.rglob(".tmp-*"))
+
+
+@pytest.mark.slow
+def test_three_thousand_galaxies_killed_three_times(tmp_path: Path) -> None:
+    write_inputs(tmp_path / "in", 1000)
+    for name in ("undisturbed", "killed"):
+        bench = Bench(tmp_path / name, tmp_path / "in")
+        if name == "killed":
+            kill_at_random(bench, (20, 120, 250), random.Random(8))
+        bench.finish(limit_s=600.0)
+    with Catalog.open(bench.output) as catalog:
+        assert len(catalog) == 3000
+    assert differences(tmp_path / "undisturbed" / "out", bench.output) == []
 
 
 def test_workers_and_fit_processes_killed(bench: Bench, undisturbed: Path) -> None:

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from provabgs.catalog import read_posteriors, write_posteriors
 from provabgs.desi import read_observations
-from provabgs.errors import ConfigError, DataFileError
+from provabgs.errors import ConfigError, DataFileError, ProvabgsError
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit import fit_observation
 from provabgs.inference.posterior import Posterior
@@ -31,6 +34,8 @@ from provabgs.status import Status
 
 Mode = Literal["both", "spectrum", "photometry"]
 MODES: tuple[Mode, ...] = ("both", "spectrum", "photometry")
+STORED_DRAWS = 400
+"""Posterior draws kept per galaxy and mode."""
 Progress = Callable[[int, int, str], None]
 """Called with chunks done, chunks in all, and what was done last."""
 
@@ -187,7 +192,7 @@ def fit_chunk(job: Job, fit: FitConfig, seed: int) -> int:
         else:
             posteriors.append(fit_observation(result.observation, config, seed))
     job.shard.parent.mkdir(parents=True, exist_ok=True)
-    write_posteriors(job.shard, posteriors, n_samples=None, encoding="float32", attrs={"mode": job.mode})
+    write_posteriors(job.shard, posteriors, n_samples=STORED_DRAWS, attrs={"mode": job.mode})
     return sum(p.status == Status.CONVERGED for p in posteriors)
 
 
@@ -208,14 +213,39 @@ def run_challenge(config: ChallengeConfig, progress: Progress | None = None, lim
                 progress(done, len(jobs), f"{job.mode}, chunk {job.chunk}: {converged} converged")
         return len(jobs)
     context = multiprocessing.get_context("spawn")  # forked JAX deadlocks
-    with ProcessPoolExecutor(config.workers, mp_context=context) as pool:
+    with _single_threaded(), ProcessPoolExecutor(config.workers, mp_context=context) as pool:
         waiting = {pool.submit(fit_chunk, job, config.fit, config.seed): job for job in jobs}
         for done, future in enumerate(as_completed(waiting), start=1):
             job = waiting[future]
-            converged = future.result()
+            try:
+                converged = future.result()
+            except BrokenProcessPool as err:
+                raise ProvabgsError(
+                    f"a fit process died near chunk {job.chunk} ({job.mode}); short of memory? what is done is kept, "
+                    "run again with fewer workers"
+                ) from err
             if progress:
                 progress(done, len(jobs), f"{job.mode}, chunk {job.chunk}: {converged} converged")
     return len(jobs)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Environment in which processes started now use one thread each; restored afterwards."""
+    wanted = {
+        "OMP_NUM_THREADS": "1",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def load_posteriors(output: str | Path, mode: Mode) -> dict[int, Posterior]:

@@ -81,11 +81,11 @@ class CameraNoise(NamedTuple):
         flux
             ``(nwave,)`` source as in a coadd: calibrated to the *total* flux of a point source.
         seconds
-            Effective exposure time in all: nominal dark conditions at zenith (180 s for BGS).
+            Time on the sky, all exposures together.
         sky_factor
             Sky brightness over the dark sky.
         airmass
-            Extinction beyond zenith's; the effective time already contains one airmass.
+            Of the source's extinction.
         read_noise
             Electrons per CCD pixel.
         n_exposure

@@ -14,7 +14,7 @@ from provabgs.inference.config import FitConfig
 from provabgs.inference.fit import load_model
 from provabgs.inference.posterior import Posterior
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
-from provabgs.mocks.challenge import Mode, load_posteriors, load_truth
+from provabgs.mocks.challenge import STORED_DRAWS, Mode, load_posteriors, load_truth
 from provabgs.observe.cosmology import Cosmology
 from provabgs.population.accuracy import BIN_WIDTHS, BinAccuracy, TabulatedPrior, accuracy_in_bins
 from provabgs.sps.derived import derived_properties
@@ -30,7 +30,6 @@ TRUTH_COLUMNS: dict[str, str] = {
     "t_age_mw": "T_AGE_MW",
 }
 """Scored properties and their columns in the truth table; the properties of the published figures."""
-MAX_DRAWS = 400
 
 
 class Scored(NamedTuple):
@@ -49,7 +48,7 @@ class Scored(NamedTuple):
         return len(self.truth)
 
 
-def collect(output: str | Path, mode: Mode, max_draws: int = MAX_DRAWS) -> Scored:
+def collect(output: str | Path, mode: Mode, max_draws: int = STORED_DRAWS) -> Scored:
     """Bring posteriors and truth of one mode together; galaxies not yet fitted are left out.
 
     NOT_CONVERGED posteriors are kept and marked: leaving them out would flatter the result.

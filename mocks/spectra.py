@@ -22,18 +22,28 @@ FloatArray = NDArray[np.float64]
 
 
 class Conditions(BaseModel):
-    """How a mock spectrum is exposed."""
+    """How a mock spectrum is exposed.
+
+    DESI counts in *effective* time: that which would do as well under a dark sky at zenith. BGS is observed while the
+    sky is bright, so that an effective 180 s take about 450 s under a sky 2.5 times as bright; read noise then matters
+    less than in a literal exposure of 180 s under a dark sky (``sky_factor = 1``).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    exposure_s: float = Field(180.0, gt=0, description="exposure time, s, in nominal dark conditions at zenith")
+    effective_s: float = Field(180.0, gt=0, description="effective exposure time, s: nominal dark sky, zenith")
     n_exposure: int = Field(1, ge=1, description="exposures into which it is split")
-    sky_factor: float = Field(1.0, ge=0, description="sky brightness over dark sky")
+    sky_factor: float = Field(2.5, gt=0, description="sky brightness over dark sky; the exposure is longer by as much")
     airmass: float = Field(1.0, ge=1, le=3, description="airmass")
     read_noise: float = Field(READ_NOISE_E, ge=0, description="read noise, electrons per CCD pixel")
     psf_to_fiber: float = Field(
         0.789, gt=0, le=1, description="PSF_TO_FIBER_SPECFLUX: point-source share of light in the fiber (real: 0.79)"
     )
+
+    @property
+    def exposure_s(self) -> float:
+        """Time on the sky, s."""
+        return self.effective_s * self.sky_factor
 
 
 class MockCamera(NamedTuple):

@@ -28,8 +28,8 @@ r_max = 20.0                  # magnitude limit, measured r
 # n_sub = 1                   # time slices per history bin
 
 [mock.conditions]
-exposure_s = 180.0            # nominal dark conditions at zenith
-# sky_factor = 1.0
+effective_s = 180.0           # as DESI counts: equivalent time under a dark sky at zenith
+# sky_factor = 2.5            # brightness over dark sky, as BGS is observed; the exposure is longer by as much
 # airmass = 1.0
 
 [fit]

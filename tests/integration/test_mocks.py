@@ -63,7 +63,7 @@ def test_same_galaxy_in_any_subset_and_order(maker: MockMaker) -> None:
 
 def test_deeper_exposure_changes_noise_alone(maker: MockMaker) -> None:
     i = int(maker.order()[0])
-    deep = MockMaker(MockConfig(conditions=Conditions(exposure_s=1800.0)), maker.galaxies).make(i)
+    deep = MockMaker(MockConfig(conditions=Conditions(effective_s=1800.0)), maker.galaxies).make(i)
     shallow = maker.make(i)
     assert deep.dust == shallow.dust
     np.testing.assert_array_equal(deep.photometry.flux, shallow.photometry.flux)
@@ -242,7 +242,7 @@ def test_scores_find_the_bias_that_was_put_in(challenge: ChallengeConfig, tmp_pa
 def test_small_challenge_end_to_end(tmp_path: Path) -> None:
     """A real fit of photometry through the real sampler, then of another piece when called again."""
     text = 'output = "c"\nmodes = ["photometry"]\nchunk = 1\n[mock]\nn = 2\n[fit]\nn_samples = 200\n'
-    text += '[fit.sampler]\nname = "emcee"\nmax_eval = 5000\ntime_limit_s = 20\n'
+    text += '[fit.sampler]\nname = "emcee"\nmax_eval = 1500\ntime_limit_s = 5\n'
     path = tmp_path / "challenge.toml"
     path.write_text(text)
     config = load_challenge(path)
@@ -281,7 +281,7 @@ def test_make_command(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("output = 'o'\nmods = []\n", "mods"),
-        ("output = 'o'\n[mock.conditions]\nexposure_s = -1\n", "mock.conditions.exposure_s"),
+        ("output = 'o'\n[mock.conditions]\neffective_s = -1\n", "mock.conditions.effective_s"),
         ("output = ", "not a TOML file"),
         ("", "output"),
     ],

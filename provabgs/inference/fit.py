@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 
 import provabgs
 from provabgs._jax import jax, jnp
-from provabgs.errors import UnusableTargetError
+from provabgs.errors import InputError, UnusableTargetError
+from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Diagnostics, Posterior
@@ -29,6 +32,8 @@ from provabgs.sps.parameters import DERIVED_NAMES, NAMES
 from provabgs.status import Status
 
 FloatArray = NDArray[np.float64]
+logger = logging.getLogger(__name__)
+
 EDGE_WIDTH = 0.01
 """Draws within this fraction of the prior's width from an edge count as at the edge."""
 
@@ -58,14 +63,14 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         model = load_model(config.model)
         projection = project(observation, model.library, config.observing)
         prior = Prior.create(observation.fiber_fraction, config.prior_bounds)
-        likelihood = ExactLikelihood(projection, model)
-        target = make_target(likelihood, prior)
+        exact = ExactLikelihood(projection, model)
+        target = make_target(make_likelihood(exact, config), exact, prior)
         result = get_sampler(config.sampler.name)(target, galaxy_rng(seed, observation.targetid), config.sampler)
     except UnusableTargetError as err:
         return failed(observation, Status(err.status), str(err), config, seed)
     except StartError as err:
         return failed(observation, Status.LIKELIHOOD_FAILED, str(err), config, seed)
-    return _assemble(observation, projection, likelihood, prior, result, config, seed, time.perf_counter() - start)
+    return _assemble(observation, projection, exact, prior, result, config, seed, time.perf_counter() - start)
 
 
 def galaxy_rng(seed: int, targetid: int) -> np.random.Generator:
@@ -84,8 +89,22 @@ def _load_model(library: str | None, conventions: str) -> SPSModel:
     return SPSModel(ssp) if conventions == "paper" else SPSModel.published(ssp)
 
 
-def make_target(likelihood: ExactLikelihood, prior: Prior) -> Target:
-    """The posterior in latent coordinates, with every parameter and derived property monitored."""
+def make_likelihood(exact: ExactLikelihood, config: FitConfig) -> Callable[[jax.Array], jax.Array]:
+    """The engine of a configuration; the exact one where the compressed one does not reach."""
+    if config.engine == "exact":
+        return exact
+    try:
+        return CompressedLikelihood(exact.projection, exact.model)
+    except InputError as err:
+        logger.warning("compressed engine not usable, exact engine in its place: %s", err)
+        return exact
+
+
+def make_target(likelihood: Callable[[jax.Array], jax.Array], exact: ExactLikelihood, prior: Prior) -> Target:
+    """The posterior in latent coordinates, with every parameter and derived property monitored.
+
+    `likelihood` is sampled; `exact` knows the model and its history tables.
+    """
     to_theta = jax.jit(lambda z: theta_from_latent(z, prior))
 
     def log_likelihood(latent: FloatArray) -> FloatArray:
@@ -93,7 +112,7 @@ def make_target(likelihood: ExactLikelihood, prior: Prior) -> Target:
 
     def monitor(latent: FloatArray) -> FloatArray:
         theta = to_theta(jnp.asarray(latent))
-        derived = _derived(likelihood.model, theta, likelihood.tables)
+        derived = _derived(exact.model, theta, exact.tables)
         return np.concatenate([np.asarray(theta), np.stack([derived[n] for n in DERIVED_NAMES], axis=1)], axis=1)
 
     return Target(N_LATENT, log_likelihood, monitor)

@@ -3,10 +3,12 @@
 Birth clouds: ``exp(-tau_bc (lam/5500)^-0.7)`` on stars younger than 100 Myr. Diffuse ISM, on all stars: the curve of
 Kriek & Conroy (2013) as in FSPS's ``dust_type = 4``: ``exp(-tau_ism (lam/5500)^n_dust (k_Cal(lam) + D(lam)))`` with
 Calzetti et al. (2000) ``k_Cal`` and a Drude bump ``D`` whose strength is tied to the slope, both divided by
-``R_V = 4.05`` (and ``k_Cal`` by 0.44, stellar over nebular reddening, as FSPS does).
+``R_V = 4.05``.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,31 +43,65 @@ def drude_profile(wave: NDArray[np.float64]) -> NDArray[np.float64]:
     return width2 / ((w2 - BUMP_CENTRE**2) ** 2 + width2)
 
 
-def ism_optical_depth(wave: NDArray[np.float64], tau_ism: jax.Array, n_dust: jax.Array) -> jax.Array:
-    """Optical depth of the diffuse ISM.
+class DustCurves(NamedTuple):
+    """The dust law's wavelength-dependent factors at chosen wavelengths; any shape, numpy or JAX."""
+
+    log_ratio: jax.Array
+    """ln(lam / 5500 A)."""
+    calzetti: jax.Array
+    bump: jax.Array
+    """Unit-strength Drude profile over R_V."""
+    birth_cloud: jax.Array
+    """(lam / 5500 A)^slope."""
+
+
+def dust_curves(wave: NDArray[np.float64], birth_cloud_slope: float = BIRTH_CLOUD_SLOPE) -> DustCurves:
+    """Factors of the dust law at rest wavelengths `wave`, Angstrom, of any shape."""
+    wave = np.asarray(wave, dtype=np.float64)
+    return DustCurves(
+        jnp.asarray(np.log(wave / LAMBDA_V)),
+        jnp.asarray(calzetti_curve(wave)),
+        jnp.asarray(drude_profile(wave) / R_V_CALZETTI),
+        jnp.asarray((wave / LAMBDA_V) ** birth_cloud_slope),
+    )
+
+
+def transmission(
+    curves: DustCurves, tau_bc: jax.Array, tau_ism: jax.Array, n_dust: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Transmission of starlight.
 
     Parameters
     ----------
-    wave
-        ``(nwave,)`` rest-frame wavelength, Angstrom.
-    tau_ism, n_dust
-        ``(...,)`` optical depth at 5500 A and slope offset.
+    curves
+        Factors of shape ``(nwave,)``.
+    tau_bc, tau_ism, n_dust
+        ``(...,)`` optical depths at 5500 A of birth clouds and ISM, slope offset of the ISM.
 
     Returns
     -------
-    ``(..., nwave)``
+    old, young
+        Each ``(..., nwave)``; young stars see both components.
     """
-    log_ratio = jnp.asarray(np.log(np.asarray(wave) / LAMBDA_V))
-    bump = (0.85 - 1.9 * n_dust)[..., None] * jnp.asarray(drude_profile(wave)) / R_V_CALZETTI
-    slope = jnp.exp(n_dust[..., None] * log_ratio)
-    return tau_ism[..., None] * slope * (jnp.asarray(calzetti_curve(wave)) + bump)
+    ism = _ism(curves, tau_ism, n_dust)
+    return jnp.exp(-ism), jnp.exp(-ism - tau_bc[..., None] * curves.birth_cloud)
+
+
+def _ism(curves: DustCurves, tau_ism: jax.Array, n_dust: jax.Array) -> jax.Array:
+    bump = (0.85 - 1.9 * n_dust)[..., None] * curves.bump
+    return tau_ism[..., None] * jnp.exp(n_dust[..., None] * curves.log_ratio) * (curves.calzetti + bump)
+
+
+def ism_optical_depth(wave: NDArray[np.float64], tau_ism: jax.Array, n_dust: jax.Array) -> jax.Array:
+    """Optical depth of the diffuse ISM, ``(..., nwave)``, at rest wavelengths ``(nwave,)``, Angstrom."""
+    return _ism(dust_curves(wave), tau_ism, n_dust)
 
 
 def birth_cloud_optical_depth(
     wave: NDArray[np.float64], tau_bc: jax.Array, slope: float = BIRTH_CLOUD_SLOPE
 ) -> jax.Array:
-    """Optical depth of birth clouds, ``(..., nwave)``, for ``tau_bc`` of shape ``(...,)``."""
-    return tau_bc[..., None] * jnp.asarray((np.asarray(wave) / LAMBDA_V) ** slope)
+    """Optical depth of birth clouds, ``(..., nwave)``."""
+    return tau_bc[..., None] * dust_curves(wave, slope).birth_cloud
 
 
 def attenuation(
@@ -75,6 +111,5 @@ def attenuation(
     n_dust: jax.Array,
     birth_cloud_slope: float = BIRTH_CLOUD_SLOPE,
 ) -> tuple[jax.Array, jax.Array]:
-    """Transmission of starlight: ``(old, young)``, each ``(..., nwave)``; young stars see both components."""
-    old = jnp.exp(-ism_optical_depth(wave, tau_ism, n_dust))
-    return old, old * jnp.exp(-birth_cloud_optical_depth(wave, tau_bc, birth_cloud_slope))
+    """`transmission` at rest wavelengths ``(nwave,)``, Angstrom: ``(old, young)``, each ``(..., nwave)``."""
+    return transmission(dust_curves(wave, birth_cloud_slope), tau_bc, tau_ism, n_dust)

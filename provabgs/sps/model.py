@@ -36,6 +36,15 @@ class NodeMasses(NamedTuple):
     """``(batch, nage)`` log10(Z/Z_sun) of stars of that age, in the library's sense, clipped."""
 
 
+class NodeGrid(NamedTuple):
+    """The age nodes that masses fall on."""
+
+    log_age: FloatArray
+    """``(nage,)`` ln of age in Gyr."""
+    zh: FloatArray
+    """``(nzbasis, nage)`` metallicity bases at the nodes."""
+
+
 class FlatSpectra(NamedTuple):
     """SSP spectra with metallicity and age flattened to one axis, ``(nmet * nnode, nwave)``, Lsun/Angstrom."""
 
@@ -86,8 +95,7 @@ class SPSModel:
         self.normalisation: Normalisation = normalisation
         self.solar_z = solar_z
         node = self.library.age_gyr
-        self.log_node = np.log(node)
-        self.node_zh = self.bases.metallicity_bases(node)
+        self.grid = NodeGrid(np.log(node), self.bases.metallicity_bases(node))
         n_young = int(np.searchsorted(node, t_birth_cloud * (1 + 1e-6), side="right"))
         self.young_nodes, self.old_nodes = slice(0, n_young), slice(n_young, node.size)
 
@@ -107,23 +115,21 @@ class SPSModel:
         """History tables for galaxies seen when the universe was `t_age` Gyr old (host computation, float64)."""
         return self.bases.tables(t_age, self.library.age_gyr, self.binning, self.normalisation)
 
-    def node_masses(self, theta: jax.Array, tables: HistoryTables) -> NodeMasses:
-        """Mass and metallicity on the age nodes."""
-        beta = basis_fractions(theta, tables)
+    def node_masses(self, theta: jax.Array, tables: HistoryTables, grid: NodeGrid | None = None) -> NodeMasses:
+        """Mass and metallicity on the age nodes (of `grid` where given, with `tables` to match)."""
+        grid = self.grid if grid is None else grid
         fburst, tburst = theta[:, INDEX["fburst"], None], theta[:, INDEX["tburst"]]
-        burst = fburst * hat_weights(jnp.log(tburst), self.log_node)
+        burst = fburst * hat_weights(jnp.log(tburst), grid.log_age)
         burst = jnp.where((tburst <= tables.t_age)[:, None], burst, 0.0)
-        smooth = _mix(beta, tables.mass)
-        return NodeMasses((1 - fburst) * smooth + burst, self.logzsol(theta))
+        smooth = _mix(basis_fractions(theta, tables), tables.mass)
+        logzsol = jnp.log10(self.metallicity(theta, grid) / self.solar_z)
+        return NodeMasses((1 - fburst) * smooth + burst, logzsol)
 
-    def metallicity(self, theta: jax.Array) -> jax.Array:
+    def metallicity(self, theta: jax.Array, grid: NodeGrid | None = None) -> jax.Array:
         """``(batch, nage)`` absolute Z(t) at the age nodes in the quoted (PROVABGS) convention, clipped."""
-        z = theta[:, jnp.array(_GAMMA)] @ jnp.asarray(self.node_zh, dtype=theta.dtype)
+        zh = (self.grid if grid is None else grid).zh
+        z = theta[:, jnp.array(_GAMMA)] @ jnp.asarray(zh, dtype=theta.dtype)
         return jnp.clip(z, *Z_RANGE_PROVABGS)
-
-    def logzsol(self, theta: jax.Array) -> jax.Array:
-        """``(batch, nage)`` log10(Z/Z_sun) handed to the library."""
-        return jnp.log10(self.metallicity(theta) / self.solar_z)
 
     # ---- spectra -------------------------------------------------------------------------------------------------
 
@@ -134,10 +140,14 @@ class SPSModel:
         young, old = s[:, self.young_nodes], s[:, self.old_nodes]
         return FlatSpectra(jnp.asarray(young.reshape(-1, s.shape[-1])), jnp.asarray(old.reshape(-1, s.shape[-1])))
 
+    def weight_tensor(self, masses: NodeMasses) -> jax.Array:
+        """Weights on SSPs, ``(batch, nmet, nnode)``: mass at each node times metallicity interpolation."""
+        psi = jnp.moveaxis(hat_weights(masses.logzsol, self.library.logzsol), -1, 1)
+        return psi * masses.mass[:, None, :]
+
     def library_weights(self, masses: NodeMasses) -> tuple[jax.Array, jax.Array]:
         """Weights on (metallicity, node) pairs, ``(batch, nmet * nnode)``, of young and old SSPs."""
-        psi = jnp.moveaxis(hat_weights(masses.logzsol, self.library.logzsol), -1, 1)
-        weights = psi * masses.mass[:, None, :]
+        weights = self.weight_tensor(masses)
         young, old = weights[:, :, self.young_nodes], weights[:, :, self.old_nodes]
         return young.reshape(len(young), -1), old.reshape(len(old), -1)
 

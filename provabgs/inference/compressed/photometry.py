@@ -1,0 +1,89 @@
+"""Reduction of one galaxy's photometry: SSP fluxes per band and attenuation node."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs._jax import jax, jnp
+from provabgs.inference.compressed.basis import MergedNodes
+from provabgs.inference.compressed.intervals import CALZETTI_STEP, gauss_nodes, lagrange
+from provabgs.observe.projection import PhotometryProjection, Projection
+from provabgs.sps.dust import DustCurves, dust_curves
+from provabgs.sps.model import SPSModel
+
+FloatArray = NDArray[np.float64]
+
+N_BAND_NODES = 7
+"""Gauss nodes of the attenuation per band."""
+BAND_TAIL = 3e-5
+"""Fraction of a band's weight at either end over which the attenuation is held constant (filters leak)."""
+BAND_MULTIPLE = 5
+"""Bands are padded to a multiple of this, so that few shapes need compiling."""
+
+
+class PhotometryReduction(NamedTuple):
+    """Arrays of the photometry's part."""
+
+    young: jax.Array
+    """``(nmet * nnode, nband * N_BAND_NODES)`` nanomaggies per unit SSP weight."""
+    old: jax.Array
+    flux: jax.Array
+    """``(nband,)`` nanomaggies times sqrt(ivar)."""
+    root_ivar: jax.Array
+    curves: DustCurves
+    """At the ``nband * N_BAND_NODES`` nodes."""
+
+
+def flat_single(curves: DustCurves) -> DustCurves:
+    """Single precision, flattened."""
+    return jax.tree.map(lambda c: jnp.asarray(c, jnp.float32).reshape(-1), curves)
+
+
+def reduce_photometry(
+    projection: Projection, data: PhotometryProjection, model: SPSModel, nodes: MergedNodes, scale: float
+) -> PhotometryReduction:
+    """SSP fluxes per band and attenuation node: exact in the library, Gauss quadrature in the attenuation."""
+    n_band = -(-len(data.bands) // BAND_MULTIPLE) * BAND_MULTIPLE
+    wave = projection.wave_model
+    matrix = np.zeros((n_band, N_BAND_NODES, wave.size))
+    step = CALZETTI_STEP * (1 + projection.redshift)
+    centre = np.full((n_band, N_BAND_NODES), 5500.0 * (1 + projection.redshift))
+    for b, weights in enumerate(data.operator):
+        inside = np.flatnonzero(weights)
+        held = np.clip(wave[inside], *_core(wave[inside], weights[inside]))
+        for part, group in _split_at_step(held, step):
+            x, w = held[part], weights[inside[part]]
+            centre[b, group] = gauss_nodes(x, w, group.stop - group.start)
+            matrix[b, group][:, inside[part]] = lagrange(x, centre[b, group])[0].T * w
+    used = np.flatnonzero(matrix.any(axis=(0, 1)))
+    flat = matrix.reshape(-1, wave.size)[:, used].T * scale
+    young, old = (s @ flat for s in nodes.spectra(model.library.spectrum[:, :, used]))
+    pad = n_band - len(data.bands)
+    root = np.pad(np.sqrt(data.ivar), (0, pad))
+    return PhotometryReduction(
+        jnp.asarray(young, jnp.float32),
+        jnp.asarray(old, jnp.float32),
+        jnp.asarray(root * np.pad(data.flux, (0, pad)), jnp.float32),
+        jnp.asarray(root, jnp.float32),
+        flat_single(dust_curves(centre / (1 + projection.redshift), model.birth_cloud_slope)),
+    )
+
+
+def _core(wave: FloatArray, weights: FloatArray) -> FloatArray:
+    """``(2,)`` range that holds all but `BAND_TAIL` of a band at either end; leaks beyond take its end values."""
+    share = np.cumsum(np.abs(weights))
+    low, high = np.searchsorted(share / share[-1], [BAND_TAIL, 1 - BAND_TAIL])
+    return wave[[low, min(high, wave.size - 1)]]
+
+
+def _split_at_step(wave: FloatArray, step: float) -> list[tuple[slice, slice]]:
+    """Parts of a band on either side of the attenuation's step, each with its share of the nodes."""
+    cut = int(np.searchsorted(wave, step, side="right"))
+    fewest = 2 * N_BAND_NODES
+    if cut < fewest or wave.size - cut < fewest:
+        return [(slice(0, wave.size), slice(0, N_BAND_NODES))]
+    half = N_BAND_NODES // 2
+    return [(slice(0, cut), slice(0, half)), (slice(cut, wave.size), slice(half, N_BAND_NODES))]

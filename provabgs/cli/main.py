@@ -9,6 +9,7 @@ import typer
 
 from provabgs import __version__
 from provabgs.cli.fit import fit
+from provabgs.cli.mock import mock_app
 from provabgs.cli.plot import plot
 from provabgs.cli.ssp import ssp_app
 from provabgs.errors import ProvabgsError
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(fit)
 app.command()(plot)
 app.add_typer(ssp_app, name="ssp")
+app.add_typer(mock_app, name="mock")
 
 
 def _print_version(wanted: bool) -> None:

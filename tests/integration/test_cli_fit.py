@@ -15,11 +15,12 @@ from provabgs.catalog.observed import read_fitted
 from provabgs.catalog.shard import read_shard
 from provabgs.cli.main import main
 from provabgs.errors import InputError
+from provabgs.inference.samplers import ensemble
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.status import Status
 
 GOOD = Target(source_id(1), level=2.0)
-SMALL = "[fit]\nn_samples = 60\n[fit.sampler]\nmax_eval = 4000\ntime_limit_s = 3\n"
+SMALL = '[fit]\nn_samples = 60\n[fit.sampler]\nname = "emcee"\nmax_eval = 100\n'
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -32,8 +33,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """A configuration with the least budget."""
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration with the least budget: 20 steps of emcee's ensembles, far from converged."""
+    monkeypatch.setattr(ensemble, "CHUNK", 20)
     path = tmp_path / "small.toml"
     path.write_text(SMALL)
     return path

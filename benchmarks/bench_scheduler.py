@@ -68,10 +68,11 @@ def configuration(folder: Path, workers: int, fit: str, batch: int) -> RunConfig
 
 
 class Watch:
-    """Resident memory of all descendants, sampled every few seconds; and when the first and last work was done."""
+    """Resident memory of all descendants, and their processor time, sampled twice a second."""
 
     def __init__(self, progress: Path) -> None:
         self.progress, self.samples, self._stop = progress, [], threading.Event()
+        self.processor: dict[int, tuple[str, float]] = {}
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> Watch:
@@ -83,12 +84,14 @@ class Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._stop.wait(2.0):
+        while not self._stop.wait(0.5):
             memory = {}
             for p in psutil.Process().children(recursive=True):
                 try:
                     kind = "fit" if "pipelines.child" in " ".join(p.cmdline()) else "worker"
                     memory[f"{kind} {p.pid}"] = p.memory_info().rss / 2**20
+                    times = p.cpu_times()
+                    self.processor[p.pid] = (kind, times.user + times.system)
                 except psutil.Error:
                     continue
             self.samples.append((time.perf_counter(), memory))
@@ -117,11 +120,20 @@ def fitting_seconds(folder: Path, workers: int, fit: str, batch: int) -> tuple[f
 
 
 def overhead(folder: Path, n: int, batch: int) -> None:
+    """Cost of everything but the fit, in processor time: wall time means little on a shared machine."""
     make_inputs(folder / "in", n)
-    wall, steady = fitting_seconds(folder, 2, "provabgs.pipelines.rehearsal:fit_observation", batch)
-    per_galaxy = 2 * steady / n  # two cores
+    driver = time.process_time()
+    with Watch(folder) as watch:
+        wall, steady = fitting_seconds(folder, 2, "provabgs.pipelines.rehearsal:fit_observation", batch)
+    driver = time.process_time() - driver
     print(f"{n} no-op fits, batches of {batch}: {wall:.1f} s in all, {steady:.1f} s from the first batch on")
-    print(f"{1e3 * per_galaxy:.2f} core-ms a galaxy: {100 * per_galaxy / 5:.3f} % of a fit of 5 s")
+    spent = {"driver and scheduler": driver}
+    for kind, seconds in watch.processor.values():
+        spent[kind] = spent.get(kind, 0.0) + seconds
+    for kind, seconds in spent.items():
+        print(f"{kind}: {1e3 * seconds / n:.2f} ms of processor time a galaxy, {seconds / n / 5:.3%} of a fit of 5 s")
+    total = sum(spent.values())
+    print(f"all: {1e3 * total / n:.2f} ms, {total / n / 5:.3%}")
 
 
 def scaling(folder: Path, n: int, seconds: float) -> None:

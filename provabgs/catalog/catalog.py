@@ -74,7 +74,8 @@ class Catalog:
             raise DataFileError(f"{summary}: no catalog here{hint}")
         try:
             footer = pq.read_schema(summary)
-            metadata = {k.decode(): v.decode() for k, v in (pq.read_metadata(summary).metadata or {}).items()}
+            pairs = (pq.read_metadata(summary).metadata or {}).items()
+            metadata = {k.decode(): v.decode() for k, v in pairs if k.startswith(b"provabgs:")}
         except (pa.ArrowInvalid, OSError) as error:
             raise DataFileError(f"{summary}: truncated or not Parquet ({str(error).splitlines()[0]})") from None
         found = metadata.get("provabgs:format")

@@ -40,11 +40,13 @@ class RowFlag(IntFlag):
     """NaN or infinite mass, metallicity or size."""
     BINS_MISMATCH = 16
     """The galaxy uses more history bins than the bin table has for its snapshot."""
+    NO_GAS_SIZE = 32
+    """Cold gas in a disk of no size: its dust cannot be told."""
 
     @property
     def usable(self) -> bool:
         """Whether a mock can be made from this row."""
-        return not self & (RowFlag.NO_STARS | RowFlag.NEGATIVE_MASS | RowFlag.BAD_NUMBER | RowFlag.BINS_MISMATCH)
+        return not self & ~RowFlag.NO_METALLICITY
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +181,16 @@ def flag_empty(disk: ComponentHistory, bulge: ComponentHistory) -> NDArray[np.in
     """`RowFlag.NO_STARS` for galaxies of which neither component ever formed a star."""
     total = disk.mass_formed.sum(axis=1) + bulge.mass_formed.sum(axis=1)
     return np.where(total > 0, 0, int(RowFlag.NO_STARS)).astype(np.int32)
+
+
+def flag_gas(cold_gas: FloatArray, metals: FloatArray, gas_radius: FloatArray) -> NDArray[np.int32]:
+    """Flags ``(n,)`` of galaxies whose gas is not finite, negative, or without a size."""
+    values = np.stack([cold_gas, metals, gas_radius])
+    bad = ~np.all(np.isfinite(values), axis=0)
+    flags = np.where(bad, int(RowFlag.BAD_NUMBER), 0)
+    flags |= np.where(~bad & np.any(values < 0, axis=0), int(RowFlag.NEGATIVE_MASS), 0)
+    flags |= np.where(~bad & (cold_gas > 0) & ~(gas_radius > 0), int(RowFlag.NO_GAS_SIZE), 0)
+    return flags.astype(np.int32)
 
 
 def recent_fraction(lookback: FloatArray, width: FloatArray, t_max: float) -> FloatArray:

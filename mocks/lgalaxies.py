@@ -20,7 +20,7 @@ from astropy.cosmology import FlatLambdaCDM, z_at_value
 from numpy.typing import NDArray
 
 from provabgs.errors import DataFileError, InputError
-from provabgs.mocks.histories import FloatArray, RowFlag, SimulatedGalaxies, check_histories, flag_empty
+from provabgs.mocks.histories import FloatArray, RowFlag, SimulatedGalaxies, check_histories, flag_empty, flag_gas
 from provabgs.mocks.lgalaxies_layout import H15_DTYPE, SFH_BINS_DTYPE, SFH_NBIN, h20_dtype
 
 HUBBLE_PLANCK = 0.673
@@ -208,6 +208,12 @@ def from_records(
     if redshift is None:
         redshift = snapshot_redshift(float(records["LookBackTimeToSnap"][0]), hubble) if n else 0.0
     kpc = 1e3 / hubble
+    gas = {
+        "cold_gas": _column(records, "ColdGas").astype(np.float64) * to_msun,
+        "metals_cold_gas": _metals(records, "MetalsColdGas", 1) * to_msun,
+        "gas_radius": _column(records, "GasDiskRadius", "ColdGasRadius").astype(np.float64) * kpc,
+    }
+    flags |= flag_gas(*gas.values())
     return SimulatedGalaxies(
         galaxy_id=np.arange(n, dtype=np.int64),
         redshift=np.broadcast_to(np.asarray(redshift, dtype=np.float64), (n,)).copy(),
@@ -215,14 +221,12 @@ def from_records(
         width=width,
         disk=parts["Disk"],
         bulge=parts["Bulge"],
-        cold_gas=_column(records, "ColdGas").astype(np.float64) * to_msun,
-        metals_cold_gas=_metals(records, "MetalsColdGas", 1) * to_msun,
-        gas_radius=_column(records, "GasDiskRadius", "ColdGasRadius").astype(np.float64) * kpc,
         disk_radius=_column(records, "StellarDiskRadius", "DiskRadius").astype(np.float64) * kpc,
         bulge_radius=_column(records, "BulgeSize").astype(np.float64) * kpc,
         cos_inclination=_inclination(records),
         flags=flags,
         hubble=hubble,
+        **gas,
         provenance={"source": Path(where).name, "recycled": str(recycled)},
     )
 

@@ -16,7 +16,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from provabgs.errors import DataFileError
-from provabgs.mocks.histories import FloatArray, SimulatedGalaxies, check_histories, flag_empty
+from provabgs.mocks.histories import FloatArray, SimulatedGalaxies, check_histories, flag_empty, flag_gas
 from provabgs.mocks.lgalaxies import (
     HUBBLE_PLANCK,
     RECYCLED_H15,
@@ -232,6 +232,7 @@ def _assemble(
         attribute: columns[c][first] if c in columns else np.full(ids.size, defaults.get(attribute, 0.0))
         for c, attribute in GALAXY_COLUMNS.items()
     }
+    flags |= flag_gas(scalars["cold_gas"], scalars["metals_cold_gas"], scalars["gas_radius"])
     return SimulatedGalaxies(
         galaxy_id=ids,
         redshift=columns["redshift"][first],

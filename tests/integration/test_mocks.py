@@ -27,7 +27,7 @@ from provabgs.mocks.files import read_truth
 from provabgs.mocks.histories import true_properties
 from provabgs.mocks.make import MockConfig, MockMaker, mock_targetid
 from provabgs.mocks.report import write_report
-from provabgs.mocks.score import TRUTH_COLUMNS, collect, summary_table
+from provabgs.mocks.score import TRUTH_COLUMNS, collect, induced_priors, summary_table
 from provabgs.mocks.spectra import Conditions, noiseless
 from provabgs.sps.parameters import DERIVED_NAMES, INDEX, NAMES
 from provabgs.status import Status
@@ -236,6 +236,24 @@ def test_scores_find_the_bias_that_was_put_in(challenge: ChallengeConfig, tmp_pa
     moved.write_bytes((config.output / "fits" / "both" / "chunk-0.h5").read_bytes())
     with pytest.raises(DataFileError, match="mode 'both'"):
         load_posteriors(config.output, "photometry")
+
+
+def test_induced_priors_and_division_by_them(challenge: ChallengeConfig, tmp_path: Path) -> None:
+    priors = induced_priors(challenge.fit, n=20_000)
+    assert set(priors) == set(TRUTH_COLUMNS)
+    # log M itself has a flat prior over [7, 12.5]; the age cannot exceed the universe's
+    np.testing.assert_allclose(priors["logmstar"](np.linspace(7.5, 12.0, 20)), -np.log(5.5), atol=0.25)
+    assert priors["t_age_mw"](13.0) < priors["t_age_mw"](6.0) - 2
+    config = challenge.model_copy(update={"output": tmp_path / "divided", "modes": ("both",)})
+    make_mocks(config)
+    rng = np.random.default_rng(1)
+    for job in pending(config):
+        truth = read_truth(config.output / "mocks" / f"truth-{job.chunk}.fits")
+        rows = [dict(zip(truth.colnames, r, strict=True)) for r in truth]
+        job.shard.parent.mkdir(parents=True, exist_ok=True)
+        write_posteriors(job.shard, [fixture_posterior(r, rng) for r in rows], attrs={"mode": job.mode})
+    _, written = write_report(config, divide_by_prior=True, min_count=1)
+    assert {p.name for p in written} >= {"accuracy_prior_divided.ecsv", "accuracy_prior_divided.png"}
 
 
 @pytest.mark.slow

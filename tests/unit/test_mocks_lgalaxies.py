@@ -45,6 +45,7 @@ def make_records(dtype: np.dtype = H15_DTYPE, n: int = 4, snapnum: int = 58) -> 
         r[f"{who}Mass"] = mass.sum(axis=1)
     r["StellarMass"] = r["DiskMass"] + r["BulgeMass"]
     r["ColdGas"] = 0.5
+    r["GasDiskRadius" if "GasDiskRadius" in dtype.names else "ColdGasRadius"] = 0.004
     r["BulgeSize"] = 0.001
     spin = "StellarSpin" if "StellarSpin" in dtype.names else "DiskSpin"
     r[spin] = [0.6, 0.0, 0.8]
@@ -211,6 +212,15 @@ def test_bins_of_another_run(tmp_path: Path) -> None:
     flags = from_records(records, make_bins(), 0.43).flags
     assert RowFlag(int(flags[0])) is RowFlag.OK
     assert all(RowFlag(int(f)) & RowFlag.BINS_MISMATCH for f in flags[1:])
+
+
+def test_gas_without_a_size_is_flagged() -> None:
+    records = make_records(n=4)
+    records["GasDiskRadius"][1] = 0.0
+    records["ColdGas"][2] = -0.1
+    records["MetalsColdGas"][3] = np.nan
+    flags = [RowFlag(int(f)) for f in from_records(records, make_bins(), 0.43).flags]
+    assert flags == [RowFlag.OK, RowFlag.NO_GAS_SIZE, RowFlag.NEGATIVE_MASS, RowFlag.BAD_NUMBER]
 
 
 def test_bad_galaxies_are_flagged_not_lost() -> None:

@@ -178,8 +178,10 @@ class Catalog:
 
     def batches(self, columns: Sequence[str] | None = None, *, rows: int = 100_000) -> Iterator[pa.RecordBatch]:
         """The chosen galaxies' summary rows in pieces, for tables larger than memory."""
-        reader: Any = self._connection.sql(self._sql(self._column_sql(columns))).to_arrow_reader(rows)
-        yield from reader
+        relation: Any = self._connection.sql(self._sql(self._column_sql(columns)))
+        # DuckDB 2 renamed the method
+        make = relation.to_arrow_reader if hasattr(relation, "to_arrow_reader") else relation.fetch_arrow_reader
+        yield from make(rows)
 
     def join(self, table: Table, columns: Sequence[str] | None = None) -> Table:
         """Rows of an astropy Table that have a TARGETID among the chosen galaxies, with the catalog's columns added.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
-from astropy.table import Table
 
-from provabgs.catalog import Catalog
-from provabgs.catalog.columns import BY_NAME
-from provabgs.catalog.export import export
-from provabgs.catalog.names import SAMPLE_FORMULAS, sample_names
 from provabgs.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from provabgs.catalog import Catalog
+
+# DuckDB and astropy take their time to import: only the commands that need them do so
 
 _DEFAULT_COLUMNS = ["TARGETID", "RA", "DEC", "Z", "STATUS", "LOGMSTAR_P50", "LOGSFR_1GYR_P50", "T_AGE_MW_P50"]
 _SUFFIXES = {".fits": "fits", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv"}
@@ -37,6 +38,9 @@ def query_command(
     columns: Annotated[bool, typer.Option("--columns", help="List the columns and leave.")] = False,
 ) -> None:
     """Choose galaxies of a catalog and print or save what is known of them."""
+    from provabgs.catalog import Catalog
+    from provabgs.catalog.export import export
+
     with Catalog.open(catalog) as opened:
         if columns:
             _list_columns(opened)
@@ -59,6 +63,9 @@ def export_command(
     cone: Cone = None,
 ) -> None:
     """Write a catalog, or part of one, in the published layout, as a plain table, or for ArviZ."""
+    from provabgs.catalog import Catalog
+    from provabgs.catalog.export import export
+
     with Catalog.open(catalog) as opened:
         chosen = _choose(opened, where, cone)
         export(chosen, output, form)
@@ -88,6 +95,8 @@ def _table(
     names = None if wanted == ["*"] else wanted
     if probability is None:
         return catalog.table(names, limit=limit)
+    import numpy as np
+
     table = catalog.table(names)
     table["PROBABILITY"] = catalog.probability(probability)["PROBABILITY"]
     order = np.argsort(-np.nan_to_num(np.asarray(table["PROBABILITY"]), nan=-1.0), kind="stable")
@@ -109,6 +118,9 @@ def _emit(table: Table, output: Path | None, limit: int) -> None:
 
 def _list_columns(catalog: Catalog) -> None:
     """Every column of the summary and every name usable on samples."""
+    from provabgs.catalog.columns import BY_NAME
+    from provabgs.catalog.names import SAMPLE_FORMULAS, sample_names
+
     typer.echo(f"# summary of {catalog.metadata.get('provabgs:n_galaxies', '?')} galaxies")
     for name in catalog.columns:
         known = BY_NAME.get(name)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provabgs.errors import ConfigError
-from provabgs.pipelines.config import RunConfig, load_config, parse_config, template
-from provabgs.pipelines.plan import Plan, estimate, make_plan
-from provabgs.pipelines.run import RunReport, run
+
+if TYPE_CHECKING:
+    from provabgs.pipelines.config import RunConfig
+    from provabgs.pipelines.plan import Plan
+    from provabgs.pipelines.run import RunReport
+
+# Dask and the readers take a second to import: only the commands that need them do so
 
 config_app = typer.Typer(help="Configuration files of runs.", no_args_is_help=True)
 
@@ -25,6 +29,8 @@ def init_command(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a commented configuration with every key and its default."""
+    from provabgs.pipelines.config import template
+
     if path.exists() and not force:
         raise ConfigError(f"{path} exists; choose another name, or --force to overwrite it")
     path.write_text(template())
@@ -34,6 +40,8 @@ def init_command(
 @config_app.command("check")
 def check_command(path: Annotated[Path, typer.Argument(help="TOML file of the run.")]) -> None:
     """Check a configuration and print it in full, defaults included."""
+    from provabgs.pipelines.config import load_config
+
     typer.echo(load_config(path).model_dump_json(indent=1))
 
 
@@ -45,10 +53,16 @@ def run_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress line.")] = False,
 ) -> None:
     """Fit a whole catalog on a Dask cluster; the same command goes on after any interruption."""
+    from provabgs.pipelines.config import load_config
+
     config = _adjusted(load_config(path), workers, retry or [])
     if dry_run:
+        from provabgs.pipelines.plan import make_plan
+
         _show_plan(make_plan(config), config)
         return
+    from provabgs.pipelines.run import run
+
     try:
         report = run(config, quiet=quiet, announce=typer.echo)
     except KeyboardInterrupt:
@@ -61,6 +75,8 @@ def run_command(
 
 def _adjusted(config: RunConfig, workers: int | None, retry: list[str]) -> RunConfig:
     """Command-line options over the file's."""
+    from provabgs.pipelines.config import parse_config
+
     data = config.model_dump()
     if workers is not None:
         data["cluster"]["workers"] = workers
@@ -69,6 +85,8 @@ def _adjusted(config: RunConfig, workers: int | None, retry: list[str]) -> RunCo
 
 
 def _show_plan(plan: Plan, config: RunConfig) -> None:
+    from provabgs.pipelines.plan import estimate
+
     cost = estimate(plan, config)
     typer.echo(f"galaxies   {cost.galaxies}")
     typer.echo(f"files      {cost.files}")

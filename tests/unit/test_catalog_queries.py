@@ -14,7 +14,6 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from provabgs.pipelines.rehearsal import synthetic_posterior
 
 from provabgs.catalog import Catalog, write_catalog
 from provabgs.catalog.compare import differences
@@ -22,6 +21,7 @@ from provabgs.catalog.expression import evaluate, parse, to_sql
 from provabgs.catalog.summary import SUMMARY_NAME, build_summary, shard_paths
 from provabgs.errors import DataFileError, InputError
 from provabgs.inference.posterior import Posterior
+from provabgs.pipelines.rehearsal import synthetic_posterior
 from provabgs.status import Status
 
 N = 300

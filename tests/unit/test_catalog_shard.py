@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from provabgs.pipelines.rehearsal import synthetic_posterior
 
 from provabgs.catalog.block import concatenate
 from provabgs.catalog.columns import LOG_PROB, SAMPLED
@@ -19,6 +18,7 @@ from provabgs.catalog.records import healpix64, to_block, to_posteriors
 from provabgs.catalog.shard import FORMAT, digest, read_block, read_shard, write_shard
 from provabgs.errors import DataFileError, InputError
 from provabgs.inference.posterior import Posterior
+from provabgs.pipelines.rehearsal import synthetic_posterior
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
 from provabgs.status import Status
 

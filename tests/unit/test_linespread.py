@@ -1,4 +1,4 @@
-"""The closed-form line-spread matrix against brute-force convolution, and the banded operator against the sparse one."""
+"""The closed-form line-spread matrix against brute-force convolution; the banded operator against the sparse one."""
 
 from __future__ import annotations
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from provabgs.inference.config import FitConfig
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it; the rows done by then are written."""
+
+
 class LineMaskName(StrEnum):
     """Emission-line masks; see `provabgs.observe.masks`."""
 
@@ -102,6 +106,8 @@ def fit(
     fitted = _fit_with_progress(targets, coadd, fit_config, seed)
     write_fits(output, fitted, attrs=_attributes(coadd, options))
     print_fits(fitted, output)
+    if len(fitted) < len(targets):
+        raise typer.Exit(INTERRUPTED)
     if not any(f.posterior.status.has_samples for f in fitted):
         raise InputError(f"{coadd}: none of {len(fitted)} rows could be fitted; their STATUS and reasons are above")
 
@@ -194,7 +200,7 @@ def _attributes(coadd: Path, options: ReadOptions) -> dict[str, Any]:
 
 
 def _fit_with_progress(targets: list[TargetResult], coadd: Path, config: FitConfig, seed: int) -> list[Fitted]:
-    """Fit, with a bar on stderr that tells rate and time left."""
+    """Fit, with a bar on stderr that tells rate and time left; Ctrl-C ends with the rows done so far."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -228,10 +234,15 @@ def _fit_with_progress(targets: list[TargetResult], coadd: Path, config: FitConf
     n_fit = sum(t.observation is not None for t in targets)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("fitting", total=n_fit, rate="")
-        for result in fit_targets(ticking(), coadd, config, seed):
-            fitted.append(result)
-            if result.observation is not None:
-                done = sum(f.observation is not None for f in fitted)
-                elapsed = bar.tasks[0].elapsed or 0.0
-                bar.update(task, completed=done, rate=f"{elapsed / done:.1f} s each")
+        try:
+            for result in fit_targets(ticking(), coadd, config, seed):
+                fitted.append(result)
+                if result.observation is not None:
+                    done = sum(f.observation is not None for f in fitted)
+                    elapsed = bar.tasks[0].elapsed or 0.0
+                    bar.update(task, completed=done, rate=f"{elapsed / done:.1f} s each")
+        except KeyboardInterrupt:
+            if not fitted:
+                raise
+            bar.console.print(f"interrupted: keeping the {len(fitted)} of {len(targets)} rows done")
     return fitted

@@ -196,6 +196,22 @@ def test_a_real_fit_from_coadd_to_figures(
     assert "no TARGETID 5" in capsys.readouterr().err
 
 
+def test_interrupt_keeps_the_rows_done_and_a_crash_costs_one_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults = iter([ZeroDivisionError("division by zero"), KeyboardInterrupt()])
+
+    def faulty(*_: object) -> None:
+        raise next(faults)
+
+    monkeypatch.setattr("provabgs.inference.fit.fit_observation", faulty)
+    coadd = write_pair(tmp_path, [GOOD, Target(source_id(2)), Target(source_id(3))])
+    assert run(monkeypatch, "fit", coadd, "-o", tmp_path / "out.h5") == 130
+    assert "interrupted" in capsys.readouterr().err
+    (row,) = read_shard(tmp_path / "out.h5")
+    assert (row.status, row.message) == (Status.CRASHED, "ZeroDivisionError: division by zero")
+
+
 def test_a_band_without_a_filter_is_named() -> None:
     posterior = fit_api(Observation(redshift=0.1, photometry=Photometry(("nowhere-q",), [1.0], [1.0])), seed=1)
     assert not posterior.status.has_samples

@@ -62,7 +62,10 @@ $(COADD): | $(BIN)/python
 	$(PIP) download --no-deps --only-binary :all: --dest $(DEMO)/wheel fastspecfit==$(FASTSPECFIT)
 	$(BIN)/python -m zipfile -e $(DEMO)/wheel/fastspecfit-$(FASTSPECFIT)-*.whl $(DEMO)/wheel/unpacked
 	@mkdir -p $(DEMO)/data
-	cp $(foreach f,$(REDROCK) $(TRACTOR) $(COADD),$(DEMO)/wheel/unpacked/fastspecfit/test/data/$(notdir $f)) $(DEMO)/data/
+	for name in $(notdir $(REDROCK) $(TRACTOR) $(COADD)); do \
+		find $(DEMO)/wheel/unpacked/fastspecfit/test/data -name $$name -exec cp {} $(DEMO)/data/ \; ; \
+	done
+	@ls $(REDROCK) $(TRACTOR) $(COADD) >/dev/null
 	@rm -rf $(DEMO)/wheel
 
 # A starburst: its weak lines are masked too. JAX keeps what it compiled, so that a second run starts at once.

@@ -24,9 +24,10 @@ from provabgs.catalog import Catalog
 from provabgs.catalog.block import Block
 from provabgs.catalog.columns import SAMPLE_COLUMNS
 from provabgs.catalog.encode import quantise
+from provabgs.catalog.layout import SUMMARY_NAME, shard_name, shard_paths
 from provabgs.catalog.records import healpix64, to_block
 from provabgs.catalog.shard import read_block, write_block
-from provabgs.catalog.summary import SUMMARY_NAME, build_summary, shard_name, shard_paths
+from provabgs.catalog.summary import build_summary
 from provabgs.pipelines.rehearsal import synthetic_posterior
 
 SHARD = 1000

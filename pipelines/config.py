@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from provabgs.catalog.encode import Encoding
+from provabgs.catalog.layout import DEFAULT_SHARD_ROWS
 from provabgs.catalog.records import DEFAULT_SAMPLES
-from provabgs.catalog.store import DEFAULT_SHARD_ROWS
 from provabgs.errors import ConfigError
 from provabgs.inference.config import FitConfig
 from provabgs.status import Status

@@ -6,10 +6,12 @@ Nothing but counters passes through it: galaxies are read, and posteriors writte
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,22 +94,22 @@ class Driver:
             When a worker reports something that no retry will mend.
         """
         source = self._source()
-        exhausted = False
-        while True:
-            while len(self._running) < self._window():
-                if self._ready:
-                    self._submit(self._ready.popleft())
-                elif not exhausted and (task := next(source, None)) is not None:
-                    self._submit(task)
-                else:
-                    exhausted = True
-                    break
-            if not self._running:
-                break
+        more = True
+        while more or self._ready or self._running:
+            more = self._fill(source) and more
             self._wait()
             self._look_at_cluster()
             self.progress.show(self._n_threads)
         self.progress.show(self._n_threads, last=True)
+
+    def _fill(self, source: Iterator[_Task]) -> bool:
+        """Hand tasks to the scheduler until the window is full; False when the source is used up."""
+        while len(self._running) < self._window() and self.client.status == "running":
+            task = self._ready.popleft() if self._ready else next(source, None)
+            if task is None:
+                return False
+            self._submit(task)
+        return True
 
     # -- tasks ------------------------------------------------------------------------------------------------------
 
@@ -154,7 +156,13 @@ class Driver:
         return _Task(fit_batch, (self.config_json, pixel, batch), pixel, _FIT_PRIORITY)
 
     def _submit(self, task: _Task) -> None:
-        future = self.client.submit(task.function, *task.arguments, pure=False, priority=task.priority)
+        try:
+            future = self.client.submit(task.function, *task.arguments, pure=False, priority=task.priority)
+        except (OSError, RuntimeError):
+            if self.client.status == "running":
+                raise
+            self._ready.append(task)  # the scheduler went away this moment
+            return
         self._running[str(future.key)] = (future, task)
         future.add_done_callback(self._finished.put)
 
@@ -162,6 +170,8 @@ class Driver:
 
     def _wait(self) -> None:
         """Take back what is finished; wait up to a second for the first of it."""
+        if not self._running and self.client.status == "running":
+            return
         try:
             future = self._finished.get(timeout=1.0)
             while True:
@@ -176,8 +186,13 @@ class Driver:
         if entry is None:
             return
         task = entry[1]
+        try:
+            result = future.result() if future.status == "finished" else None
+        except (OSError, CancelledError):
+            self._ready.append(task)  # its worker or the scheduler died before the result was fetched
+            return
         if future.status == "finished":
-            self._succeeded(task, future.result())
+            self._succeeded(task, result)
         elif future.status == "error":
             self._failed(task, future.exception())
         else:  # cancelled or lost with the scheduler's connection: it may come back
@@ -258,7 +273,9 @@ class Driver:
         self._looked = now
         if self.client.status == "running":
             self._silent_since = 0.0
-            self._n_threads = sum(w["nthreads"] for w in self.client.scheduler_info(n_workers=-1)["workers"].values())
+            with contextlib.suppress(OSError):
+                workers = self.client.scheduler_info(n_workers=-1)["workers"]
+                self._n_threads = sum(w["nthreads"] for w in workers.values())
             return
         self._silent_since = self._silent_since or now
         limit = self.config.execution.scheduler_limit_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,9 @@ LOCK_NAME = "run.lock"
 HEARTBEAT_S = 20.0
 STALE_S = 180.0
 """A lock of another host that has not been touched for this long belongs to a dead run."""
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""How file systems say that they have no locks (Lustre mounted without them)."""
 
 
 class DirectoryLock:
@@ -42,12 +46,9 @@ class DirectoryLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a+")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._refuse_living_remote()
-        except BaseException as error:
+            self._take()
+        except BaseException:
             self._file.close()
-            if isinstance(error, BlockingIOError):
-                raise self._refusal(self._holder()) from None
             raise
         self._file.truncate(0)
         self._file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
@@ -76,11 +77,21 @@ class DirectoryLock:
         except (OSError, ValueError):
             return {}
 
-    def _refuse_living_remote(self) -> None:
-        """The lock was granted: make sure that it is not held on a host whose locks do not reach us."""
+    def _take(self) -> None:
+        """Take the kernel's lock, or raise; where there is none, go by the heartbeat alone."""
+        assert self._file is not None
         holder = self._holder()
-        age = time.time() - self.path.stat().st_mtime
-        if holder and holder.get("host") != socket.gethostname() and age < STALE_S:
+        alive = bool(holder) and time.time() - self.path.stat().st_mtime < STALE_S
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._refusal(holder) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            if alive and holder.get("host") == socket.gethostname() and _runs(holder.get("pid")):
+                raise self._refusal(holder) from None
+        if alive and holder.get("host") != socket.gethostname():
             raise self._refusal(holder)
 
     def _refusal(self, holder: dict[str, object]) -> InputError:
@@ -88,3 +99,14 @@ class DirectoryLock:
             f"{self.path.parent}: another run is at work on it (host {holder.get('host', 'unknown')}, process "
             f"{holder.get('pid', 'unknown')}); wait for it, stop it, or choose another output"
         )
+
+
+def _runs(pid: object) -> bool:
+    """Whether a process of this host is alive."""
+    try:
+        os.kill(int(str(pid)), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True

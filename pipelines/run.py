@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from provabgs.catalog.atomic import atomic_path, sweep
-from provabgs.catalog.summary import SUMMARY_NAME, build_summary
+from provabgs.catalog.layout import SUMMARY_NAME
+from provabgs.catalog.summary import build_summary
 from provabgs.errors import ConfigError
 from provabgs.pipelines.clusters import open_cluster
 from provabgs.pipelines.config import RunConfig

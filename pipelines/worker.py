@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.catalog.block import Block, concatenate
+from provabgs.catalog.layout import shard_name
 from provabgs.catalog.records import to_block
 from provabgs.catalog.shard import digest, read_block, write_block
-from provabgs.catalog.summary import SHARD_DIRECTORY, shard_name
 from provabgs.errors import ConfigError, DataFileError, ProvabgsError
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.config import RunConfig
@@ -217,7 +217,3 @@ def _latest(stored: list[_Stored], retry: set[int]) -> dict[Key, tuple[int, int]
             if status not in retry:
                 rows[key] = (b, i)
     return rows
-
-
-__all__ = ["SHARD_DIRECTORY", "WORK_DIRECTORY", "BatchReport", "Group", "GroupState", "StorageError",
-           "fit_batch", "has_files", "inspect_group", "merge_group", "store_batch"]  # fmt: skip

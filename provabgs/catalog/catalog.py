@@ -23,11 +23,12 @@ from astropy_healpix import HEALPix
 from numpy.typing import ArrayLike, NDArray
 
 from provabgs.catalog import expression
+from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.names import sample_names, summary_sql
 from provabgs.catalog.records import NSIDE
 from provabgs.catalog.samples import SampleChunk, read_chunks
 from provabgs.catalog.shard import read_summary
-from provabgs.catalog.summary import FORMAT, SUMMARY_NAME, shard_paths, to_arrow
+from provabgs.catalog.summary import FORMAT, to_arrow
 from provabgs.catalog.tables import from_arrow, join_rows
 from provabgs.errors import DataFileError, InputError
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from provabgs.catalog.block import Block, concatenate
 from provabgs.catalog.columns import SAMPLE_COLUMNS, VOLATILE
+from provabgs.catalog.layout import shard_paths
 from provabgs.catalog.shard import read_block
-from provabgs.catalog.summary import shard_paths
 
 
 def differences(first: str | Path, second: str | Path, *, limit: int = 20) -> list[str]:

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from provabgs.catalog.encode import Encoding
+from provabgs.catalog.layout import DEFAULT_SHARD_ROWS, shard_name
 from provabgs.catalog.records import DEFAULT_SAMPLES, healpix64
 from provabgs.catalog.shard import write_shard
-from provabgs.catalog.summary import build_summary, shard_name
+from provabgs.catalog.summary import build_summary
 from provabgs.inference.posterior import Posterior
-
-DEFAULT_SHARD_ROWS = 2000
-"""Most galaxies in a shard: about 20 MB at 256 samples. A fuller pixel is divided into parts."""
 
 
 def write_catalog(

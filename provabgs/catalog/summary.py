@@ -6,7 +6,6 @@ Unknown values are null (NaN in pandas), never a magic number. SHARD and SHARD_R
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,11 @@ from numpy.typing import NDArray
 
 from provabgs.catalog.atomic import atomic_path
 from provabgs.catalog.columns import COLUMNS, SURVEY, Column
+from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.shard import read_summary
 from provabgs.errors import DataFileError
 
 FORMAT = "provabgs-catalog-1"
-SUMMARY_NAME = "summary.parquet"
-SHARD_DIRECTORY = "shards"
-_SHARD_NAME = re.compile(r"-?\d+\.\d+\.h5")
 ROW_GROUP = 50_000
 """Galaxies per Parquet row group: small enough to skip by sky position, large enough to compress."""
 
@@ -38,17 +35,6 @@ SUMMARY_COLUMNS: tuple[Column, ...] = (*(c for c in COLUMNS if c.name not in _DR
 _NULLABLE_INTEGERS = {c.name for c in SURVEY if c.dtype.startswith("i")}
 _ARROW = {"f4": pa.float32(), "f8": pa.float64(), "i1": pa.int8(), "i2": pa.int16(), "i4": pa.int32(),
           "i8": pa.int64(), "S": pa.string()}  # fmt: skip
-
-
-def shard_paths(root: str | Path) -> list[Path]:
-    """Every shard under a catalog's directory, ordered by HEALPix pixel and part."""
-    found = [p for p in (Path(root) / SHARD_DIRECTORY).rglob("*.h5") if _SHARD_NAME.fullmatch(p.name)]
-    return sorted(found, key=lambda p: [int(x) for x in p.stem.split(".")])
-
-
-def shard_name(pixel: int, part: int) -> str:
-    """Path of a shard relative to the catalog: ``shards/12/1234.0.h5``, as DESI groups its pixels by hundreds."""
-    return f"{SHARD_DIRECTORY}/{pixel // 100}/{pixel}.{part}.h5"
 
 
 def build_summary(root: str | Path, *, allow_mixed: bool = False) -> int:

@@ -10,6 +10,7 @@ import random
 import re
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from astropy.table import Table
 
 from provabgs.catalog import Catalog
 from provabgs.catalog.compare import differences
-from provabgs.catalog.summary import shard_paths
+from provabgs.catalog.layout import shard_paths
 from provabgs.status import Status
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -189,7 +190,9 @@ def test_three_thousand_galaxies_killed_three_times(tmp_path: Path) -> None:
     assert differences(tmp_path / "undisturbed" / "out", bench.output) == []
 
 
-def test_workers_and_fit_processes_killed(bench: Bench, undisturbed: Path) -> None:
+@pytest.mark.parametrize("worker_tries", [1, 10])  # 1: every lost worker divides its batch
+def test_workers_and_fit_processes_killed(bench: Bench, undisturbed: Path, worker_tries: int) -> None:
+    bench.write(execution=f"worker_tries = {worker_tries}")
     process = bench.start()
     wait_for(lambda: bench.n_work_files() >= 2)
     fits = fit_processes(process)
@@ -273,13 +276,20 @@ def test_unreadable_inputs_are_named_and_come_in_later(bench: Bench, undisturbed
     assert differences(undisturbed, bench.output) == []
 
 
-def test_two_runs_on_one_directory(bench: Bench, undisturbed: Path) -> None:
+def test_two_runs_on_one_directory_then_a_polite_stop(bench: Bench, undisturbed: Path) -> None:
     first = bench.start()
     wait_for(lambda: (bench.output / "run.lock").exists() and bench.n_work_files() > 0)
+    os.kill(first.pid, signal.SIGSTOP)  # a slow second start must not find the first one finished
     printed = bench.finish(expected=2)
     assert f"another run is at work on it (host {socket.gethostname()}, process {first.pid})" in printed
+    os.kill(first.pid, signal.SIGCONT)
+    family = descendants(first)
+    first.send_signal(signal.SIGTERM)
     out, err = first.communicate(timeout=LIMIT_S)
-    assert first.returncode == 0, out + err
+    assert first.returncode == 130, out + err
+    assert "run the same command to go on" in err
+    assert_gone(family)
+    bench.finish()
     assert differences(undisturbed, bench.output) == []
 
 
@@ -306,6 +316,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_full_disk(bench: Bench, undisturbed: Path, small_disk: Path) -> None:
     bench.output = small_disk / "out"
     bench.write()

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from provabgs.catalog import Catalog, write_catalog
 from provabgs.catalog.compare import differences
 from provabgs.catalog.expression import evaluate, parse, to_sql
-from provabgs.catalog.summary import SUMMARY_NAME, build_summary, shard_paths
+from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
+from provabgs.catalog.summary import build_summary
 from provabgs.errors import DataFileError, InputError
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.rehearsal import synthetic_posterior

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,18 @@ def test_lock_of_a_living_remote_run_is_respected_until_it_is_stale(tmp_path: Pa
     with DirectoryLock(tmp_path), pytest.raises(InputError, match="another run"), DirectoryLock(tmp_path):
         pass
     with DirectoryLock(tmp_path):
+        pass
+
+
+def test_lock_without_kernel_locks_goes_by_the_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*args: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with DirectoryLock(tmp_path), pytest.raises(InputError, match=f"process {os.getpid()}"), DirectoryLock(tmp_path):
+        pass
+    (tmp_path / "run.lock").write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1}))
+    with DirectoryLock(tmp_path):  # its process is dead
         pass
 
 

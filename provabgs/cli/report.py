@@ -87,7 +87,7 @@ def summary_table(posteriors: Sequence[Posterior]) -> Table:
             low, median, high = p.quantiles(name)
             cells.append(f"{median:.2f}±{(high - low) / 2:.2f}" if np.isfinite(median) else "")
         d = p.diagnostics
-        convergence = (f"{d.rhat_max:.2f}", f"{d.ess_min:.0f}") if p.status.has_samples else ("", "")
+        convergence = (f"{worst_rhat(p):.2f}", f"{d.ess_min:.0f}") if p.status.has_samples else ("", "")
         z = f"{p.redshift:.3f}" if np.isfinite(p.redshift) else ""
         table.add_row(str(p.targetid), z, p.status.name, *cells, *convergence)
     return table
@@ -101,7 +101,7 @@ def verdict(posterior: Posterior) -> str:
     meaning = "every property passed the gate" if p.status == Status.CONVERGED else "do not use without a look: "
     lines = [f"STATUS {p.status.name} ({meaning}{p.message})"]
     lines.append(
-        f"R-hat at most {d.rhat_max:.3f}, ESS at least {d.ess_min:.0f}; {len(p.samples)} draws kept; "
+        f"R-hat at most {worst_rhat(p):.3f}, ESS at least {d.ess_min:.0f}; {len(p.samples)} draws kept; "
         f"{d.n_eval:,} likelihood evaluations by {d.sampler} in {d.runtime_s:.1f} s"
     )
     parts = []
@@ -114,6 +114,11 @@ def verdict(posterior: Posterior) -> str:
     if edges:
         lines.append(f"draws at an edge of the prior: {', '.join(edges)}")
     return "\n".join(lines)
+
+
+def worst_rhat(posterior: Posterior) -> float:
+    """Largest R-hat, infinite where a chain never moved."""
+    return max((v for v in posterior.diagnostics.rhat.values() if not np.isnan(v)), default=float("nan"))
 
 
 def number(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -70,6 +71,17 @@ def load_object(spec: str, key: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{key} = {spec!r}: give 'module:object' ({error})") from None
+
+
+def check_module(spec: str, key: str) -> None:
+    """Raise ConfigError unless ``"module:name"`` names a module that exists; does not import it."""
+    module, colon, name = spec.partition(":")
+    try:
+        found = bool(colon and name) and importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise ConfigError(f"{key} = {spec!r}: give 'module:object' of a module that can be imported")
 
 
 class DesiReader:

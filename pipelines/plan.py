@@ -191,10 +191,13 @@ def name_inputs(files: list[Path], root: Path | None) -> tuple[str, ...]:
 def _scan_one(job: tuple[Path, InputOptions]) -> Scan | str:
     """List one file: its targets, or why not."""
     path, options = job
+    reader = make_reader(options)
     try:
-        return make_reader(options).scan(path)
+        return reader.scan(path)
     except (DataFileError, OSError) as error:
         return str(error)
+    except Exception as error:  # a damaged file may lead a reader anywhere; one file must not stop the plan
+        return f"{path}: cannot be listed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
 
 
 def _scan_all(files: list[Path], config: RunConfig) -> tuple[list[Scan | None], list[tuple[Path, str]]]:

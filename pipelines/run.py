@@ -23,7 +23,7 @@ from provabgs.errors import ConfigError
 from provabgs.pipelines.clusters import open_cluster
 from provabgs.pipelines.config import RunConfig
 from provabgs.pipelines.driver import Driver
-from provabgs.pipelines.inputs import load_object
+from provabgs.pipelines.inputs import check_module
 from provabgs.pipelines.lock import DirectoryLock
 from provabgs.pipelines.manifest import check_manifest
 from provabgs.pipelines.plan import make_plan
@@ -95,7 +95,7 @@ def run(config: RunConfig, *, quiet: bool = False, announce: Callable[[str], Non
     """
     start = time.monotonic()
     output = config.run.output
-    load_object(config.run.fit, "[run] fit")  # a misspelt fit should not wait for workers to be found out
+    check_module(config.run.fit, "[run] fit")  # a misspelt fit should not wait for workers to be found out
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

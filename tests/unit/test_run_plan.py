@@ -20,6 +20,7 @@ from provabgs.pipelines.inputs import PhotometryTableReader, make_reader
 from provabgs.pipelines.lock import DirectoryLock
 from provabgs.pipelines.manifest import check_manifest
 from provabgs.pipelines.plan import SCAN_CACHE, estimate, make_plan
+from provabgs.pipelines.run import run
 from provabgs.status import Status
 
 
@@ -160,6 +161,32 @@ def test_lock_without_kernel_locks_goes_by_the_heartbeat(tmp_path: Path, monkeyp
     (tmp_path / "run.lock").write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1}))
     with DirectoryLock(tmp_path):  # its process is dead
         pass
+
+
+@pytest.mark.parametrize("fit", ["nosuchmodule:fit", "provabgs.inference.fit", "provabgs.nosuch:fit", ":"])
+def test_a_fit_that_is_not_there_is_found_out_at_once(tmp_path: Path, fit: str) -> None:
+    write(tmp_path / "in/a.fits", [1])
+    bad = config(tmp_path).model_dump()
+    bad["run"]["fit"] = fit
+    with pytest.raises(ConfigError, match=r"\[run\] fit = .*give 'module:object'"):
+        run(parse_config(bad), quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_breaks_on_a_file_does_not_stop_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "in/a.fits", [1])
+    write(tmp_path / "in/b.fits", [2])
+    scan = PhotometryTableReader.scan
+
+    def breaks(self: PhotometryTableReader, path: Path) -> object:
+        if path.name == "a.fits":
+            raise KeyError("EXTNAME")
+        return scan(self, path)
+
+    monkeypatch.setattr(PhotometryTableReader, "scan", breaks)
+    plan = make_plan(config(tmp_path))
+    assert plan.targetid.tolist() == [2]
+    assert "a.fits: cannot be listed (KeyError" in plan.unreadable[0][1]
 
 
 def test_settings_must_not_change_under_a_catalog(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs._jax import jax, jnp
-from provabgs.inference.compressed.basis import MergedNodes
-from provabgs.inference.compressed.intervals import CALZETTI_STEP, gauss_nodes, lagrange
+from provabgs.inference.compressed.nodes import merged_spectra
+from provabgs.inference.compressed.quadrature import CALZETTI_STEP, gauss_nodes, lagrange
 from provabgs.observe.projection import PhotometryProjection, Projection
 from provabgs.sps.dust import DustCurves, dust_curves
 from provabgs.sps.model import SPSModel
@@ -43,7 +43,7 @@ def flat_single(curves: DustCurves) -> DustCurves:
 
 
 def reduce_photometry(
-    projection: Projection, data: PhotometryProjection, model: SPSModel, nodes: MergedNodes, scale: float
+    projection: Projection, data: PhotometryProjection, model: SPSModel, scale: float
 ) -> PhotometryReduction:
     """SSP fluxes per band and attenuation node: exact in the library, Gauss quadrature in the attenuation."""
     n_band = -(-len(data.bands) // BAND_MULTIPLE) * BAND_MULTIPLE
@@ -57,10 +57,8 @@ def reduce_photometry(
         for part, group in _split_at_step(held, step):
             x, w = held[part], weights[inside[part]]
             centre[b, group] = gauss_nodes(x, w, group.stop - group.start)
-            matrix[b, group][:, inside[part]] = lagrange(x, centre[b, group])[0].T * w
-    used = np.flatnonzero(matrix.any(axis=(0, 1)))
-    flat = matrix.reshape(-1, wave.size)[:, used].T * scale
-    young, old = (s @ flat for s in nodes.spectra(model.library.spectrum[:, :, used]))
+            matrix[b, group][:, inside[part]] = lagrange(x, centre[b, group]).T * w
+    young, old = (_band_nodes(s, matrix * scale, len(data.bands)) for s in merged_spectra(model))
     pad = n_band - len(data.bands)
     root = np.pad(np.sqrt(data.ivar), (0, pad))
     return PhotometryReduction(
@@ -70,6 +68,16 @@ def reduce_photometry(
         jnp.asarray(root, jnp.float32),
         flat_single(dust_curves(centre / (1 + projection.redshift), model.birth_cloud_slope)),
     )
+
+
+def _band_nodes(ssps: NDArray[np.float32], matrix: FloatArray, n_band: int) -> NDArray[np.float32]:
+    """SSPs per band and node, ``(nssp, nband * N_BAND_NODES)``; each band reads its own stretch of wavelengths."""
+    out = np.zeros((len(ssps), *matrix.shape[:2]), np.float32)
+    for b in range(n_band):
+        used = np.flatnonzero(matrix[b].any(axis=0))
+        window = slice(int(used[0]), int(used[-1]) + 1)
+        out[:, b] = ssps[:, window] @ matrix[b][:, window].T.astype(np.float32)
+    return out.reshape(len(ssps), -1)
 
 
 def _core(wave: FloatArray, weights: FloatArray) -> FloatArray:

@@ -1,76 +1,65 @@
-"""Reduction of one galaxy's likelihood to small matrices.
+"""Reduction of one galaxy's likelihood to two small matrices.
 
-The spectrum is cut into wavelength intervals (`intervals`). Inside one, the smooth attenuation is the cubic through
-its values at four Chebyshev nodes, so that the model's pixels are linear in products of attenuation and basis
-coefficient: ``m_p = sum_j a(lam_j) l_j(lam) B c``. Both the coefficients (`c`, over the whole spectrum) and the data
-directions (rows, per interval) are cut to what matters in this galaxy's noise units, to the tolerance asked for. What
-is left of chi^2 is ``const + sum |e - U a c|^2``, a sum of squares of residuals: safe in single precision, no Gram
-matrix is ever subtracted.
+The model's attenuated spectrum follows from its values f at a few points (`points`), so its weighted pixels are
+``E u(f)``: chi^2 is a quadratic form in as many numbers as there are points, whatever the number of pixels. The form
+is diagonalised, cut to the directions that this galaxy's noise can see, and kept as a sum of squares of residuals,
+``const + sum (data - rows f)^2``: safe in single precision, since no Gram matrix is ever subtracted at run time.
+Calibration templates are marginalised here, at no later cost.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import linalg, sparse
 
 from provabgs._jax import jax, jnp
 from provabgs.errors import InputError
-from provabgs.inference.compressed.basis import MergedNodes, Population, SpectralBasis
-from provabgs.inference.compressed.intervals import (
-    N_INTERVALS,
-    N_NODES,
-    N_REGULAR,
-    Intervals,
-    bridge_functions,
-    lagrange,
-    make_intervals,
-)
+from provabgs.inference.compressed.nodes import merged_nodes
 from provabgs.inference.compressed.photometry import PhotometryReduction, flat_single, reduce_photometry
-from provabgs.observe.linespread import BandedOperator
+from provabgs.inference.compressed.points import N_HEAD, PointBasis, point_basis
 from provabgs.observe.projection import Projection, SpectrumProjection
-from provabgs.sps.dust import DustCurves, dust_curves, transmission
+from provabgs.sps.dust import DustCurves, dust_curves
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
 
 FloatArray = NDArray[np.float64]
+SingleArray = NDArray[np.float32]
 
 REFERENCE_LOG_MASS = 10.0
 """Amplitudes are relative to this mass, to keep numbers of order one."""
-RANKS_OLD = (24, 40, 64, 96, 128)
-RANKS_YOUNG = (12, 20, 32, 40, 40)
-ROWS = (16, 32, 48, 64, 96)
-"""Sizes that a reduction is rounded up to, so that few functions need compiling."""
-SMOOTHING = 51
+POINTS = (64, 96, 128, 160, 192, 224, 256)
+"""Numbers of points: size classes, few enough that functions are compiled once."""
+ROW_STEP = 32
+"""Rows are rounded up to a multiple of this."""
+N_NEAREST = 16
+"""Held-out composites, those most like the data, on which the error is measured."""
+BLOCK = 64
+TOLERANCE = 0.03
+"""Default of `reduce_projection`: sigmas."""
+REFUSE = 0.3
+"""Error, in sigmas, beyond which a reduction is refused (about 0.5 in ln L at 30 nats from the maximum)."""
 
 
 class SpectrumReduction(NamedTuple):
-    """Arrays of the spectrum's part; the leading row axis holds data directions, then calibration templates."""
+    """Arrays of the spectrum's part."""
 
     young: jax.Array
-    """``(rank_young, K * J * rows)`` prediction of rows per unit coefficient and attenuation node."""
+    """``(nmet * nyoung, npoint)`` SSPs at the points, Lsun/Angstrom."""
     old: jax.Array
-    """``(rank_old, K * J * rows)``."""
-    data: jax.Array
-    """``(K, rows)`` data in those directions."""
-    constant: jax.Array
-    """chi^2 outside all directions."""
-    template_rows: jax.Array
-    """``(K, ntemplate)`` the same for the templates' rows, summed over intervals when used."""
-    template_young: jax.Array
-    """``(rank_young, K * J * ntemplate)``."""
-    template_old: jax.Array
-    """``(rank_old, K * J * ntemplate)``."""
-    template_cov: jax.Array
-    """``(ntemplate, ntemplate)``."""
-    select_young: jax.Array
-    """``(nmet * nnode, rank_young)`` SSP weights to coefficients."""
-    select_old: jax.Array
+    """``(nmet * nold, npoint)``."""
     curves: DustCurves
-    """At the ``K * J`` nodes."""
+    """At the points."""
+    rows: jax.Array
+    """``(npoint, nrow)`` from the model at the points to whitened rows, in sigmas."""
+    data: jax.Array
+    """``(nrow,)`` data in the same rows."""
+    constant: jax.Array
+    """chi^2 outside the rows; float64."""
+    error: jax.Array
+    """Measured error, sigmas: root of the summed squared error over pixels of composites most like the data."""
 
 
 class Reduction(NamedTuple):
@@ -82,17 +71,24 @@ class Reduction(NamedTuple):
     photometry: PhotometryReduction | None
 
 
-@dataclass(frozen=True)
-class Size:
-    """Size class of a reduction."""
+class Size(NamedTuple):
+    """Size class of a spectrum's reduction."""
 
-    rank_young: int
-    rank_old: int
+    points: int
     rows: int
 
 
+def size_of(reduction: Reduction) -> Size | None:
+    """Size class of a reduction; None without a spectrum."""
+    return None if reduction.spectrum is None else Size(*reduction.spectrum.rows.shape)
+
+
 def reduce_projection(
-    projection: Projection, model: SPSModel, basis: SpectralBasis, tolerance: float = 0.02, size: Size | None = None
+    projection: Projection,
+    model: SPSModel,
+    tolerance: float = TOLERANCE,
+    size: Size | None = None,
+    refuse: float = REFUSE,
 ) -> Reduction:
     """Reduce one galaxy.
 
@@ -100,267 +96,170 @@ def reduce_projection(
     ----------
     projection
         The galaxy, from `provabgs.observe.projection.project`.
-    model, basis
-        The SPS model and its basis.
+    model
+        The SPS model.
     tolerance
-        Root of the summed squared error of a typical model spectrum, in sigmas of the data (0.02: about 0.02 in ln L
-        one sigma off the maximum).
+        Error in sigmas (see `SpectrumReduction.error`) that the number of points is chosen by: the smallest size class
+        that meets it, or the largest there is.
     size
-        Size class to use in place of what the tolerance asks for.
+        Size class to use in place of what the tolerance asks for, to stack galaxies.
+    refuse
+        Error in sigmas beyond which the reduction is refused.
 
     Raises
     ------
     InputError
-        When pixels need rest wavelengths beyond the basis; the exact engine still works.
+        When pixels need rest wavelengths beyond those learnt, or the measured error exceeds `refuse`; the exact engine
+        still works.
     """
-    nodes = MergedNodes.of(model)
+    nodes = merged_nodes(model)
     scale = projection.flux_factor * 10.0**REFERENCE_LOG_MASS
     spectrum = photometry = None
     if projection.spectrum is not None:
-        spectrum = _reduce_spectrum(projection, projection.spectrum, model, basis, scale, tolerance, size)
+        spectrum = _reduce_spectrum(projection.spectrum, model, scale, tolerance, size)
+        if spectrum.error > refuse:
+            raise InputError(
+                f"measured error of the compressed engine is {float(spectrum.error):.2g} sigma, more than {refuse:g} "
+                f"(z = {projection.redshift:g}, {spectrum.rows.shape[0]} points); use engine = 'exact' for this galaxy"
+            )
     if projection.photometry is not None:
-        photometry = reduce_photometry(projection, projection.photometry, model, nodes, scale)
+        photometry = reduce_photometry(projection, projection.photometry, model, scale)
     tables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), nodes.tables(model.tables(projection.t_age)))
     return Reduction(tables, spectrum, photometry)
 
 
-# ---- spectrum ----------------------------------------------------------------------------------------------------
-
-
 def _reduce_spectrum(
-    projection: Projection,
-    data: SpectrumProjection,
-    model: SPSModel,
-    basis: SpectralBasis,
-    scale: float,
-    tolerance: float,
-    size: Size | None,
+    data: SpectrumProjection, model: SPSModel, scale: float, tolerance: float, size: Size | None
 ) -> SpectrumReduction:
-    order = np.argsort(data.wave, kind="stable")
-    wave, root = data.wave[order], np.sqrt(data.ivar[order])
-    signal = root * data.flux[order]
-    level = _level(data.flux[order], data.ivar[order])
-    total_snr = float(np.sqrt(np.sum((root * level) ** 2)))
-    populations = [_significant(p, tolerance / max(total_snr, 1.0)) for p in (basis.young, basis.old)]
-    pixels, moments = _project_basis(projection, data, basis, order, wave, populations, scale)
-
-    kept = []
-    for values, population in zip(pixels, populations, strict=True):
-        kept.append(_directions(values * root[:, None], population, root * level, tolerance / 2))
-    if size is None:
-        size = _round_up([vectors.shape[1] for vectors in kept])
-    kept = [_resize(v, n) for v, n in zip(kept, (size.rank_young, size.rank_old), strict=True)]
-    parts, select, draws = [], [], []
-    for population, values, moment, vectors in zip(populations, pixels, moments, kept, strict=True):
-        out = population.scatter[:, None] * vectors
-        parts.append(((values * root[:, None]) @ out, (moment * root[:, None]) @ out))
-        back = vectors / population.scatter[:, None]
-        select.append(population.coefficients @ back)
-        draws.append(population.draws @ back)
-
-    intervals = make_intervals(wave, projection.redshift)
-    curves = dust_curves(intervals.nodes / (1 + projection.redshift), model.birth_cloud_slope)
-    attenuation = _draw_attenuation(curves, basis.draws_dust)
-    templates = data.templates[order]
-    bridge = _bridge_matrices(projection, data, basis, order, intervals, populations, kept, scale)
-    rows, blocks = [], []
-    for k in range(N_INTERVALS):
-        mine = np.flatnonzero(intervals.of_pixel == k)
-        if k < N_REGULAR:
-            block = _interval_matrices(wave[mine], intervals.nodes[k], parts, mine)
-        else:
-            block = [matrix * root[mine, None] for matrix in bridge]
-        draw = _draw_rows(block, attenuation, draws, k)
-        rows.append(_row_directions(draw, (root * level)[mine], tolerance / (2 * np.sqrt(N_INTERVALS))))
-        blocks.append((mine, block))
-    n_rows = size.rows or _next(max(r.shape[1] for r in rows), ROWS)
-    return _pack(blocks, rows, n_rows, signal, root, templates, select, curves)
-
-
-def _pack(
-    blocks: list[tuple[NDArray[np.int64], list[FloatArray]]],
-    rows: list[FloatArray],
-    n_rows: int,
-    signal: FloatArray,
-    root: FloatArray,
-    templates: FloatArray,
-    select: list[FloatArray],
-    curves: DustCurves,
-) -> SpectrumReduction:
-    """Rotate every interval into its directions and lay the matrices out for one matrix product per population."""
-    n_template = templates.shape[1]
-    constant = float(signal @ signal)
-    data = np.zeros((N_INTERVALS, n_rows))
-    template_data = np.zeros((N_INTERVALS, n_template))
-    shape = [block.shape[2] for block in blocks[0][1]]
-    out = [np.zeros((r, N_INTERVALS, N_NODES, n_rows)) for r in shape]
-    out_template = [np.zeros((r, N_INTERVALS, N_NODES, n_template)) for r in shape]
-    for k, ((mine, block), direction) in enumerate(zip(blocks, rows, strict=True)):
-        u = _resize(direction, n_rows)
-        n = templates[mine] * root[mine, None]
-        data[k] = u.T @ signal[mine]
-        template_data[k] = n.T @ signal[mine]
-        constant -= float(data[k] @ data[k])
-        for part, matrix in enumerate(block):
-            out[part][:, k] = np.einsum("pq,jpr->rjq", u, matrix)
-            out_template[part][:, k] = np.einsum("pt,jpr->rjt", n, matrix)
-    weighted = templates * root[:, None]
-    cov = np.linalg.inv(np.eye(n_template) + weighted.T @ weighted)
-    single = [jnp.asarray(a.reshape(len(a), -1), jnp.float32) for a in (*out, *out_template, *select)]
-    return SpectrumReduction(
-        young=single[0],
-        old=single[1],
-        data=jnp.asarray(data, jnp.float32),
-        constant=jnp.asarray(constant, jnp.float32),
-        template_rows=jnp.asarray(template_data, jnp.float32),
-        template_young=single[2],
-        template_old=single[3],
-        template_cov=jnp.asarray(cov, jnp.float32),
-        select_young=single[4],
-        select_old=single[5],
-        curves=flat_single(curves),
-    )
-
-
-def _level(flux: FloatArray, ivar: FloatArray) -> FloatArray:
-    """Size of the signal at each pixel: the smoothed flux, or a tenth of the noise where that is larger."""
-    weighted = ndimage.uniform_filter1d(flux * ivar, SMOOTHING, mode="nearest")
-    weight = ndimage.uniform_filter1d(ivar, SMOOTHING, mode="nearest")
-    return np.maximum(np.abs(weighted / weight), 0.1 / np.sqrt(ivar))
-
-
-def _significant(population: Population, relative: float) -> Population:
-    """Cut components whose rms relative to the whole spectrum is far below `relative`."""
-    share = population.scatter / population.scatter[0]
-    n = max(8, int(np.count_nonzero(share > relative / 4)))
-    return Population(
-        population.basis[:n], population.coefficients[:, :n], population.scatter[:n], population.draws[:, :n]
-    )
-
-
-def _project_basis(
-    projection: Projection,
-    data: SpectrumProjection,
-    basis: SpectralBasis,
-    order: NDArray[np.int64],
-    wave: FloatArray,
-    populations: list[Population],
-    scale: float,
-) -> tuple[list[FloatArray], list[FloatArray]]:
-    """Basis in pixels, ``P B``, and its first moment about the pixel, ``P (lam - lam_p) B``; ``(npix, rank)`` each."""
     columns = data.operator.indices
-    last = basis.first + basis.wave.size
-    if columns.min() < basis.first or columns.max() >= last:
-        z = 1 + projection.redshift
-        raise InputError(
-            f"pixels at {wave[0] / z:.0f}-{wave[-1] / z:.0f} A rest frame lie beyond the compressed engine's "
-            f"{basis.wave[0]:.0f}-{basis.wave[-1]:.0f} A; cut the spectrum or use engine = 'exact'"
-        )
-    operator = data.operator[order][:, basis.first : last]
-    model_wave = basis.wave * (1 + projection.redshift)
-    stacked = np.concatenate([p.basis for p in populations]) * scale
-    banded = BandedOperator.from_sparse(operator)
-    centre = model_wave.mean()
-    both = np.concatenate([stacked, stacked * (model_wave - centre)]).astype(np.float32)
-    out = np.asarray(_apply_banded(banded, jnp.asarray(both)))[:, : wave.size].T.astype(np.float64)
-    n = len(stacked)
-    values, moment = out[:, :n], out[:, n:] - (wave - centre)[:, None] * out[:, :n]
-    cut = len(populations[0].basis)
-    return [values[:, :cut], values[:, cut:]], [moment[:, :cut], moment[:, cut:]]
+    rest = model.library.wave[[columns.min(), columns.max()]]
+    basis = point_basis(model, *rest)
+    root = np.sqrt(data.ivar)
+    weighted = sparse.diags_array(root) @ data.operator[:, basis.columns]
+    signal = root * data.flux
+    pixels = apply_blocks(weighted, basis.cardinal)
+    gram, projected, norm2 = _quadratic_form(pixels, signal, data.templates * root[:, None])
+    nearest, amplitude, level = _most_like(basis.held_out_u, gram, projected)
+    held_out = apply_blocks(weighted, basis.held_out[nearest])
+    errors = _measure(basis.held_out_u[nearest], pixels, held_out, amplitude)
+    n_point = _choose(errors, tolerance) if size is None else size.points
+    n_point = min(n_point, len(basis.r))
+    matrix, rows_data = _whiten(gram, projected, basis, n_point, tolerance * 0.3 / level)
+    n_row = -(-len(rows_data) // ROW_STEP) * ROW_STEP if size is None else size.rows
+    matrix, rows_data = matrix[:, :n_row], rows_data[:n_row]
+    pad = n_row - len(rows_data)
+    return SpectrumReduction(
+        young=jnp.asarray(basis.young[:, :n_point]),
+        old=jnp.asarray(basis.old[:, :n_point]),
+        curves=flat_single(dust_curves(basis.wave[:n_point], model.birth_cloud_slope)),
+        rows=jnp.asarray(np.pad(matrix * scale, ((0, 0), (0, pad))), jnp.float32),
+        data=jnp.asarray(np.pad(rows_data, (0, pad)), jnp.float32),
+        constant=jnp.asarray(norm2 - rows_data @ rows_data),
+        error=jnp.asarray(errors[n_point - 1], jnp.float32),
+    )
 
 
-@jax.jit
-def _apply_banded(operator: BandedOperator, spectra: jax.Array) -> jax.Array:
-    return operator.apply(spectra)
-
-
-def _directions(weighted: FloatArray, population: Population, level: FloatArray, tolerance: float) -> FloatArray:
-    """Orthonormal combinations of scaled components (coefficient over scatter) that matter, ``(ncomponent, rank)``.
-
-    Composites vary by ``scatter`` along each component; scaled so that the first component matches the signal, their
-    covariance in pixels is diagonalised and cut where the sum of what is left falls below `tolerance` squared.
-    """
-    reference = np.abs(weighted[:, 0] * population.scatter[0])
-    x = weighted * population.scatter * (level / np.maximum(reference, 1e-30))[:, None]
-    values, vectors = np.linalg.eigh(x.T @ x)
-    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
-    left = np.cumsum(values[::-1])[::-1]
-    rank = max(1, int(np.count_nonzero(left > tolerance**2)))
-    return vectors[:, :rank]
-
-
-def _round_up(ranks: list[int]) -> Size:
-    """Smallest size class that holds both ranks; rows are settled later (0)."""
-    return Size(_next(ranks[0], RANKS_YOUNG), _next(ranks[1], RANKS_OLD), 0)
-
-
-def _next(n: int, sizes: tuple[int, ...]) -> int:
-    return next((s for s in sizes if s >= n), sizes[-1])
-
-
-def _resize(matrix: FloatArray, n: int) -> FloatArray:
-    """First `n` columns, or padded with zero columns."""
-    return matrix[:, :n] if matrix.shape[1] >= n else np.pad(matrix, ((0, 0), (0, n - matrix.shape[1])))
-
-
-def _interval_matrices(
-    wave: FloatArray, nodes: FloatArray, parts: list[tuple[FloatArray, FloatArray]], mine: NDArray[np.int64]
-) -> list[FloatArray]:
-    """Weighted pixels per attenuation node and component, ``(J, npix, rank)`` for young and old."""
-    value, slope = lagrange(wave, nodes)
-    return [value.T[:, :, None] * pixels[mine] + slope.T[:, :, None] * moments[mine] for pixels, moments in parts]
-
-
-def _bridge_matrices(
-    projection: Projection,
-    data: SpectrumProjection,
-    basis: SpectralBasis,
-    order: NDArray[np.int64],
-    intervals: Intervals,
-    populations: list[Population],
-    kept: list[FloatArray],
-    scale: float,
-) -> list[FloatArray]:
-    """Pixels across the attenuation's step per node and component, ``(J, npix, rank)``, without expansion."""
-    mine = order[intervals.of_pixel == N_REGULAR]
-    operator = data.operator[mine][:, basis.first : basis.first + basis.wave.size]
-    used = np.unique(operator.indices)
-    functions = bridge_functions(basis.wave * (1 + projection.redshift), intervals)[:, used]
-    dense = operator[:, used].toarray()
-    out = []
-    for population, vectors in zip(populations, kept, strict=True):
-        spectra = (population.basis[:, used].T * population.scatter) @ vectors * scale
-        out.append(np.einsum("pw,jw,wr->jpr", dense, functions, spectra, optimize=True))
+def apply_blocks(operator: sparse.csr_matrix, spectra: SingleArray) -> SingleArray:
+    """``operator @ spectra.T``, ``(npix, n)``, single precision: dense blocks along the band are faster than sparse."""
+    operator = operator.tocsr()
+    n_pix = operator.shape[0]
+    out = np.empty((n_pix, len(spectra)), np.float32)
+    transposed = np.ascontiguousarray(spectra.T)
+    pointer, index, value = operator.indptr, operator.indices, operator.data.astype(np.float32)
+    for i in range(0, n_pix, BLOCK):
+        stop = min(i + BLOCK, n_pix)
+        part = slice(pointer[i], pointer[stop])
+        column = index[part]
+        if column.size == 0:
+            out[i:stop] = 0.0
+            continue
+        low, high = int(column.min()), int(column.max()) + 1
+        dense = np.zeros((stop - i, high - low), np.float32)
+        row = np.repeat(np.arange(stop - i), np.diff(pointer[i : stop + 1]))
+        dense[row, column - low] = value[part]
+        np.matmul(dense, transposed[low:high], out=out[i:stop])
     return out
 
 
-def _draw_attenuation(curves: DustCurves, dust: FloatArray) -> tuple[FloatArray, FloatArray]:
-    old, young = transmission(
-        jax.tree.map(lambda c: c.reshape(-1), curves), *(jnp.asarray(dust[:, i]) for i in range(3))
-    )
-    shape = (-1, N_INTERVALS, N_NODES)
-    return np.asarray(young).reshape(shape), np.asarray(old).reshape(shape)
+def _quadratic_form(
+    pixels: SingleArray, signal: FloatArray, templates: FloatArray
+) -> tuple[FloatArray, FloatArray, float]:
+    """Gram matrix of the weighted pixels, their product with the data, and the data's square, less the templates.
+
+    Marginalising additive templates N of unit prior variance replaces the weight I by ``I - N (I + N^T N)^-1 N^T``.
+    Products among the leading directions, which carry the light, are double; rounding of the rest is far below a sigma.
+    """
+    head = pixels[:, :N_HEAD].astype(np.float64)
+    upper = linalg.blas.ssyrk(1.0, pixels.T).astype(np.float64)
+    gram = np.triu(upper) + np.triu(upper, 1).T
+    cross = head.T @ pixels.astype(np.float64)
+    gram[:N_HEAD], gram[:, :N_HEAD] = cross, cross.T
+    projected = np.concatenate([signal @ head, signal @ pixels[:, N_HEAD:].astype(np.float64)])
+    norm2 = float(signal @ signal)
+    if templates.shape[1]:
+        factor = np.linalg.cholesky(np.eye(templates.shape[1]) + templates.T @ templates)
+        scaled = linalg.solve_triangular(factor, templates.T, lower=True)
+        overlap, target = scaled @ pixels.astype(np.float64), scaled @ signal
+        gram -= overlap.T @ overlap
+        projected -= overlap.T @ target
+        norm2 -= float(target @ target)
+    return gram, projected, norm2
 
 
-def _draw_rows(
-    block: list[FloatArray], attenuation: tuple[FloatArray, FloatArray], draws: list[FloatArray], k: int
-) -> FloatArray:
-    """Weighted pixels of the stored composites in interval `k`, ``(npix, ndraw)``."""
-    total = np.zeros((block[0].shape[1], len(draws[0])))
-    for matrix, a, c in zip(block, attenuation, draws, strict=True):
-        total += np.einsum("jpd,dj->pd", matrix @ c.T, a[:, k])
-    return total
+def _most_like(u: FloatArray, gram: FloatArray, projected: FloatArray) -> tuple[NDArray[np.int64], FloatArray, float]:
+    """Composites `u` ``(n, npoint)`` most like the data: indices, best-fitting scales, norm in sigmas."""
+    overlap, square = u @ projected, np.einsum("ij,ij->i", u @ gram, u)
+    gain = np.where(overlap > 0, overlap**2 / square, 0.0)
+    nearest = np.argsort(-gain, kind="stable")[:N_NEAREST]
+    amplitude = np.maximum(overlap[nearest], 0.0) / square[nearest]
+    return nearest, amplitude, float(np.sqrt(max(gain[nearest[0]], 1.0)))
 
 
-def _row_directions(draws: FloatArray, level: FloatArray, tolerance: float) -> FloatArray:
-    """Orthonormal directions in an interval's pixels, ``(npix, q)``, that composites as bright as the data need."""
-    if draws.shape[0] == 0:
-        return np.zeros((0, 1))
-    size = np.sqrt(np.sum(draws**2, axis=0))
-    x = draws[:, size > 0] * (np.sqrt(np.sum(level**2)) / size[size > 0])
-    values, vectors = np.linalg.eigh(x.T @ x / x.shape[1])
+def _measure(u: FloatArray, pixels: SingleArray, held_out: SingleArray, amplitude: FloatArray) -> FloatArray:
+    """Median error in sigmas over held-out composites, by number of points, ``(npoint,)``; inf but at `POINTS`."""
+    errors = np.full(max(POINTS[-1], u.shape[1]), np.inf)
+    left = held_out.astype(np.float64)
+    start = 0
+    for n in POINTS:
+        stop = min(n, u.shape[1])
+        left -= pixels[:, start:stop] @ u[:, start:stop].T
+        errors[stop - 1] = np.median(amplitude * np.linalg.norm(left, axis=0))
+        start = stop
+    return errors
+
+
+def _choose(errors: FloatArray, tolerance: float) -> int:
+    """Smallest size class that meets the tolerance, or else the largest."""
+    return next((n for n in POINTS if errors[n - 1] <= tolerance), POINTS[-1])
+
+
+def _whiten(
+    gram: FloatArray, projected: FloatArray, basis: PointBasis, n_point: int, relative: float
+) -> tuple[FloatArray, FloatArray]:
+    """Matrix from point values to whitened rows, ``(npoint, nrow)``, and the data in them, ``(nrow,)``.
+
+    Directions whose summed variance over composites, of the total, is below `relative` squared are left out; a typical
+    u has unit variance in every component.
+    """
+    values, vectors = np.linalg.eigh(gram[:n_point, :n_point])
     values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
-    left = np.cumsum(values[::-1])[::-1]
-    q = max(1, min(int(np.count_nonzero(left > tolerance**2)), min(x.shape), ROWS[-1]))
-    u, _ = np.linalg.qr(x @ vectors[:, :q])
-    return u
+    tail = np.cumsum(values[::-1])[::-1] / values.sum()
+    keep = max(1, int(np.count_nonzero(tail > relative**2)))
+    root = np.sqrt(values[:keep])
+    out = linalg.solve_triangular(basis.r[:n_point, :n_point], vectors[:, :keep] * root)
+    return out, (vectors[:, :keep].T @ projected[:n_point]) / root
+
+
+def stack_reductions(reductions: list[Reduction]) -> Reduction:
+    """Galaxies of one size class along a new leading axis, for `jax.vmap`.
+
+    Raises
+    ------
+    InputError
+        When sizes differ; reduce with one `size`.
+    """
+    shapes = [jax.tree.map(lambda x: jnp.shape(x), r) for r in reductions]
+    if any(s != shapes[0] for s in shapes):
+        sizes = sorted({str(size_of(r)) for r in reductions})
+        raise InputError(f"galaxies of different sizes cannot be stacked ({', '.join(sizes)}); reduce with one `size`")
+    return jax.tree.map(lambda *x: jnp.stack(x), *reductions)

@@ -1,0 +1,72 @@
+"""Age nodes of the compressed engine: those that no burst reaches are merged into one, for fewer SSPs to sum."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs._jax import jax
+from provabgs.sps.histories import HistoryTables
+from provabgs.sps.model import NodeGrid, SPSModel
+
+FloatArray = NDArray[np.float64]
+
+BURST_MIN_GYR = 0.01
+"""Youngest burst; SSP nodes below it carry smooth star formation only and are merged into one."""
+
+
+class MergedNodes(NamedTuple):
+    """The library's age nodes with the youngest merged into one: those that no burst can reach.
+
+    Over these ages (below 10 Myr) the published SFH bases are constant to 1e-4 and Z(t) to 3e-4, so that one profile
+    and one metallicity serve all.
+    """
+
+    n_merged: int
+    """Number of nodes merged."""
+    profile: FloatArray
+    """``(n_merged,)`` share of each merged node in the mass that smooth star formation puts on them; sums to 1."""
+    grid: NodeGrid
+    n_young: int
+    """Young nodes left; the others are old."""
+
+    @classmethod
+    def of(cls, model: SPSModel) -> MergedNodes:
+        """Merge the nodes of a model."""
+        n = int(np.searchsorted(model.library.age_gyr, BURST_MIN_GYR * (1 + 1e-6), side="right")) - 1
+        n = max(n, 1)
+        mass = model.tables(13.0).mass[:, :n].sum(axis=0)
+        profile = mass / mass.sum()
+        typical = int(np.argmax(profile))
+        zh = np.concatenate([model.grid.zh[:, typical, None], model.grid.zh[:, n:]], axis=1)
+        return cls(n, profile, NodeGrid(model.grid.log_age[n - 1 :], zh), model.young_nodes.stop - n + 1)
+
+    def tables(self, tables: HistoryTables) -> HistoryTables:
+        """History tables on the merged nodes."""
+        first = tables.mass[..., : self.n_merged].sum(axis=-1, keepdims=True)
+        return tables._replace(mass=np.concatenate([first, tables.mass[..., self.n_merged :]], axis=-1))
+
+    def weights(self, model: SPSModel, theta: jax.Array, tables: HistoryTables) -> tuple[jax.Array, jax.Array]:
+        """Weights on `merged_spectra`, each ``(batch, nmet * nnode)``; `tables` as merged by `tables`."""
+        weights = model.weight_tensor(model.node_masses(theta, tables, self.grid))
+        young, old = weights[:, :, : self.n_young], weights[:, :, self.n_young :]
+        return young.reshape(len(theta), -1), old.reshape(len(theta), -1)
+
+
+@lru_cache(maxsize=4)
+def merged_nodes(model: SPSModel) -> MergedNodes:
+    """`MergedNodes.of`, once per model."""
+    return MergedNodes.of(model)
+
+
+@lru_cache(maxsize=4)
+def merged_spectra(model: SPSModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Young and old SSPs on the merged nodes, each ``(nmet * nnode, nwave)``, Lsun/Angstrom; once per model."""
+    nodes, spectra = merged_nodes(model), model.library.spectrum
+    first = np.einsum("j,kjw->kw", nodes.profile, spectra[:, : nodes.n_merged])[:, None]
+    merged = np.concatenate([first.astype(np.float32), spectra[:, nodes.n_merged :]], axis=1, dtype=np.float32)
+    young, old = merged[:, : nodes.n_young], merged[:, nodes.n_young :]
+    return young.reshape(-1, spectra.shape[-1]), old.reshape(-1, spectra.shape[-1])

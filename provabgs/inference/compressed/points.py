@@ -1,0 +1,130 @@
+"""Empirical interpolation: a whole attenuated spectrum from its values at a few wavelengths.
+
+Composite spectra, dust included, fill a space of low dimension. A few points, chosen greedily where what is not yet
+predicted is largest (pivoted QR over composites), determine the rest of the spectrum by linear regression (empirical
+interpolation: Barrault et al. 2004; reduced-order quadrature in gravitational-wave likelihoods: Canizares et al. 2015).
+The model is evaluated exactly at the points, dust law included, so nothing is assumed about the attenuation's
+smoothness. Least squares decouple over targets, so one regression in the rest frame is optimal for every noise, every
+resolution and every redshift at which the same window of wavelengths is seen.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from provabgs.errors import InputError
+from provabgs.inference.compressed.training import N_TRAIN, training_set
+from provabgs.sps.model import SPSModel
+
+FloatArray = NDArray[np.float64]
+SingleArray = NDArray[np.float32]
+
+MAX_POINTS = 256
+N_PIVOT = 700
+"""Composites among which points are chosen."""
+N_HEAD = 48
+"""Leading directions that carry nearly all of the light and are kept in double precision."""
+NEGLIGIBLE = 1e-12
+"""Relative flux below which dust has put out all light; smaller numbers would only meet slow denormal arithmetic."""
+WINDOW_STEP = 0.04
+"""Windows of wavelength are rounded out to this step in ln wavelength, so that galaxies share them."""
+
+
+class PointBasis(NamedTuple):
+    """Points of one window and how spectra follow from them.
+
+    A spectrum f is ``u @ cardinal`` with ``u = solve(r.T, values at points)``; the first q entries of u, and the first
+    q rows of `cardinal`, are those of the best regression on the first q points: sizes are nested.
+    """
+
+    columns: slice
+    """The window, on the library's wavelength axis."""
+    wave: FloatArray
+    """``(npoint,)`` rest Angstrom of the points, most important first."""
+    young: SingleArray
+    """``(nmet * nyoung, npoint)`` SSPs at the points."""
+    old: SingleArray
+    r: FloatArray
+    """``(npoint, npoint)`` upper triangular; a typical u has unit variance."""
+    cardinal: SingleArray
+    """``(npoint, nwave)``."""
+    held_out: SingleArray
+    """``(nheldout, nwave)`` composites that took no part, of unit mean square."""
+    held_out_u: FloatArray
+    """``(nheldout, npoint)`` their u."""
+
+
+def point_basis(model: SPSModel, wave_min: float, wave_max: float) -> PointBasis:
+    """The basis of the window that covers rest wavelengths ``[wave_min, wave_max]``; cached per process.
+
+    Raises
+    ------
+    InputError
+        When the range lies beyond what the engine learns.
+    """
+    training = training_set(model)
+    if wave_min < training.wave[0] or wave_max > training.wave[-1]:
+        raise InputError(
+            f"pixels at {wave_min:.0f}-{wave_max:.0f} A rest frame lie beyond the compressed engine's "
+            f"{training.wave[0]:.0f}-{training.wave[-1]:.0f} A; cut the spectrum or use engine = 'exact'"
+        )
+    low, high = np.log([wave_min, wave_max]) / WINDOW_STEP
+    return _point_basis(model, int(np.floor(low)), int(np.ceil(high)))
+
+
+@lru_cache(maxsize=64)
+def _point_basis(model: SPSModel, low: int, high: int) -> PointBasis:
+    t = training_set(model)
+    edges = np.exp(np.array([low, high]) * WINDOW_STEP)
+    start, stop = np.searchsorted(t.wave, edges)
+    candidates = np.flatnonzero((t.candidates >= edges[0]) & (t.candidates <= edges[1]))
+    norm = np.sqrt(np.mean(np.square(t.spectra[:, start:stop], dtype=np.float64), axis=1))[:, None]
+    norm = np.maximum(norm, 1e-6 * np.median(norm))
+    spectra = (t.spectra[:, start:stop] / norm).astype(np.float32)
+    spectra[spectra < NEGLIGIBLE] = 0.0
+    values = t.values[:, candidates] / norm
+    chosen = _pivots(values[:N_PIVOT], min(MAX_POINTS, candidates.size))
+    q, r = np.linalg.qr(values[:N_TRAIN, chosen])
+    held_out_u = linalg.solve_triangular(r, values[N_TRAIN:, chosen].T, trans="T").T
+    unit = np.sqrt(N_TRAIN)
+    points = candidates[chosen]
+    return PointBasis(
+        slice(t.first + int(start), t.first + int(stop)),
+        t.candidates[points],
+        np.ascontiguousarray(t.young[:, points]),
+        np.ascontiguousarray(t.old[:, points]),
+        r / unit,
+        _regress(q * unit, spectra[:N_TRAIN]),
+        spectra[N_TRAIN:],
+        held_out_u * unit,
+    )
+
+
+def _pivots(values: FloatArray, n: int) -> NDArray[np.int64]:
+    """Columns that a QR with column pivoting takes first, by modified Gram-Schmidt stopped after `n`."""
+    left = np.asfortranarray(values)
+    size = np.einsum("ij,ij->j", left, left)
+    chosen = []
+    for _ in range(n):
+        best = int(np.argmax(size))
+        chosen.append(best)
+        direction = left[:, best] / np.linalg.norm(left[:, best])
+        overlap = direction @ left
+        left -= np.multiply.outer(direction, overlap)
+        size = np.maximum(size - overlap**2, 0.0)
+        size[chosen] = -1.0
+    return np.array(chosen)
+
+
+def _regress(q: FloatArray, spectra: SingleArray) -> SingleArray:
+    """``q.T @ spectra / n`` for orthogonal q: double for the leading directions, single for the small rest."""
+    n = len(q)
+    head = q[:, :N_HEAD].T @ spectra.astype(np.float64) / n
+    rest = (spectra - q[:, :N_HEAD] @ head).astype(np.float32)
+    tail = q[:, N_HEAD:].astype(np.float32).T @ rest / np.float32(n)
+    return np.concatenate([head.astype(np.float32), tail])

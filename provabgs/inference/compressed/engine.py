@@ -8,10 +8,13 @@ grids are single: a relative error of 1e-7 there moves a weight by 1e-6.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
 
 from provabgs._jax import jax, jnp
 from provabgs.inference.compressed.nodes import merged_nodes
@@ -21,13 +24,18 @@ from provabgs.inference.compressed.reduction import (
     TOLERANCE,
     Reduction,
     Size,
+    basis_of,
     reduce_projection,
+    size_of,
 )
+from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.projection import Projection
 from provabgs.sps.dust import DustCurves, transmission
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
 
+CPU_CHUNK = 256
+"""Larger batches are cut on a CPU, whose caches hold the intermediate arrays of about this many points."""
 _DUST = ("tau_bc", "tau_ism", "n_dust")
 
 
@@ -40,8 +48,11 @@ class Whitened(NamedTuple):
     """``(batch, nband)``, to compare with ``reduction.photometry.flux``."""
 
 
-def make_prediction(model: SPSModel) -> Callable[[jax.Array, Reduction], Whitened]:
-    """The function ``(theta (batch, 13), reduction) -> Whitened`` of one model; not compiled."""
+def make_prediction(model: SPSModel, at_points: bool = False) -> Callable[[jax.Array, Reduction], Whitened]:
+    """The function ``(theta (batch, 13), reduction) -> Whitened`` of one model; not compiled.
+
+    With `at_points` the spectrum is left as values at the points, ``(batch, npoint)``, not yet whitened.
+    """
     nodes = merged_nodes(model)
 
     def predict(theta: jax.Array, reduction: Reduction) -> Whitened:
@@ -54,7 +65,7 @@ def make_prediction(model: SPSModel) -> Callable[[jax.Array, Reduction], Whitene
             s = reduction.spectrum
             amplitude = (mass * theta[:, INDEX["f_fiber"]]).astype(jnp.float32)
             values = _at_points(weights, s.young, s.old, s.curves, dust) * amplitude[:, None]
-            spectrum = _matmul(values, s.rows)
+            spectrum = values if at_points else _matmul(values, s.rows)
         if reduction.photometry is not None:
             p = reduction.photometry
             values = _at_points(weights, p.young, p.old, p.curves, dust) * mass.astype(jnp.float32)[:, None]
@@ -78,7 +89,16 @@ def make_log_likelihood(model: SPSModel) -> Callable[[jax.Array, Reduction], jax
             chi2 += jnp.sum((reduction.photometry.flux - rows.photometry) ** 2, axis=1)
         return -0.5 * chi2
 
-    return log_likelihood
+    def in_cache(theta: jax.Array, reduction: Reduction) -> jax.Array:
+        n = len(theta)
+        if n <= CPU_CHUNK or jax.default_backend() != "cpu":
+            return log_likelihood(theta, reduction)
+        n_chunk = -(-n // CPU_CHUNK)
+        padded = jnp.pad(theta, ((0, n_chunk * CPU_CHUNK - n), (0, 0)), mode="edge")
+        chunk = jax.checkpoint(lambda t: log_likelihood(t, reduction))
+        return jax.lax.map(chunk, padded.reshape(n_chunk, CPU_CHUNK, -1)).reshape(-1)[:n]
+
+    return in_cache
 
 
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -115,6 +135,7 @@ class CompressedLikelihood:
     ) -> None:
         self.projection = projection
         self.model = model
+        self.tolerance = tolerance
         self.reduction = reduce_projection(projection, model, tolerance, size)
 
     @property
@@ -126,6 +147,37 @@ class CompressedLikelihood:
         """Ln L, ``(batch,)``, for theta ``(batch, 13)``."""
         return compiled(self.model)(jnp.asarray(theta, dtype=jnp.float64), self.reduction)
 
+    def predict(self, theta: jax.Array) -> NDArray[np.float64] | None:
+        """Spectrum that ln L sees, in every pixel of the projection, ``(batch, npix)``; None without a spectrum.
+
+        For checks and figures: at likelihood calls pixels are never formed.
+        """
+        data, reduction = self.projection.spectrum, self.reduction.spectrum
+        if data is None or reduction is None:
+            return None
+        values = np.asarray(_values(self.model)(jnp.asarray(theta, dtype=jnp.float64), self.reduction), np.float64)
+        basis = basis_of(data, self.model)
+        n = min(values.shape[1], len(basis.r))
+        u = linalg.solve_triangular(basis.r[:n, :n], values[:, :n].T, trans="T").T
+        scale = self.projection.flux_factor * 10.0**REFERENCE_LOG_MASS
+        spectra = u @ basis.cardinal[:n].astype(np.float64) * scale
+        return spectra @ data.operator[:, basis.columns].T
+
+    def with_reference(self, theta: jax.Array) -> CompressedLikelihood:
+        """The same engine, exact in every pixel at `theta` ``(13,)``, for use once a good fit is known.
+
+        Errors of similar spectra are alike: taking the error at the reference out of the data removes most of what is
+        left near the maximum (docs/engine.md).
+        """
+        data, size = self.projection.spectrum, size_of(self.reduction)
+        one = jnp.asarray(theta, dtype=jnp.float64)[None]
+        mine = self.predict(one)
+        if data is None or mine is None:
+            return self
+        exact = np.asarray(ExactLikelihood(self.projection, self.model).predict(one)[0])
+        shifted = replace(data, flux=data.flux - (exact - mine)[0])
+        return CompressedLikelihood(replace(self.projection, spectrum=shifted), self.model, self.tolerance, size)
+
     @property
     def n_bytes(self) -> int:
         """Memory that the galaxy's arrays take."""
@@ -136,6 +188,12 @@ class CompressedLikelihood:
 def compiled(model: SPSModel) -> Callable[[jax.Array, Reduction], jax.Array]:
     """`make_log_likelihood` compiled, one per model object: galaxies of one size class share its compilations."""
     return jax.jit(make_log_likelihood(model))
+
+
+@lru_cache(maxsize=8)
+def _values(model: SPSModel) -> Callable[[jax.Array, Reduction], jax.Array | None]:
+    predict = make_prediction(model, at_points=True)
+    return jax.jit(lambda theta, reduction: predict(theta, reduction).spectrum)
 
 
 @lru_cache(maxsize=8)

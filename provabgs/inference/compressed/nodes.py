@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs._jax import jax
+from provabgs._jax import jax, jnp
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import NodeGrid, SPSModel
 
@@ -51,9 +51,26 @@ class MergedNodes(NamedTuple):
 
     def weights(self, model: SPSModel, theta: jax.Array, tables: HistoryTables) -> tuple[jax.Array, jax.Array]:
         """Weights on `merged_spectra`, each ``(batch, nmet * nnode)``; `tables` as merged by `tables`."""
-        weights = model.weight_tensor(model.node_masses(theta, tables, self.grid))
-        young, old = weights[:, :, : self.n_young], weights[:, :, self.n_young :]
-        return young.reshape(len(theta), -1), old.reshape(len(theta), -1)
+        masses = model.node_masses(theta, tables, self.grid)
+        young, old = slice(0, self.n_young), slice(self.n_young, None)
+        spread = [_spread(masses.mass[:, k], masses.logzsol[:, k], model.library.logzsol) for k in (young, old)]
+        return spread[0], spread[1]
+
+
+def _spread(mass: jax.Array, x: jax.Array, grid: FloatArray) -> jax.Array:
+    """Masses ``(batch, nnode)`` spread linearly over the metallicity grid at `x`, ``(batch, nmet * nnode)``.
+
+    As `provabgs.sps.interpolation.hat_weights`, written so that compilers fuse it, and its gradient, into one loop.
+    """
+    start = jnp.asarray(grid[:-1, None], x.dtype)
+    inverse = jnp.asarray(1 / np.diff(grid)[:, None], x.dtype)
+    # the step function that ends each hat begins the next: beyond the ends of the grid they are 1 and 0
+    begin = (jnp.concatenate([start[:1], start]), jnp.concatenate([jnp.zeros_like(inverse[:1]), inverse]))
+    end = (jnp.concatenate([start, start[:1]]), jnp.concatenate([inverse, jnp.zeros_like(inverse[:1])]))
+    one = jnp.zeros((len(grid), 1), x.dtype).at[0].set(1.0)
+    at = x[:, None, :]
+    hats = jnp.clip((at - begin[0]) * begin[1] + one, 0.0, 1.0) - jnp.clip((at - end[0]) * end[1], 0.0, 1.0)
+    return (hats * mass[:, None, :]).reshape(len(mass), -1)
 
 
 @lru_cache(maxsize=4)

@@ -16,7 +16,7 @@ from provabgs.sps.model import SPSModel
 
 FloatArray = NDArray[np.float64]
 
-N_BAND_NODES = 7
+N_BAND_NODES = 9
 """Gauss nodes of the attenuation per band."""
 BAND_TAIL = 3e-5
 """Fraction of a band's weight at either end over which the attenuation is held constant (filters leak)."""

@@ -32,8 +32,8 @@ REFERENCE_LOG_MASS = 10.0
 """Amplitudes are relative to this mass, to keep numbers of order one."""
 POINTS = (64, 96, 128, 160, 192, 224, 256)
 """Numbers of points: size classes, few enough that functions are compiled once."""
-ROW_STEP = 32
-"""Rows are rounded up to a multiple of this."""
+ROWS = (32, 64, 96, 128, 192, 256)
+"""Numbers of rows, likewise."""
 N_NEAREST = 16
 """Held-out composites, those most like the data, on which the error is measured."""
 BLOCK = 64
@@ -131,9 +131,7 @@ def reduce_projection(
 def _reduce_spectrum(
     data: SpectrumProjection, model: SPSModel, scale: float, tolerance: float, size: Size | None
 ) -> SpectrumReduction:
-    columns = data.operator.indices
-    rest = model.library.wave[[columns.min(), columns.max()]]
-    basis = point_basis(model, *rest)
+    basis = basis_of(data, model)
     root = np.sqrt(data.ivar)
     weighted = sparse.diags_array(root) @ data.operator[:, basis.columns]
     signal = root * data.flux
@@ -142,21 +140,29 @@ def _reduce_spectrum(
     nearest, amplitude, level = _most_like(basis.held_out_u, gram, projected)
     held_out = apply_blocks(weighted, basis.held_out[nearest])
     errors = _measure(basis.held_out_u[nearest], pixels, held_out, amplitude)
-    n_point = _choose(errors, tolerance) if size is None else size.points
-    n_point = min(n_point, len(basis.r))
+    n_point = min(_choose(errors, tolerance) if size is None else size.points, len(basis.r))
     matrix, rows_data = _whiten(gram, projected, basis, n_point, tolerance * 0.3 / level)
-    n_row = -(-len(rows_data) // ROW_STEP) * ROW_STEP if size is None else size.rows
-    matrix, rows_data = matrix[:, :n_row], rows_data[:n_row]
-    pad = n_row - len(rows_data)
+    if size is None:
+        size = Size(n_point, next(n for n in ROWS if n >= len(rows_data)))
+    matrix, rows_data = matrix[:, : size.rows], rows_data[: size.rows]
+    chosen = np.minimum(np.arange(size.points), n_point - 1)  # a size larger than the window holds repeats a point
+    padded = np.zeros(size)
+    padded[:n_point, : len(rows_data)] = matrix * scale
     return SpectrumReduction(
-        young=jnp.asarray(basis.young[:, :n_point]),
-        old=jnp.asarray(basis.old[:, :n_point]),
-        curves=flat_single(dust_curves(basis.wave[:n_point], model.birth_cloud_slope)),
-        rows=jnp.asarray(np.pad(matrix * scale, ((0, 0), (0, pad))), jnp.float32),
-        data=jnp.asarray(np.pad(rows_data, (0, pad)), jnp.float32),
+        young=jnp.asarray(basis.young[:, chosen]),
+        old=jnp.asarray(basis.old[:, chosen]),
+        curves=flat_single(dust_curves(basis.wave[chosen], model.birth_cloud_slope)),
+        rows=jnp.asarray(padded, jnp.float32),
+        data=jnp.asarray(np.pad(rows_data, (0, size.rows - len(rows_data))), jnp.float32),
         constant=jnp.asarray(norm2 - rows_data @ rows_data),
         error=jnp.asarray(errors[n_point - 1], jnp.float32),
     )
+
+
+def basis_of(data: SpectrumProjection, model: SPSModel) -> PointBasis:
+    """The point basis of the window of wavelengths that a spectrum's pixels need."""
+    columns = data.operator.indices
+    return point_basis(model, *model.library.wave[[columns.min(), columns.max()]])
 
 
 def apply_blocks(operator: sparse.csr_matrix, spectra: SingleArray) -> SingleArray:

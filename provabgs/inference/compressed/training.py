@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs._jax import jax, jnp
-from provabgs.inference.compressed.nodes import merged_nodes, merged_spectra
+from provabgs.inference.compressed.nodes import BURST_MIN_GYR, merged_nodes, merged_spectra
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.observe.linespread import spread_matrix, velocity_sigma
 from provabgs.sps.dust import DustCurves, dust_curves, transmission
@@ -51,12 +51,16 @@ class TrainingSet(NamedTuple):
 
 
 def draw_composites(n: int, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Parameters and ages of composites over the prior: a third without burst, a sixth pure bursts."""
+    """Parameters and ages of composites over the prior: a third without burst, a sixth pure bursts.
+
+    Half of the bursts are uniform in the log of their age: young ones, rare in the prior, look like nothing else.
+    """
     rng = np.random.default_rng(seed)
     theta = np.array(theta_from_unit(jnp.asarray(rng.random((n, N_LATENT))), Prior.create()))
     theta[: n // 3, INDEX["fburst"]] = 0.0
     theta[n // 3 : n // 2, INDEX["fburst"]] = 1.0
     t_age = rng.uniform(*AGE_RANGE, n)
+    theta[::2, INDEX["tburst"]] = np.exp(rng.uniform(np.log(BURST_MIN_GYR), np.log(AGE_RANGE[1]), theta[::2].shape[0]))
     theta[:, INDEX["tburst"]] = np.minimum(theta[:, INDEX["tburst"]], t_age)
     order = rng.permutation(n)
     return theta[order], t_age[order]

@@ -23,8 +23,8 @@ class Convergence(NamedTuple):
 
     @property
     def rhat_max(self) -> float:
-        """Largest R-hat over quantities that vary."""
-        return float(np.nanmax(self.rhat)) if np.any(np.isfinite(self.rhat)) else float("nan")
+        """Largest R-hat over quantities that vary; infinite where a chain is stuck."""
+        return float(np.nanmax(self.rhat)) if not np.all(np.isnan(self.rhat)) else float("nan")
 
     @property
     def ess_min(self) -> float:

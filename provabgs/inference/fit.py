@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 import provabgs
 from provabgs._jax import jax, jnp
 from provabgs.errors import InputError, UnusableTargetError
+from provabgs.inference.collapsed import Equations, collapse
 from provabgs.inference.compressed import CompressedLikelihood
+from provabgs.inference.compressed.columns import make_normal_equations
 from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Diagnostics, Posterior
@@ -115,7 +117,17 @@ def make_target(likelihood: Callable[[jax.Array], jax.Array], exact: ExactLikeli
         derived = _derived(exact.model, theta, exact.tables)
         return np.concatenate([np.asarray(theta), np.stack([derived[n] for n in DERIVED_NAMES], axis=1)], axis=1)
 
-    return Target(N_LATENT, log_likelihood, monitor)
+    collapsed = None
+    if isinstance(likelihood, CompressedLikelihood):
+        collapsed = collapse(
+            _normal_equations(exact.model), likelihood.reduction, prior, np.asarray(exact.tables.weight)
+        )
+    return Target(N_LATENT, log_likelihood, monitor, collapsed)
+
+
+@lru_cache(maxsize=4)
+def _normal_equations(model: SPSModel) -> Equations:
+    return make_normal_equations(model)
 
 
 def _derived(model: SPSModel, theta: jax.Array, tables: HistoryTables, chunk: int = 4096) -> dict[str, FloatArray]:

@@ -47,8 +47,8 @@ class Diagnostics:
 
     @property
     def rhat_max(self) -> float:
-        """Largest R-hat; NaN when none could be computed."""
-        values = [v for v in self.rhat.values() if np.isfinite(v)]
+        """Largest R-hat, infinite where a chain is stuck; NaN when none could be computed."""
+        values = [v for v in self.rhat.values() if not np.isnan(v)]
         return max(values) if values else float("nan")
 
     @property

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from provabgs.errors import ConfigError
+from provabgs.inference.samplers.annealed import sample_annealed
 from provabgs.inference.samplers.base import Sampler, SamplerResult, StartError, Target
 from provabgs.inference.samplers.ensemble import sample_emcee
 
-SAMPLERS: dict[str, Sampler] = {"emcee": sample_emcee}
+SAMPLERS: dict[str, Sampler] = {"annealed": sample_annealed, "emcee": sample_emcee}
 """Samplers by the name used in configurations."""
-DEFAULT_SAMPLER = "emcee"
+DEFAULT_SAMPLER = "annealed"
 
 __all__ = ["DEFAULT_SAMPLER", "SAMPLERS", "Sampler", "SamplerResult", "StartError", "Target", "get_sampler"]
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from provabgs.inference.collapsed import CollapsedPosterior
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence
 
@@ -28,11 +29,14 @@ class Target:
     monitor
         ``(batch, n_dim)`` to the quantities ``(batch, nquantity)`` that the convergence gate is held against
         (parameters and derived properties).
+    collapsed
+        The posterior with its linear directions integrated out, where the engine offers it.
     """
 
     n_dim: int
     log_likelihood: Callable[[FloatArray], FloatArray]
     monitor: Callable[[FloatArray], FloatArray]
+    collapsed: CollapsedPosterior | None = None
 
     def log_prob(self, latent: FloatArray) -> FloatArray:
         """Ln L plus the standard-normal prior, ``(batch,)``; NaN becomes -inf."""

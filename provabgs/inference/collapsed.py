@@ -1,0 +1,168 @@
+"""The posterior with its linear directions integrated out.
+
+For fixed ``psi`` = (burst, metallicity, dust, f_fiber) the model is linear in the four masses ``a_i = M beta_i >= 0``
+and the likelihood a Gaussian in them. They are the directions that make the posterior thin (the spectrum fixes some to
+a part in a thousand) and the walls that bend it; what is left after integrating them is an eight-dimensional posterior
+of ordinary shape. The integral over the orthant is done by expectation propagation (`orthant`); its error, about 1 %,
+is removed by importance weights, so that the draws are of the exact posterior.
+
+The prior in the masses: flat in log M and flat Dirichlet in beta is ``M^-4 da`` within the bounds on M (times a factor
+that depends on the shares when the histories are normalised jointly).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs._jax import jax, jnp
+from provabgs.inference.compressed.columns import N_BASES, NormalEquations
+from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
+from provabgs.inference.orthant import expectation_propagation, sample_orthant
+from provabgs.inference.priors import (
+    LATENT_NAMES,
+    N_LATENT,
+    Prior,
+    latent_from_unit,
+    theta_from_latent,
+    unit_from_theta,
+)
+from provabgs.sps.parameters import INDEX
+
+FloatArray = NDArray[np.float64]
+
+OUTER_NAMES = ("fburst", "tburst", "gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust", "f_fiber")
+"""Coordinates that are left."""
+N_OUTER = len(OUTER_NAMES)
+_OUTER = np.array([LATENT_NAMES.index(name) for name in OUTER_NAMES])
+_BETA = slice(INDEX["beta1"], INDEX["beta4"] + 1)
+_JITTER = 1e-12
+"""Added to the unit-diagonal precision: far below any direction that data or walls constrain."""
+_MAX_SPREAD = 1.0
+
+Equations = Callable[[jax.Array, Any], NormalEquations]
+
+
+@dataclass(frozen=True)
+class CollapsedPosterior:
+    """Eight-dimensional marginal posterior of one galaxy, in standard-normal coordinates, and the way back.
+
+    Attributes
+    ----------
+    log_marginal
+        ``(batch, 8)`` to ``(batch,)``: log of prior times approximate marginal likelihood (as `Target.log_prob`).
+    draw_masses
+        ``(outer (batch, 8), uniforms (batch, ndraw, 5))`` to twelve-dimensional latent coordinates ``(batch, 12)``,
+        each with masses picked from their exact conditional, and the log ratio ``(batch,)`` of the unbiased to the
+        approximate marginal: the importance weight that makes (outer, masses) a draw of the exact posterior.
+    """
+
+    log_marginal: Callable[[FloatArray], FloatArray]
+    draw_masses: Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+
+
+def collapse(equations: Equations, data: Any, prior: Prior, weight: FloatArray) -> CollapsedPosterior:
+    """Collapse a posterior.
+
+    Parameters
+    ----------
+    equations
+        ``(theta, data) -> NormalEquations``.
+    data
+        Pytree handed to `equations` (a `Reduction`).
+    prior
+        The galaxy's prior.
+    weight
+        ``(4,)`` history weights (`HistoryTables.weight`): ones unless histories are normalised jointly.
+    """
+    marginal, masses = _compiled(equations)
+    share = jnp.asarray(weight / np.mean(weight))
+
+    def log_marginal(outer: FloatArray) -> FloatArray:
+        return np.asarray(marginal(jnp.asarray(outer), data, prior, share))
+
+    def draw_masses(outer: FloatArray, uniforms: FloatArray) -> tuple[FloatArray, FloatArray]:
+        latent, log_ratio = masses(jnp.asarray(outer), jnp.asarray(uniforms), data, prior, share)
+        return np.asarray(latent), np.asarray(log_ratio)
+
+    return CollapsedPosterior(log_marginal, draw_masses)
+
+
+_CACHE: dict[Equations, tuple[Callable[..., Any], Callable[..., Any]]] = {}
+
+
+def _compiled(equations: Equations) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Compiled functions of one model: galaxies of one size class share them."""
+    if equations not in _CACHE:
+        _CACHE[equations] = (
+            jax.jit(lambda *args: _log_marginal(equations, *args)),
+            jax.jit(lambda *args: _draw_masses(equations, *args)),
+        )
+    return _CACHE[equations]
+
+
+def _theta(outer: jax.Array, prior: Prior) -> jax.Array:
+    latent = jnp.zeros((len(outer), N_LATENT)).at[:, _OUTER].set(outer)
+    return theta_from_latent(latent, prior)
+
+
+def _scaled(equations: NormalEquations) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Unit-diagonal precision, its right-hand side, and the scale ``(batch, 4)`` of each mass."""
+    scale = 1 / jnp.sqrt(jnp.maximum(jnp.diagonal(equations.q, axis1=1, axis2=2), 1e-300))
+    q = equations.q * scale[:, :, None] * scale[:, None, :] + _JITTER * jnp.eye(N_BASES)
+    return q, equations.b * scale, scale
+
+
+def _approximate(q: jax.Array, b: jax.Array, scale: jax.Array):  # type: ignore[no-untyped-def]
+    """Log of the integral of likelihood times ``M^-4``: EP, and a log-normal for the total mass."""
+    log_z, sites, mean, covariance = expectation_propagation(q, b)
+    total = jnp.sum(mean * scale, axis=1)
+    spread = jnp.einsum("bi,bij,bj->b", scale, covariance, scale) / total**2
+    log_power = -N_BASES * jnp.log(total) + 10 * jnp.log1p(jnp.minimum(spread, _MAX_SPREAD))
+    return log_z + jnp.sum(jnp.log(scale), axis=1) + log_power, sites
+
+
+def _log_marginal(equations: Equations, outer: jax.Array, data: Any, prior: Prior, share: jax.Array) -> jax.Array:
+    del share  # slowly varying: left to the weights
+    normal = equations(_theta(outer, prior), data)
+    log_z, _ = _approximate(*_scaled(normal))
+    value = log_z - 0.5 * normal.constant - 0.5 * jnp.sum(outer**2, axis=1)
+    return jnp.where(jnp.isfinite(value), value, -jnp.inf)
+
+
+def _draw_masses(
+    equations: Equations, outer: jax.Array, uniforms: jax.Array, data: Any, prior: Prior, share: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    theta = _theta(outer, prior)
+    q, b, scale = _scaled(equations(theta, data))
+    log_z, sites = _approximate(q, b, scale)
+    x, log_weight = sample_orthant(q, b, sites, uniforms[..., 1:])
+    masses = x * scale[:, None]
+    log_weight += jnp.sum(jnp.log(scale), axis=1)[:, None] + _log_mass_prior(masses, prior, share)
+    # one of the draws, with probability by weight; the mean weight is an unbiased marginal likelihood
+    log_mean = jax.scipy.special.logsumexp(log_weight, axis=1) - jnp.log(x.shape[1])
+    gumbel = -jnp.log(-jnp.log(uniforms[..., 0]))
+    picked = jnp.take_along_axis(masses, jnp.argmax(log_weight + gumbel, axis=1)[:, None, None], axis=1)[:, 0]
+    return _latent(theta, outer, picked, prior, share), log_mean - log_z
+
+
+def _log_mass_prior(masses: jax.Array, prior: Prior, share: jax.Array) -> jax.Array:
+    """Log prior density of the four masses, up to the constant that `_approximate` leaves out too; ``(...,)``."""
+    total = jnp.sum(masses, axis=-1)
+    log_mass = REFERENCE_LOG_MASS + jnp.log10(total)
+    inside = (log_mass >= prior.low[0]) & (log_mass <= prior.high[0])
+    # beta = (s / w) / sum(s / w) for shares s: Jacobian of a projective map
+    mixed = jnp.log(jnp.sum(masses / share, axis=-1) / total)
+    return jnp.where(inside, -N_BASES * (jnp.log(total) + mixed), -jnp.inf)
+
+
+def _latent(theta: jax.Array, outer: jax.Array, masses: jax.Array, prior: Prior, share: jax.Array) -> jax.Array:
+    total = jnp.sum(masses, axis=1)
+    beta = masses / share
+    theta = theta.at[:, _BETA].set(beta / jnp.sum(beta, axis=1, keepdims=True))
+    theta = theta.at[:, INDEX["logmstar"]].set(REFERENCE_LOG_MASS + jnp.log10(total))
+    return latent_from_unit(unit_from_theta(theta, prior)).at[:, _OUTER].set(outer)

@@ -1,0 +1,68 @@
+"""Student-t mixtures as proposals: fitted to draws, with known density and heavy tails."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln, logsumexp
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+FloatArray = NDArray[np.float64]
+
+DEGREES = 6.0
+"""Degrees of freedom of each component: tails heavier than any Gaussian posterior's."""
+INFLATION = 1.2
+"""Covariances are widened by this, against clusters fitted to few draws."""
+DEFENSIVE = 0.03
+"""Weight of a component as wide as all draws together, so that no region between clusters is left out."""
+REGULARISATION = 1e-4
+
+
+class Mixture(NamedTuple):
+    """Mixture of Student-t distributions."""
+
+    weights: FloatArray
+    """``(k,)``."""
+    means: FloatArray
+    """``(k, d)``."""
+    factors: FloatArray
+    """``(k, d, d)`` lower Cholesky factors of the scale matrices."""
+
+    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """``(n, d)`` draws."""
+        k = rng.choice(self.weights.size, n, p=self.weights)
+        normal = rng.standard_normal((n, self.means.shape[1]))
+        normal /= np.sqrt(rng.chisquare(DEGREES, n) / DEGREES)[:, None]
+        return self.means[k] + np.einsum("nij,nj->ni", self.factors[k], normal)
+
+    def log_density(self, x: FloatArray) -> FloatArray:
+        """``(n,)`` log density at ``(n, d)``."""
+        d = self.means.shape[1]
+        constant = gammaln((DEGREES + d) / 2) - gammaln(DEGREES / 2) - d / 2 * np.log(DEGREES * np.pi)
+        terms = np.empty((self.weights.size, len(x)))
+        for i, (weight, mean, factor) in enumerate(zip(self.weights, self.means, self.factors, strict=True)):
+            y = np.linalg.solve(factor, (x - mean).T)
+            log_det = np.log(np.diag(factor)).sum()
+            terms[i] = np.log(weight) - log_det - (DEGREES + d) / 2 * np.log1p(np.sum(y * y, axis=0) / DEGREES)
+        return logsumexp(terms, axis=0) + constant
+
+
+def fit_mixture(draws: FloatArray, n_components: int, rng: np.random.Generator) -> Mixture:
+    """Fit to equally weighted draws ``(n, d)`` by expectation maximisation, and add the defensive component."""
+    n_components = max(1, min(n_components, len(np.unique(draws[:, 0])) // (4 * draws.shape[1])))
+    seed = int(rng.integers(2**31))
+    model = GaussianMixture(
+        n_components, reg_covar=REGULARISATION, random_state=seed, max_iter=40, tol=1e-2, init_params="random_from_data"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a proposal need not be the best fit
+        model.fit(draws)
+    wide = np.cov(draws.T) + REGULARISATION * np.eye(draws.shape[1])
+    covariances = np.concatenate([model.covariances_ * INFLATION, [wide * 2]])
+    keep = np.append(model.weights_ * (1 - DEFENSIVE), DEFENSIVE)
+    means = np.concatenate([model.means_, [draws.mean(axis=0)]])
+    return Mixture(keep / keep.sum(), means, np.linalg.cholesky(covariances))

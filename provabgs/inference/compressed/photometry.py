@@ -90,8 +90,8 @@ def _core(wave: FloatArray, weights: FloatArray) -> FloatArray:
 def _split_at_step(wave: FloatArray, step: float) -> list[tuple[slice, slice]]:
     """Parts of a band on either side of the attenuation's step, each with its share of the nodes."""
     cut = int(np.searchsorted(wave, step, side="right"))
-    fewest = 2 * N_BAND_NODES
-    if cut < fewest or wave.size - cut < fewest:
+    fewest = 2 * N_BAND_NODES  # of distinct wavelengths: those in the tails of a band are one
+    if min(np.unique(wave[:cut]).size, np.unique(wave[cut:]).size) < fewest:
         return [(slice(0, wave.size), slice(0, N_BAND_NODES))]
     half = N_BAND_NODES // 2
     return [(slice(0, cut), slice(0, half)), (slice(cut, wave.size), slice(half, N_BAND_NODES))]

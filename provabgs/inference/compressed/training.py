@@ -21,7 +21,7 @@ SingleArray = NDArray[np.float32]
 
 WAVE_RANGE = (1850.0, 11500.0)
 """Rest wavelengths that the engine learns, Angstrom."""
-N_TRAIN, N_HELD_OUT = 2000, 200
+N_TRAIN, N_HELD_OUT = 2500, 240
 """Composites to learn from, and to measure the error on."""
 AGE_RANGE = (5.0, 13.75)
 """Ages of the universe at the galaxies, Gyr (redshift 1.3 to 0)."""
@@ -53,7 +53,8 @@ class TrainingSet(NamedTuple):
 def draw_composites(n: int, seed: int) -> tuple[FloatArray, FloatArray]:
     """Parameters and ages of composites over the prior: a third without burst, a sixth pure bursts.
 
-    Half of the bursts are uniform in the log of their age: young ones, rare in the prior, look like nothing else.
+    Half of the bursts are uniform in the log of their age, and every fifth galaxy has thick and steep dust: rare in the
+    prior, they look like nothing else.
     """
     rng = np.random.default_rng(seed)
     theta = np.array(theta_from_unit(jnp.asarray(rng.random((n, N_LATENT))), Prior.create()))
@@ -62,6 +63,8 @@ def draw_composites(n: int, seed: int) -> tuple[FloatArray, FloatArray]:
     t_age = rng.uniform(*AGE_RANGE, n)
     theta[::2, INDEX["tburst"]] = np.exp(rng.uniform(np.log(BURST_MIN_GYR), np.log(AGE_RANGE[1]), theta[::2].shape[0]))
     theta[:, INDEX["tburst"]] = np.minimum(theta[:, INDEX["tburst"]], t_age)
+    theta[::5, INDEX["tau_ism"]] = rng.uniform(1.0, 3.0, theta[::5].shape[0])
+    theta[::5, INDEX["n_dust"]] = rng.uniform(-2.0, -1.0, theta[::5].shape[0])
     order = rng.permutation(n)
     return theta[order], t_age[order]
 

@@ -1,0 +1,241 @@
+"""The compressed engine against the exact likelihood, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from engine_mocks import draw_theta, mock, near
+
+from provabgs._jax import jax, jnp
+from provabgs.errors import InputError, UnusableTargetError
+from provabgs.inference.compressed import (
+    CompressedLikelihood,
+    Size,
+    compiled_batch,
+    make_log_likelihood,
+    reduce_projection,
+    size_of,
+    stack_reductions,
+)
+from provabgs.inference.compressed.engine import CPU_CHUNK
+from provabgs.inference.compressed.photometry import _split_at_step
+from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.priors import Prior
+from provabgs.observe.observation import Observation, Photometry, Spectrum
+from provabgs.observe.options import ObservingOptions
+from provabgs.observe.projection import Projection, project
+from provabgs.sps.library import SSPLibrary
+from provabgs.sps.model import SPSModel
+from provabgs.sps.parameters import INDEX
+
+SIZE = Size(192, 192)
+"""One size for most tests, so that functions compile once."""
+
+
+@pytest.fixture(scope="module")
+def model(library: SSPLibrary) -> SPSModel:
+    return SPSModel(library)
+
+
+def galaxy(model: SPSModel, seed: int, redshift: float, snr: float, order: int | None = None, **kwargs):
+    """Projection, truth and prior of a mock."""
+    rng = np.random.default_rng(seed)
+    theta = draw_theta(rng)
+    data = mock(model, theta, redshift, snr, rng, **kwargs)
+    if data.fiber_fraction is None:
+        theta[INDEX["f_fiber"]] = 1.0
+    projection = project(data, model.library, ObservingOptions(calibration_order=order))
+    return projection, theta, Prior.create(data.fiber_fraction), rng
+
+
+def differences(model: SPSModel, projection: Projection, engine: CompressedLikelihood, points: jax.Array) -> np.ndarray:
+    exact = ExactLikelihood(projection, model)
+    return np.asarray(engine(points)) + 0.5 * np.asarray(sum(exact.chi2(points)))
+
+
+@pytest.mark.parametrize(
+    ("redshift", "snr", "order", "kwargs", "tolerance"),
+    [
+        (0.1, 20, None, {}, 0.1),
+        (0.48, 20, None, {"photsys": "N"}, 0.1),
+        (0.25, 100, None, {}, 0.5),
+        (0.2, 20, 3, {}, 0.1),
+        (0.3, 20, None, {"photometry": False}, 0.1),
+        (0.12, 20, None, {"cameras": "rz"}, 0.1),
+        (0.4, 20, None, {"cameras": ""}, 0.02),
+    ],
+    ids=["S", "N", "high S/N", "calibration", "spectrum alone", "two cameras", "photometry alone"],
+)
+def test_equals_the_exact_likelihood(model, redshift, snr, order, kwargs, tolerance) -> None:
+    projection, theta, prior, rng = galaxy(model, 7, redshift, snr, order, **kwargs)
+    engine = CompressedLikelihood(projection, model, size=SIZE)
+    points = near(engine, theta, prior, rng, n=16)
+    d = differences(model, projection, engine, points)
+    assert np.ptp(np.asarray(engine(points))) > 5  # points do span tens of nats
+    assert np.abs(d).max() < tolerance
+
+
+def test_reference_removes_what_is_common(model) -> None:
+    projection, theta, prior, rng = galaxy(model, 3, 0.15, 20)
+    coarse = CompressedLikelihood(projection, model, size=Size(96, 96))
+    points = near(coarse, theta, prior, rng, n=16)
+    plain = differences(model, projection, coarse, points)
+    referenced = differences(model, projection, coarse.with_reference(jnp.asarray(theta)), points)
+    assert np.abs(referenced).max() < 0.4 * np.abs(plain).max()
+
+
+def test_size_follows_tolerance_and_noise(model) -> None:
+    sizes = {}
+    for snr in (5, 60):
+        projection, *_ = galaxy(model, 11, 0.15, snr, photometry=False)
+        for tolerance in (0.2, 0.03):
+            reduction = reduce_projection(projection, model, tolerance)
+            assert reduction.spectrum is not None
+            sizes[snr, tolerance] = size_of(reduction)
+            if sizes[snr, tolerance].points < 256:
+                assert reduction.spectrum.error <= tolerance
+    assert sizes[5, 0.2].points < sizes[5, 0.03].points
+    assert sizes[5, 0.2].points < sizes[60, 0.2].points
+
+
+@pytest.mark.parametrize("redshift", [0.1, 0.55], ids=["step inside", "step near the end"])
+def test_step_of_the_attenuation(model, redshift) -> None:
+    """The 0.7 % jump at 6300 A is followed to a small fraction of its size, pixel by pixel."""
+    projection, theta, *_ = galaxy(model, 5, redshift, 50, photometry=False)
+    dusty = np.array(theta)
+    dusty[INDEX["tau_ism"]], dusty[INDEX["n_dust"]] = 2.5, 0.0
+    engine = CompressedLikelihood(projection, model, size=Size(256, 256))
+    mine, truth = (
+        engine.predict(dusty[None])[0],
+        np.asarray(ExactLikelihood(projection, model).predict(dusty[None])[0])[0],
+    )
+    wave = projection.spectrum.wave / (1 + redshift)
+    close = np.abs(wave - 6300) < 60
+    assert close.any()
+    assert np.abs(mine / truth - 1)[close].max() < 5e-4
+
+
+def test_single_precision_is_enough_at_high_signal(model) -> None:
+    """The engine in double gives the same differences of ln L: rounding is far below the tolerance at S/N 100."""
+    projection, theta, prior, rng = galaxy(model, 13, 0.2, 100)
+    engine = CompressedLikelihood(projection, model, size=SIZE)
+    points = near(engine, theta, prior, rng, n=16)
+    double = jax.tree.map(lambda x: x.astype(jnp.float64), engine.reduction)
+    # the same pure function, without its casts
+    rounding = np.asarray(engine(points)) - np.asarray(_double(model, points, double))
+    assert np.abs(rounding).max() < 0.05
+
+
+def _double(model: SPSModel, theta: jax.Array, r) -> jax.Array:
+    from provabgs.inference.compressed.nodes import merged_nodes
+    from provabgs.inference.compressed.photometry import N_BAND_NODES
+    from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
+    from provabgs.sps.dust import transmission
+
+    young, old = merged_nodes(model).weights(model, theta, r.tables)
+    dust = [theta[:, INDEX[n]] for n in ("tau_bc", "tau_ism", "n_dust")]
+    mass = 10 ** (theta[:, INDEX["logmstar"]] - REFERENCE_LOG_MASS)[:, None]
+
+    def at(part):
+        a_old, a_young = transmission(part.curves, *dust)
+        return (young @ part.young * a_young + old @ part.old * a_old) * mass
+
+    rows = (at(r.spectrum) * theta[:, INDEX["f_fiber"], None]) @ r.spectrum.rows
+    bands = r.photometry.root_ivar * at(r.photometry).reshape(len(theta), -1, N_BAND_NODES).sum(axis=-1)
+    chi2 = (
+        r.spectrum.constant + jnp.sum((r.spectrum.data - rows) ** 2, 1) + jnp.sum((r.photometry.flux - bands) ** 2, 1)
+    )
+    return -0.5 * chi2
+
+
+def test_gradient(model) -> None:
+    projection, theta, prior, rng = galaxy(model, 17, 0.2, 20)
+    engine = CompressedLikelihood(projection, model, size=SIZE)
+    points = near(engine, theta, prior, rng, n=4)
+    log_like = make_log_likelihood(model)
+    double = jax.tree.map(lambda x: x.astype(jnp.float64), engine.reduction)
+    gradient = np.asarray(jax.jit(jax.grad(lambda t, r: log_like(t, r).sum()))(points, engine.reduction))
+    for name in ("logmstar", "beta2", "fburst", "gamma1", "tau_ism", "n_dust", "tau_bc"):
+        step = jnp.zeros(13).at[INDEX[name]].set(1e-6 * max(1e-3, float(abs(points[0, INDEX[name]]))))
+        up, down = _double(model, points + step, double), _double(model, points - step, double)
+        numeric = np.asarray((up - down) / (2 * step[INDEX[name]]))
+        np.testing.assert_allclose(
+            gradient[:, INDEX[name]], numeric, rtol=5e-3, atol=2e-3 * np.abs(numeric).max() + 0.05
+        )
+
+
+def test_large_batches_are_cut_without_changing_anything(model) -> None:
+    projection, theta, prior, rng = galaxy(model, 17, 0.2, 20)
+    engine = CompressedLikelihood(projection, model, size=SIZE)
+    points = near(engine, theta, prior, rng, n=CPU_CHUNK + 40)
+    pieces = np.concatenate([np.asarray(engine(points[:CPU_CHUNK])), np.asarray(engine(points[CPU_CHUNK:]))])
+    np.testing.assert_allclose(np.asarray(engine(points)), pieces, rtol=0, atol=2e-2)
+
+
+def test_stacked_galaxies_equal_single_ones(model) -> None:
+    engines, points = [], []
+    for seed, redshift in ((1, 0.05), (2, 0.33), (3, 0.57)):
+        projection, theta, prior, rng = galaxy(model, seed, redshift, 20)
+        engines.append(CompressedLikelihood(projection, model, size=SIZE))
+        points.append(near(engines[-1], theta, prior, rng, n=8))
+    together = compiled_batch(model)(jnp.stack(points), stack_reductions([e.reduction for e in engines]))
+    alone = np.stack([np.asarray(e(p)) for e, p in zip(engines, points, strict=True)])
+    np.testing.assert_allclose(np.asarray(together), alone, rtol=0, atol=5e-3)
+
+
+def test_sizes_that_differ_do_not_stack(model) -> None:
+    projection, *_ = galaxy(model, 1, 0.05, 20)
+    reductions = [reduce_projection(projection, model, size=s) for s in (SIZE, Size(224, 192))]
+    with pytest.raises(InputError, match="different sizes"):
+        stack_reductions(reductions)
+
+
+def test_a_narrow_window_fills_any_size(model) -> None:
+    """A short spectrum has fewer candidate points than the class asks for."""
+    rng = np.random.default_rng(2)
+    wave = 5000 + 0.8 * np.arange(300)
+    data = Observation(0.1, (Spectrum("r", wave, 10 + rng.standard_normal(300), np.ones(300)),))
+    projection = project(data, model.library)
+    engine = CompressedLikelihood(projection, model, size=SIZE)
+    theta = jnp.asarray(np.stack([draw_theta(rng) for _ in range(4)])).at[:, INDEX["logmstar"]].set(9.5)
+    d = differences(model, projection, engine, theta)
+    assert np.abs(d).max() < 0.05
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_beyond_the_limit_is_refused(model) -> None:
+    projection, *_ = galaxy(model, 4, 0.1, 100, photometry=False)
+    with pytest.raises(InputError, match=r"measured error of the compressed engine is .* sigma"):
+        reduce_projection(projection, model, size=Size(64, 64))
+
+
+def test_pixels_beyond_what_is_learnt_are_refused(model) -> None:
+    wave = 17000 + 2.0 * np.arange(500)
+    data = Observation(0.1, (Spectrum("h", wave, np.ones(500), np.ones(500)),))
+    with pytest.raises(InputError, match=r"lie beyond the compressed engine's .* engine = 'exact'"):
+        CompressedLikelihood(project(data, model.library), model)
+
+
+def test_no_valid_pixel_is_refused_by_name(model) -> None:
+    with pytest.raises(UnusableTargetError, match="no pixel or band has ivar > 0"):
+        Observation(0.1, (Spectrum("b", 3600 + np.arange(100.0), np.ones(100), np.zeros(100)),))
+
+
+def test_band_beyond_the_library_is_refused_by_name(model) -> None:
+    short = replace(model.library, wave=model.library.wave[:4700], spectrum=model.library.spectrum[:, :, :4700])
+    data = Observation(0.1, (), Photometry(("wise2010-W2",), np.ones(1), np.ones(1)))
+    with pytest.raises(UnusableTargetError, match=r"W2 .* is not covered"):
+        project(data, short)
+
+
+def test_parts_of_a_band_share_the_nodes() -> None:
+    wave = np.linspace(6000, 7000, 200)
+    parts = _split_at_step(wave, 6300.0)
+    assert len(parts) == 2
+    assert parts[0][0].stop == parts[1][0].start
+    assert parts[0][1].stop == parts[1][1].start
+    assert len(_split_at_step(wave, 9000.0)) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -19,10 +20,13 @@ from provabgs.inference.compressed import (
     size_of,
     stack_reductions,
 )
-from provabgs.inference.compressed.engine import CPU_CHUNK
+from provabgs.inference.compressed.engine import CPU_CHUNK, make_prediction
 from provabgs.inference.compressed.photometry import _split_at_step
+from provabgs.inference.config import FitConfig
+from provabgs.inference.fit import make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.priors import Prior
+from provabgs.observe.filters import bands_for
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import Projection, project
@@ -220,6 +224,15 @@ def test_pixels_beyond_what_is_learnt_are_refused(model) -> None:
         CompressedLikelihood(project(data, model.library), model)
 
 
+def test_a_fit_falls_back_on_the_exact_engine_and_says_so(model, caplog) -> None:
+    wave = 17000 + 2.0 * np.arange(200)
+    data = Observation(0.1, (Spectrum("h", wave, np.ones(200), np.ones(200)),))
+    exact = ExactLikelihood(project(data, model.library), model)
+    with caplog.at_level("WARNING"):
+        assert make_likelihood(exact, FitConfig()) is exact
+    assert "exact engine in its place" in caplog.text
+
+
 def test_no_valid_pixel_is_refused_by_name(model) -> None:
     with pytest.raises(UnusableTargetError, match="no pixel or band has ivar > 0"):
         Observation(0.1, (Spectrum("b", 3600 + np.arange(100.0), np.ones(100), np.zeros(100)),))
@@ -230,6 +243,31 @@ def test_band_beyond_the_library_is_refused_by_name(model) -> None:
     data = Observation(0.1, (), Photometry(("wise2010-W2",), np.ones(1), np.ones(1)))
     with pytest.raises(UnusableTargetError, match=r"W2 .* is not covered"):
         project(data, short)
+
+
+@pytest.mark.parametrize("photsys", ["N", "S"])
+def test_bands_are_integrated_at_every_redshift(model, photsys) -> None:
+    """The step of the attenuation wanders through every band and through their leaking tails."""
+    rng = np.random.default_rng(8)
+    theta = jnp.asarray(np.stack([draw_theta(rng) for _ in range(6)]))
+    theta = theta.at[:3, INDEX["tau_ism"]].set(2.0)
+    for redshift in np.linspace(0.02, 0.59, 20):
+        data = Observation(float(redshift), (), Photometry(bands_for(photsys), np.ones(5), np.ones(5)))
+        projection = project(data, model.library)
+        reduction = reduce_projection(projection, model)
+        bands = _prediction(model)(theta, reduction).photometry / reduction.photometry.root_ivar
+        exact = _exact_bands(model, projection, theta)
+        np.testing.assert_allclose(np.asarray(bands), exact, rtol=2e-3, atol=1e-5)
+
+
+@lru_cache(maxsize=1)
+def _prediction(model: SPSModel):
+    return jax.jit(make_prediction(model))
+
+
+def _exact_bands(model: SPSModel, projection: Projection, theta: jax.Array) -> np.ndarray:
+    luminosity = model.spectrum(theta, jax.tree.map(jnp.asarray, model.tables(projection.t_age)))
+    return np.asarray(luminosity) * projection.flux_factor @ projection.photometry.operator.T
 
 
 def test_parts_of_a_band_share_the_nodes() -> None:

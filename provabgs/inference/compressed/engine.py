@@ -140,7 +140,7 @@ class CompressedLikelihood:
 
     @property
     def error(self) -> float:
-        """Measured error of the spectrum's part, sigmas; 0 without a spectrum (bands are integrated to 1e-5)."""
+        """Measured error of the spectrum's part, sigmas; 0 without a spectrum: bands take no part."""
         return 0.0 if self.reduction.spectrum is None else float(self.reduction.spectrum.error)
 
     def __call__(self, theta: jax.Array) -> jax.Array:

@@ -57,7 +57,7 @@ def make_prediction(model: SPSModel, at_points: bool = False) -> Callable[[jax.A
 
     def predict(theta: jax.Array, reduction: Reduction) -> Whitened:
         single = theta.astype(jnp.float32)
-        weights = nodes.weights(model, single, reduction.tables)
+        weights = nodes.weights(model, theta, reduction.tables)
         dust = tuple(single[:, INDEX[n]] for n in _DUST)
         mass = 10.0 ** (theta[:, INDEX["logmstar"]] - REFERENCE_LOG_MASS)
         spectrum = photometry = None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from provabgs._jax import jax, jnp
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import NodeGrid, SPSModel
+from provabgs.sps.parameters import INDEX
 
 FloatArray = NDArray[np.float64]
 
@@ -50,8 +51,13 @@ class MergedNodes(NamedTuple):
         return tables._replace(mass=np.concatenate([first, tables.mass[..., self.n_merged :]], axis=-1))
 
     def weights(self, model: SPSModel, theta: jax.Array, tables: HistoryTables) -> tuple[jax.Array, jax.Array]:
-        """Weights on `merged_spectra`, each ``(batch, nmet * nnode)``; `tables` as merged by `tables`."""
-        masses = model.node_masses(theta, tables, self.grid)
+        """Weights on `merged_spectra`, each ``(batch, nmet * nnode)``, single; `tables` as by `tables`."""
+        # 1 - fburst in the precision given: it decides the light of a galaxy whose burst lies before its birth
+        keep, single = (1 - theta[:, INDEX["fburst"], None]).astype(jnp.float32), theta.astype(jnp.float32)
+        smooth = model.node_masses(single.at[:, INDEX["fburst"]].set(0.0), tables, self.grid)
+        burst = model.node_masses(single.at[:, INDEX["fburst"]].set(1.0), tables, self.grid).mass
+        burst = single[:, INDEX["fburst"], None] * burst
+        masses = smooth._replace(mass=keep * smooth.mass + burst)
         young, old = slice(0, self.n_young), slice(self.n_young, None)
         spread = [_spread(masses.mass[:, k], masses.logzsol[:, k], model.library.logzsol) for k in (young, old)]
         return spread[0], spread[1]

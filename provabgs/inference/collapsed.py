@@ -38,7 +38,7 @@ FloatArray = NDArray[np.float64]
 OUTER_NAMES = ("fburst", "tburst", "gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust", "f_fiber")
 """Coordinates that are left."""
 N_OUTER = len(OUTER_NAMES)
-_OUTER = np.array([LATENT_NAMES.index(name) for name in OUTER_NAMES])
+OUTER_INDEX = np.array([LATENT_NAMES.index(name) for name in OUTER_NAMES])
 _BETA = slice(INDEX["beta1"], INDEX["beta4"] + 1)
 _JITTER = 1e-12
 """Added to the unit-diagonal precision: far below any direction that data or walls constrain."""
@@ -106,7 +106,7 @@ def _compiled(equations: Equations) -> tuple[Callable[..., Any], Callable[..., A
 
 
 def _theta(outer: jax.Array, prior: Prior) -> jax.Array:
-    latent = jnp.zeros((len(outer), N_LATENT)).at[:, _OUTER].set(outer)
+    latent = jnp.zeros((len(outer), N_LATENT)).at[:, OUTER_INDEX].set(outer)
     return theta_from_latent(latent, prior)
 
 
@@ -165,4 +165,4 @@ def _latent(theta: jax.Array, outer: jax.Array, masses: jax.Array, prior: Prior,
     beta = masses / share
     theta = theta.at[:, _BETA].set(beta / jnp.sum(beta, axis=1, keepdims=True))
     theta = theta.at[:, INDEX["logmstar"]].set(REFERENCE_LOG_MASS + jnp.log10(total))
-    return latent_from_unit(unit_from_theta(theta, prior)).at[:, _OUTER].set(outer)
+    return latent_from_unit(unit_from_theta(theta, prior)).at[:, OUTER_INDEX].set(outer)

@@ -4,9 +4,9 @@
    reweighted draws of the last, and goes as far as its effective sample size allows. Two independent populations do
    this; a mode that one of them misses shows in their evidence and in R-hat.
 2. At the posterior, mixtures are refitted until their efficiency settles.
-3. Independence Metropolis chains, half of them proposing from either population's mixture, walk over fresh proposals
-   whose masses are drawn from their exact conditional (`collapsed`). The chains are draws of the exact posterior; the
-   gate is held against them, and they grow until it passes or the budget ends.
+3. Independence Metropolis chains walk over fresh proposals from both populations' mixtures, with masses drawn from
+   their exact conditional (`collapsed`). The chains are draws of the exact posterior; the gate is held against them.
+   While it fails, the proposal learns from them and longer chains start afresh, until the budget ends.
 
 Everything is evaluated in large batches; nothing is trained beforehand.
 """
@@ -14,16 +14,17 @@ Everything is evaluated in large batches; nothing is trained beforehand.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.inference.collapsed import N_OUTER, CollapsedPosterior
+from provabgs.inference.collapsed import N_OUTER, OUTER_INDEX, CollapsedPosterior
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
+from provabgs.inference.priors import N_LATENT
 from provabgs.inference.samplers.base import SamplerResult, StartError, Target
-from provabgs.inference.samplers.mixture import Mixture, fit_mixture
+from provabgs.inference.samplers.mixture import Mixture, combine, fit_mixture
 
 FloatArray = NDArray[np.float64]
 
@@ -42,8 +43,14 @@ GOOD_EFFICIENCY = 0.10
 """Refitting stops once this fraction of draws is effective."""
 MAX_STAGES = 60
 N_CHAINS = 8
-FIRST_CHAIN = 1024
-"""Steps per chain before the first look at the gate; it doubles."""
+FIRST_CHAIN = 2048
+MAX_CHAIN = 16384
+"""Steps per chain at the first look at the gate, and at most; they double."""
+FIRST_COMPONENTS, MAX_COMPONENTS = 12, 28
+"""Mixture components of the refits from chains."""
+MAX_REFIT = 16384
+MAX_JUDGED = 4096
+"""Steps per chain that diagnostics look at."""
 N_MASSES = 8
 """Mass draws per outer draw."""
 BATCH = 1024
@@ -59,17 +66,6 @@ class Population:
     n_eval: int
 
 
-@dataclass
-class Chains:
-    """Independence Metropolis chains, one proposal each, that can be continued."""
-
-    proposal: Mixture
-    n_chain: int
-    latent: list[FloatArray] = field(default_factory=list)
-    log_weight: FloatArray | None = None
-    last: FloatArray | None = None
-
-
 def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOptions) -> SamplerResult:
     """Sample by annealed importance sampling of `target.collapsed`.
 
@@ -81,21 +77,25 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
     if target.collapsed is None:
         raise StartError("the annealed sampler needs the collapsed posterior; use sampler.name = 'emcee'")
     start = time.perf_counter()
-    populations = [_anneal(target.collapsed, rng) for _ in range(N_POPULATIONS)]
+    posterior = target.collapsed
+    populations = [_anneal(posterior, rng) for _ in range(N_POPULATIONS)]
     n_eval = sum(p.n_eval for p in populations)
-    groups = [Chains(p.proposal, N_CHAINS // N_POPULATIONS) for p in populations]
-    n_step = FIRST_CHAIN
+    proposal = combine(populations[0].proposal, populations[1].proposal)
+    n_step, n_components = FIRST_CHAIN, FIRST_COMPONENTS
     while True:
-        for group in groups:
-            n_eval += _extend(group, target.collapsed, rng, n_step)
-        draws, report = _judge(groups, target)
+        draws, cost = _walk(posterior, proposal, n_step, rng)
+        n_eval += cost
+        report = _judge(draws, target)
         spent = time.perf_counter() - start
-        cost = 2 * draws.shape[0] * draws.shape[1]
-        if report.passes(options.rhat, options.ess) or n_eval + cost > options.max_eval:
+        if report.passes(options.rhat, options.ess) or n_eval + 2 * cost > options.max_eval:
             break
         if spent > options.time_limit_s:
             break
-        n_step = draws.shape[1]
+        # where chains stuck the proposal was too thin: learn from the chains themselves, and walk again for longer
+        flat = draws.reshape(-1, draws.shape[-1])[:, OUTER_INDEX]
+        keep = rng.choice(len(flat), min(len(flat), MAX_REFIT), replace=False)
+        proposal = combine(fit_mixture(flat[keep], n_components, rng), proposal)
+        n_step, n_components = min(2 * n_step, MAX_CHAIN), min(n_components + 4, MAX_COMPONENTS)
     log_like = _batched(target.log_likelihood, draws.reshape(-1, draws.shape[-1])).reshape(draws.shape[:2])
     evidence = [p.log_evidence for p in populations]
     efficiency = np.mean([p.efficiency for p in populations])
@@ -160,46 +160,37 @@ def _polish(
     return Population(best.proposal, best.efficiency, best.log_evidence, n_eval)
 
 
-def _extend(group: Chains, posterior: CollapsedPosterior, rng: np.random.Generator, n_step: int) -> int:
-    """Continue the chains of one group by `n_step` steps each; returns the evaluations spent."""
-    n = group.n_chain * n_step
-    x = group.proposal.sample(n, rng)
+def _walk(
+    posterior: CollapsedPosterior, proposal: Mixture, n_step: int, rng: np.random.Generator
+) -> tuple[FloatArray, int]:
+    """Independence Metropolis chains ``(N_CHAINS, n_step, 12)`` and the evaluations that they cost."""
+    n = N_CHAINS * n_step
+    x = proposal.sample(n, rng)
     uniforms = rng.random((n, N_MASSES, 5))
-    latent = np.empty((n, 12))
-    log_weight = _batched(posterior.log_marginal, x) - group.proposal.log_density(x)
+    latent = np.empty((n, N_LATENT))
+    log_weight = _batched(posterior.log_marginal, x) - proposal.log_density(x)
     for i in range(0, n, BATCH):
         latent[i : i + BATCH], ratio = posterior.draw_masses(x[i : i + BATCH], uniforms[i : i + BATCH])
         log_weight[i : i + BATCH] += np.where(np.isfinite(ratio), ratio, -np.inf)
-    return _walk(group, latent.reshape(group.n_chain, n_step, -1), log_weight.reshape(group.n_chain, n_step), rng)
-
-
-def _walk(group: Chains, latent: FloatArray, log_weight: FloatArray, rng: np.random.Generator) -> int:
-    """Accept or reject proposals ``(nchain, nstep, 12)`` in turn; returns the evaluations that they cost."""
-    n_step = latent.shape[1]
-    accept = np.log(rng.random((group.n_chain, n_step)))
-    if group.last is None or group.log_weight is None:
+    log_weight = log_weight.reshape(N_CHAINS, n_step)
+    log_uniform = np.log(rng.random((N_CHAINS, n_step)))
+    steps = np.empty((N_CHAINS, n_step), dtype=np.int64)
+    for c in range(N_CHAINS):
         # start where the weights say: stationary from the first step
-        first = [rng.choice(n_step, p=_normalised(w)) for w in log_weight]
-        group.last = latent[np.arange(group.n_chain), first]
-        group.log_weight = log_weight[np.arange(group.n_chain), first]
-    out = np.empty_like(latent)
-    for c in range(group.n_chain):
-        current, weight = group.last[c], group.log_weight[c]
+        state = int(rng.choice(n_step, p=_normalised(log_weight[c])))
         for s in range(n_step):
-            if log_weight[c, s] - weight > accept[c, s]:
-                current, weight = latent[c, s], log_weight[c, s]
-            out[c, s] = current
-        group.last[c], group.log_weight[c] = current, weight
-    group.latent.append(out)
-    return 2 * group.n_chain * n_step
+            if log_weight[c, s] - log_weight[c, state] > log_uniform[c, s]:
+                state = s
+            steps[c, s] = state
+    chains = latent.reshape(N_CHAINS, n_step, -1)
+    return np.take_along_axis(chains, steps[:, :, None], axis=1), 2 * n
 
 
-def _judge(groups: list[Chains], target: Target) -> tuple[FloatArray, Convergence]:
-    """All chains ``(nchain, ndraw, 12)`` and the diagnostics of every monitored quantity."""
-    draws = np.concatenate([np.concatenate(g.latent, axis=1) for g in groups])
-    flat = draws.reshape(-1, draws.shape[-1])
-    quantities = _batched(target.monitor, flat).reshape(*draws.shape[:2], -1)
-    return draws, convergence(quantities)
+def _judge(draws: FloatArray, target: Target) -> Convergence:
+    """Diagnostics of every monitored quantity; long chains are thinned first, which can only lower the numbers."""
+    thinned = draws[:, :: max(1, draws.shape[1] // MAX_JUDGED)]
+    quantities = _batched(target.monitor, thinned.reshape(-1, draws.shape[-1]))
+    return convergence(quantities.reshape(*thinned.shape[:2], -1))
 
 
 # ---- weights -----------------------------------------------------------------------------------------------------

@@ -51,6 +51,15 @@ class Mixture(NamedTuple):
         return logsumexp(terms, axis=0) + constant
 
 
+def combine(first: Mixture, second: Mixture) -> Mixture:
+    """Equal mixture of two mixtures."""
+    return Mixture(
+        np.concatenate([first.weights, second.weights]) / 2,
+        np.concatenate([first.means, second.means]),
+        np.concatenate([first.factors, second.factors]),
+    )
+
+
 def fit_mixture(draws: FloatArray, n_components: int, rng: np.random.Generator) -> Mixture:
     """Fit to equally weighted draws ``(n, d)`` by expectation maximisation, and add the defensive component."""
     n_components = max(1, min(n_components, len(np.unique(draws[:, 0])) // (4 * draws.shape[1])))

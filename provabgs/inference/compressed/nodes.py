@@ -51,9 +51,10 @@ class MergedNodes(NamedTuple):
         return tables._replace(mass=np.concatenate([first, tables.mass[..., self.n_merged :]], axis=-1))
 
     def weights(self, model: SPSModel, theta: jax.Array, tables: HistoryTables) -> tuple[jax.Array, jax.Array]:
-        """Weights on `merged_spectra`, each ``(batch, nmet * nnode)``, single; `tables` as by `tables`."""
+        """Weights on `merged_spectra`, each ``(batch, nmet * nnode)``; `tables` as by `tables`, their precision."""
         # 1 - fburst in the precision given: it decides the light of a galaxy whose burst lies before its birth
-        keep, single = (1 - theta[:, INDEX["fburst"], None]).astype(jnp.float32), theta.astype(jnp.float32)
+        dtype = jnp.asarray(tables.mass).dtype
+        keep, single = (1 - theta[:, INDEX["fburst"], None]).astype(dtype), theta.astype(dtype)
         smooth = model.node_masses(single.at[:, INDEX["fburst"]].set(0.0), tables, self.grid)
         burst = model.node_masses(single.at[:, INDEX["fburst"]].set(1.0), tables, self.grid).mass
         burst = single[:, INDEX["fburst"], None] * burst

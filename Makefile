@@ -74,7 +74,8 @@ demo: $(VENV)/.runtime $(COADD)
 	$(BIN)/provabgs fit $(COADD) --redrock $(REDROCK) --photometry $(TRACTOR) --targetid $(TARGETID) \
 		--line-mask extended -o $(DEMO)/galaxy.h5
 	$(BIN)/provabgs plot $(DEMO)/galaxy.h5 -o $(DEMO)/figures
-# (the small mock challenge joins here, as a second recipe line of `demo`)
+	$(BIN)/provabgs mock challenge mocks/demo.toml
+	@echo "posterior: $(DEMO)/galaxy.h5   figures: $(DEMO)/figures   mock challenge: $(DEMO)/challenge/results"
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from provabgs import __version__
 from provabgs.cli.fit import fit
 from provabgs.cli.mock import mock_app
 from provabgs.cli.plot import plot
+from provabgs.cli.query import export_command, query_command
+from provabgs.cli.run import config_app, run_command
 from provabgs.cli.ssp import ssp_app
 from provabgs.errors import ProvabgsError
 
@@ -26,6 +28,10 @@ app = typer.Typer(
 )
 app.command()(fit)
 app.command()(plot)
+app.command("run")(run_command)
+app.command("query")(query_command)
+app.command("export")(export_command)
+app.add_typer(config_app, name="config")
 app.add_typer(ssp_app, name="ssp")
 app.add_typer(mock_app, name="mock")
 

@@ -6,6 +6,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +37,12 @@ from provabgs.status import Status
 FloatArray = NDArray[np.float64]
 logger = logging.getLogger(__name__)
 
+N_CHECKED = 24
+"""Draws at which the engine is held against the exact likelihood."""
+ENGINE_TOLERANCE = 0.2
+"""Scatter in ln L above which the engine is corrected at the best draw."""
+ENGINE_LIMIT = 0.5
+"""Scatter in ln L above which a posterior is not called converged."""
 EDGE_WIDTH = 0.01
 """Draws within this fraction of the prior's width from an edge count as at the edge."""
 
@@ -66,13 +73,55 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         projection = project(observation, model.library, config.observing)
         prior = Prior.create(observation.fiber_fraction, config.prior_bounds)
         exact = ExactLikelihood(projection, model)
-        target = make_target(make_likelihood(exact, config), exact, prior)
-        result = get_sampler(config.sampler.name)(target, galaxy_rng(seed, observation.targetid), config.sampler)
+        result, engine_error = _sample(exact, prior, config, galaxy_rng(seed, observation.targetid))
     except UnusableTargetError as err:
         return failed(observation, Status(err.status), str(err), config, seed)
     except StartError as err:
         return failed(observation, Status.LIKELIHOOD_FAILED, str(err), config, seed)
-    return _assemble(observation, projection, exact, prior, result, config, seed, time.perf_counter() - start)
+    posterior = _assemble(observation, projection, exact, prior, result, config, seed, time.perf_counter() - start)
+    return _with_engine_error(posterior, engine_error)
+
+
+def _sample(
+    exact: ExactLikelihood, prior: Prior, config: FitConfig, rng: np.random.Generator
+) -> tuple[SamplerResult, float]:
+    """Sample, and hold the engine against the exact likelihood at draws of the result.
+
+    Where the two differ by more than `ENGINE_TOLERANCE` (the scatter counts, a constant does not), the engine is
+    corrected at the best draw and the galaxy sampled once more.
+    """
+    likelihood = make_likelihood(exact, config)
+    sampler = get_sampler(config.sampler.name)
+    result = sampler(make_target(likelihood, exact, prior), rng, config.sampler)
+    error = _engine_error(likelihood, exact, prior, result)
+    if error > ENGINE_TOLERANCE and isinstance(likelihood, CompressedLikelihood):
+        best = result.draws.reshape(-1, N_LATENT)[np.argmax(result.log_likelihood)]
+        likelihood = likelihood.with_reference(theta_from_latent(jnp.asarray(best), prior))
+        result = sampler(make_target(likelihood, exact, prior), rng, config.sampler)
+        error = _engine_error(likelihood, exact, prior, result)
+    return result, error
+
+
+def _engine_error(
+    likelihood: Callable[[jax.Array], jax.Array], exact: ExactLikelihood, prior: Prior, result: SamplerResult
+) -> float:
+    """Standard deviation over a few draws of ln L of the engine minus the exact one; 0 for the exact engine."""
+    if likelihood is exact:
+        return 0.0
+    flat = result.draws.reshape(-1, N_LATENT)
+    pick = np.linspace(0, len(flat) - 1, N_CHECKED).round().astype(int)
+    theta = theta_from_latent(jnp.asarray(flat[pick]), prior)
+    spec, phot = exact.chi2(theta)
+    return float(np.std(np.asarray(likelihood(theta)) + 0.5 * np.asarray(spec + phot)))
+
+
+def _with_engine_error(posterior: Posterior, error: float) -> Posterior:
+    """Record the engine's error; samples of a likelihood that is off by more than the limit are not passed as good."""
+    posterior = replace(posterior, meta={**posterior.meta, "ENGINE_ERROR": error})
+    if error <= ENGINE_LIMIT:
+        return posterior
+    message = f"compressed engine is off by {error:.2g} in ln L at the posterior; refit with engine = 'exact'"
+    return replace(posterior, status=Status.NOT_CONVERGED, message=message)
 
 
 def galaxy_rng(seed: int, targetid: int) -> np.random.Generator:

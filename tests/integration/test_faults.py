@@ -293,6 +293,9 @@ def test_two_runs_on_one_directory_then_a_polite_stop(bench: Bench, undisturbed:
     assert differences(undisturbed, bench.output) == []
 
 
+# JAX warns of every fork in a process that has loaded it; the child here execs at once
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_writes_that_fail(bench: Bench, undisturbed: Path) -> None:
     def limit_file_size() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))

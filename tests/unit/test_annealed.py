@@ -1,0 +1,84 @@
+"""The annealed sampler on posteriors of known answer, through the same interface that galaxies use."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from provabgs.inference.collapsed import N_OUTER, OUTER_INDEX, CollapsedPosterior
+from provabgs.inference.config import SamplerOptions
+from provabgs.inference.diagnostics import convergence
+from provabgs.inference.priors import N_LATENT
+from provabgs.inference.samplers.annealed import sample_annealed
+from provabgs.inference.samplers.base import StartError, Target
+from provabgs.inference.samplers.mixture import combine, fit_mixture
+
+CENTRES = np.array([np.full(N_OUTER, -0.8), np.full(N_OUTER, 0.8)])
+SHARES = np.array([0.3, 0.7])
+SIGMA = 0.3
+
+
+def two_modes(x):
+    """Two modes with nothing between them: log density normalised to 1 (so that the evidence is known)."""
+    terms = [
+        np.log(s) - 0.5 * np.sum(((x - c) / SIGMA) ** 2, axis=1) - N_OUTER * np.log(SIGMA * np.sqrt(2 * np.pi))
+        for s, c in zip(SHARES, CENTRES, strict=True)
+    ]
+    return logsumexp(terms, axis=0)
+
+
+def target_of(log_marginal, log_ratio=lambda outer: np.zeros(len(outer))):
+    def draw_masses(outer, uniforms):
+        latent = np.zeros((len(outer), N_LATENT))
+        latent[:, OUTER_INDEX] = outer
+        return latent, log_ratio(outer)
+
+    collapsed = CollapsedPosterior(log_marginal, draw_masses)
+    return Target(N_LATENT, lambda z: log_marginal(z[:, OUTER_INDEX]), lambda z: z[:, OUTER_INDEX], collapsed)
+
+
+def test_two_separated_modes_with_their_weights_and_evidence():
+    result = sample_annealed(target_of(two_modes), np.random.default_rng(0), SamplerOptions())
+    assert result.convergence.passes(1.01, 400)
+    x = result.draws.reshape(-1, N_LATENT)[:, OUTER_INDEX]
+    assert np.mean(x[:, 0] > 0) == pytest.approx(SHARES[1], abs=0.04)
+    assert x[x[:, 0] > 0].std(axis=0) == pytest.approx(np.full(N_OUTER, SIGMA), rel=0.1)
+    assert result.log_evidence == pytest.approx(0.0, abs=0.15)
+
+
+def test_weights_of_the_masses_correct_the_marginal():
+    """A marginal that is wrong by a known factor, corrected by the ratio that comes with the masses."""
+    tilt = 0.6
+    target = target_of(lambda x: two_modes(x) + tilt * x[:, 0], lambda outer: -tilt * outer[:, 0])
+    result = sample_annealed(target, np.random.default_rng(1), SamplerOptions())
+    x = result.draws.reshape(-1, N_LATENT)[:, OUTER_INDEX]
+    assert np.mean(x[:, 0] > 0) == pytest.approx(SHARES[1], abs=0.06)
+
+
+def test_same_seed_same_draws():
+    one, two = (sample_annealed(target_of(two_modes), np.random.default_rng(5), SamplerOptions()) for _ in range(2))
+    np.testing.assert_array_equal(one.draws, two.draws)
+
+
+def test_impossible_likelihood_is_a_start_error():
+    with pytest.raises(StartError, match="0 or NaN"):
+        sample_annealed(target_of(lambda x: np.full(len(x), -np.inf)), np.random.default_rng(0), SamplerOptions())
+
+
+def test_budget_ends_unconverged_and_says_so():
+    options = SamplerOptions(ess=1e9, max_eval=100_000)
+    result = sample_annealed(target_of(two_modes), np.random.default_rng(0), options)
+    assert not result.convergence.passes(options.rhat, options.ess)
+    assert result.n_eval < 200_000
+
+
+def test_mixture_density_is_normalised():
+    rng = np.random.default_rng(0)
+    mixture = fit_mixture(rng.standard_normal((2000, 2)) @ np.array([[1.0, 0.8], [0.0, 0.3]]), 3, rng)
+    both = combine(mixture, fit_mixture(rng.standard_normal((500, 2)), 2, rng))
+    edges = np.linspace(-30, 30, 1201)
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    grid = np.stack(np.meshgrid(centre, centre), axis=-1).reshape(-1, 2)
+    assert np.exp(both.log_density(grid)).sum() * (edges[1] - edges[0]) ** 2 == pytest.approx(1.0, abs=2e-3)
+    assert convergence(both.sample(4000, rng).reshape(4, 1000, 2)).rhat_max < 1.01

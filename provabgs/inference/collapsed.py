@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def collapse(equations: Equations, data: Any, prior: Prior, weight: FloatArray) 
     share = jnp.asarray(weight / np.mean(weight))
 
     def log_marginal(outer: FloatArray) -> FloatArray:
-        return np.asarray(marginal(jnp.asarray(outer), data, prior, share))
+        return np.asarray(marginal(jnp.asarray(outer), data, prior))
 
     def draw_masses(outer: FloatArray, uniforms: FloatArray) -> tuple[FloatArray, FloatArray]:
         latent, log_ratio = masses(jnp.asarray(outer), jnp.asarray(uniforms), data, prior, share)
@@ -92,17 +93,10 @@ def collapse(equations: Equations, data: Any, prior: Prior, weight: FloatArray) 
     return CollapsedPosterior(log_marginal, draw_masses)
 
 
-_CACHE: dict[Equations, tuple[Callable[..., Any], Callable[..., Any]]] = {}
-
-
+@lru_cache(maxsize=4)
 def _compiled(equations: Equations) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Compiled functions of one model: galaxies of one size class share them."""
-    if equations not in _CACHE:
-        _CACHE[equations] = (
-            jax.jit(lambda *args: _log_marginal(equations, *args)),
-            jax.jit(lambda *args: _draw_masses(equations, *args)),
-        )
-    return _CACHE[equations]
+    return jax.jit(partial(_log_marginal, equations)), jax.jit(partial(_draw_masses, equations))
 
 
 def _theta(outer: jax.Array, prior: Prior) -> jax.Array:
@@ -126,8 +120,8 @@ def _approximate(q: jax.Array, b: jax.Array, scale: jax.Array):  # type: ignore[
     return log_z + jnp.sum(jnp.log(scale), axis=1) + log_power, sites
 
 
-def _log_marginal(equations: Equations, outer: jax.Array, data: Any, prior: Prior, share: jax.Array) -> jax.Array:
-    del share  # slowly varying: left to the weights
+def _log_marginal(equations: Equations, outer: jax.Array, data: Any, prior: Prior) -> jax.Array:
+    # the factor of joint normalisation varies slowly: it is left to the weights
     normal = equations(_theta(outer, prior), data)
     log_z, _ = _approximate(*_scaled(normal))
     value = log_z - 0.5 * normal.constant - 0.5 * jnp.sum(outer**2, axis=1)

@@ -23,7 +23,7 @@ from provabgs.inference.compressed.columns import make_normal_equations
 from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Diagnostics, Posterior
-from provabgs.inference.priors import N_LATENT, Prior, log_prior, theta_from_latent, unit_from_theta
+from provabgs.inference.priors import LATENT_NAMES, N_LATENT, Prior, log_prior, theta_from_latent, unit_from_theta
 from provabgs.inference.samplers import SamplerResult, StartError, Target, get_sampler
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import Projection, project
@@ -245,8 +245,6 @@ def _assemble(
 
 
 def _prior_edge(theta: jax.Array, prior: Prior) -> dict[str, float]:
-    from provabgs.inference.priors import LATENT_NAMES
-
     unit = np.asarray(unit_from_theta(theta, prior))
     at_edge = (unit < EDGE_WIDTH) | (unit > 1 - EDGE_WIDTH)
     return dict(zip(LATENT_NAMES, at_edge.mean(axis=0).tolist(), strict=True))

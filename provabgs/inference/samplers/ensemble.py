@@ -65,7 +65,6 @@ def _judge(ensembles: list[emcee.EnsembleSampler], target: Target) -> tuple[Floa
     thin = max(1, n_step // 2 // MAX_KEPT)
     chains = np.concatenate([e.get_chain()[n_step // 2 :: thin] for e in ensembles], axis=1).swapaxes(0, 1)
     log_prob = np.concatenate([e.get_log_prob()[n_step // 2 :: thin] for e in ensembles], axis=1).T
-    # one chain per walker of a few walkers per ensemble: all of them would cost more than they tell
     flat = chains.reshape(-1, chains.shape[-1])
     quantities = target.monitor(flat).reshape(*chains.shape[:2], -1)
     return chains, log_prob + 0.5 * np.sum(chains**2, axis=-1), convergence(quantities)

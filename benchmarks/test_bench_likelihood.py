@@ -74,7 +74,7 @@ def report(request: pytest.FixtureRequest, case: Case) -> Iterator[list[tuple[st
         each = [1e6 * s[k] / batch for k in ("median", "q1", "q3")]
         ratio = f"{published / (s['median'] / batch):.0f}" if published else "-"
         lines.append(f"| {name} | {batch} | {each[0]:.4g} | {each[1]:.4g}-{each[2]:.4g} | {ratio} |")
-    operator = case.exact.spectrum
+    operator = case.exact.arrays.spectrum
     exact_mb = sum(np.asarray(x).nbytes for x in jax.tree.leaves((operator, case.exact.photometry))) / 1e6
     lines.append(
         f"\nmemory per galaxy: compressed {case.compressed.n_bytes / 1e6:.2f} MB "
@@ -207,7 +207,7 @@ class Recipe:
     def batched(self, theta: jax.Array) -> np.ndarray:
         """ln L of many parameter vectors with the operators of `project`."""
         flux = jnp.asarray(self.factor * self.luminosity(np.asarray(theta)))
-        s, p = self.case.exact.spectrum, self.case.exact.photometry
+        s, p = self.case.exact.arrays.spectrum, self.case.exact.arrays.photometry
         pixels = theta[:, INDEX["f_fiber"], None] * _apply(s.operator, flux)
         chi2 = jnp.sum(s.ivar * (s.flux - pixels) ** 2, axis=1)
         return np.asarray(-0.5 * (chi2 + jnp.sum(p.ivar * (p.flux - flux @ p.operator.T) ** 2, axis=1)))

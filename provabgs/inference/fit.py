@@ -43,6 +43,8 @@ ENGINE_TOLERANCE = 0.2
 """Scatter in ln L above which the engine is corrected at the best draw."""
 ENGINE_LIMIT = 0.5
 """Scatter in ln L above which a posterior is not called converged."""
+CHUNK = 1024
+"""Draws handled at a time by compiled functions."""
 EDGE_WIDTH = 0.01
 """Draws within this fraction of the prior's width from an edge count as at the edge."""
 
@@ -96,7 +98,7 @@ def _sample(
     error = _engine_error(likelihood, exact, prior, result)
     if error > ENGINE_TOLERANCE and isinstance(likelihood, CompressedLikelihood):
         best = result.draws.reshape(-1, N_LATENT)[np.argmax(result.log_likelihood)]
-        likelihood = likelihood.with_reference(theta_from_latent(jnp.asarray(best), prior))
+        likelihood = likelihood.with_reference(jnp.asarray(to_theta(best[None], prior)[0]))
         result = sampler(make_target(likelihood, exact, prior), rng, config.sampler)
         error = _engine_error(likelihood, exact, prior, result)
     return result, error
@@ -110,9 +112,9 @@ def _engine_error(
         return 0.0
     flat = result.draws.reshape(-1, N_LATENT)
     pick = np.linspace(0, len(flat) - 1, N_CHECKED).round().astype(int)
-    theta = theta_from_latent(jnp.asarray(flat[pick]), prior)
-    spec, phot = exact.chi2(theta)
-    return float(np.std(np.asarray(likelihood(theta)) + 0.5 * np.asarray(spec + phot)))
+    spec, phot = exact.chi2(to_theta(flat[pick], prior))
+    engine = result.log_likelihood.reshape(-1)[pick]
+    return float(np.std(engine + 0.5 * (spec + phot)))
 
 
 def _with_engine_error(posterior: Posterior, error: float) -> Posterior:
@@ -156,15 +158,14 @@ def make_target(likelihood: Callable[[jax.Array], jax.Array], exact: ExactLikeli
 
     `likelihood` is sampled; `exact` knows the model and its history tables.
     """
-    to_theta = jax.jit(lambda z: theta_from_latent(z, prior))
 
     def log_likelihood(latent: FloatArray) -> FloatArray:
-        return np.asarray(likelihood(to_theta(jnp.asarray(latent))))
+        return np.asarray(likelihood(_to_theta(jnp.asarray(latent), prior)))
 
     def monitor(latent: FloatArray) -> FloatArray:
-        theta = to_theta(jnp.asarray(latent))
+        theta = to_theta(latent, prior)
         derived = _derived(exact.model, theta, exact.tables)
-        return np.concatenate([np.asarray(theta), np.stack([derived[n] for n in DERIVED_NAMES], axis=1)], axis=1)
+        return np.concatenate([theta, np.stack([derived[n] for n in DERIVED_NAMES], axis=1)], axis=1)
 
     collapsed = None
     if isinstance(likelihood, CompressedLikelihood):
@@ -179,9 +180,37 @@ def _normal_equations(model: SPSModel) -> Equations:
     return make_normal_equations(model)
 
 
-def _derived(model: SPSModel, theta: jax.Array, tables: HistoryTables, chunk: int = 4096) -> dict[str, FloatArray]:
-    pieces = [derived_properties(model, theta[i : i + chunk], tables) for i in range(0, len(theta), chunk)]
-    return {name: np.concatenate([np.asarray(p[name]) for p in pieces]) for name in DERIVED_NAMES}
+_to_theta = jax.jit(theta_from_latent)
+_to_unit = jax.jit(unit_from_theta)
+_log_prior = jax.jit(log_prior)
+
+
+def to_theta(latent: FloatArray, prior: Prior) -> FloatArray:
+    """Parameters ``(n, 13)`` of latent coordinates ``(n, 12)``."""
+    return in_chunks(lambda z: _to_theta(z, prior), latent)
+
+
+def in_chunks(function: Callable[[FloatArray], jax.Array], x: FloatArray) -> FloatArray:
+    """Evaluate in chunks of one shape, so that every galaxy shares one compilation; the last is padded."""
+    padded = np.concatenate([x, np.repeat(x[-1:], -len(x) % CHUNK, axis=0)])
+    pieces = [np.asarray(function(padded[i : i + CHUNK])) for i in range(0, len(padded), CHUNK)]
+    return np.concatenate(pieces)[: len(x)]
+
+
+def _derived(model: SPSModel, theta: FloatArray, tables: HistoryTables) -> dict[str, FloatArray]:
+    values = in_chunks(lambda t: _compiled_derived(model)(t, tables), theta)
+    return dict(zip(DERIVED_NAMES, values.T, strict=True))
+
+
+@lru_cache(maxsize=4)
+def _compiled_derived(model: SPSModel) -> Callable[[FloatArray, HistoryTables], jax.Array]:
+    """Derived properties as columns ``(batch, nderived)``."""
+
+    def columns(theta: jax.Array, tables: HistoryTables) -> jax.Array:
+        derived = derived_properties(model, theta, tables)
+        return jnp.stack([derived[name] for name in DERIVED_NAMES], axis=1)
+
+    return jax.jit(columns)
 
 
 def _select(observation: Observation, config: FitConfig) -> Observation:
@@ -209,8 +238,8 @@ def _assemble(
     flat = result.draws.reshape(-1, result.draws.shape[-1])
     log_like = result.log_likelihood.reshape(-1)
     keep = np.linspace(0, len(flat) - 1, min(config.n_samples, len(flat))).round().astype(int)
-    theta_all = theta_from_latent(jnp.asarray(flat), prior)
-    log_prob = log_like + np.asarray(log_prior(theta_all, prior))
+    theta_all = to_theta(flat, prior)
+    log_prob = log_like + in_chunks(lambda t: _log_prior(t, prior), theta_all)
     best = theta_all[np.argmax(log_prob)][None]
     theta = theta_all[keep]
     chi2_spec, chi2_phot = (float(c[0]) for c in likelihood.chi2(best))
@@ -229,10 +258,10 @@ def _assemble(
     return Posterior(
         status=Status.CONVERGED if good else Status.NOT_CONVERGED,
         message=message,
-        samples=np.asarray(theta),
+        samples=theta,
         log_prob=log_prob[keep],
         derived=_derived(likelihood.model, theta, likelihood.tables),
-        best_fit=np.asarray(best[0]),
+        best_fit=best[0],
         best_fit_derived={k: float(v[0]) for k, v in _derived(likelihood.model, best, likelihood.tables).items()},
         diagnostics=diagnostics,
         chi2_spec=chi2_spec if n_pix else float("nan"),
@@ -244,8 +273,8 @@ def _assemble(
     )
 
 
-def _prior_edge(theta: jax.Array, prior: Prior) -> dict[str, float]:
-    unit = np.asarray(unit_from_theta(theta, prior))
+def _prior_edge(theta: FloatArray, prior: Prior) -> dict[str, float]:
+    unit = in_chunks(lambda t: _to_unit(t, prior), theta)
     at_edge = (unit < EDGE_WIDTH) | (unit > 1 - EDGE_WIDTH)
     return dict(zip(LATENT_NAMES, at_edge.mean(axis=0).tolist(), strict=True))
 

@@ -7,10 +7,12 @@ that every faster engine is measured against.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from provabgs._jax import jax, jnp
 from provabgs.observe.linespread import BandedOperator
@@ -20,6 +22,9 @@ from provabgs.sps.model import FlatSpectra, SPSModel
 from provabgs.sps.parameters import INDEX
 
 FloatArray = NDArray[np.float64]
+
+CHUNK = 32
+"""Rest-frame spectra made at a time by `ExactLikelihood.predict`."""
 
 
 class SpectrumTerm(NamedTuple):
@@ -42,6 +47,16 @@ class PhotometryTerm(NamedTuple):
     ivar: jax.Array
 
 
+class Arrays(NamedTuple):
+    """All that ln L of a galaxy needs beside theta."""
+
+    flat_spectra: FlatSpectra
+    tables: HistoryTables
+    spectrum: SpectrumTerm | None
+    photometry: PhotometryTerm | None
+    flux_factor: jax.Array
+
+
 class ExactLikelihood:
     """ln L of one galaxy by the exact model.
 
@@ -51,75 +66,106 @@ class ExactLikelihood:
         From `provabgs.observe.projection.project`, with the same SSP library as `model`.
     model
         The SPS model.
+
+    Notes
+    -----
+    A call is one compiled function of batch and data, for samplers and gradients; it compiles once per shape of the
+    data, which differs from galaxy to galaxy. `predict` and `chi2` compile the rest-frame model alone, which every
+    galaxy shares, and apply the galaxy's operators as sparse matrices: nothing is compiled for one galaxy.
     """
 
     def __init__(self, projection: Projection, model: SPSModel) -> None:
         self.projection = projection
         self.model = model
         self.tables = jax.tree.map(jnp.asarray, model.tables(projection.t_age))
-        self.spectrum = _spectrum_term(projection)
-        self.photometry = _photometry_term(projection)
-        self._compiled = jax.jit(self._evaluate)
+
+    @cached_property
+    def arrays(self) -> Arrays:
+        """What the compiled call takes beside theta."""
+        projection = self.projection
+        return Arrays(
+            self.model.flat_spectra,
+            self.tables,
+            _spectrum_term(projection),
+            _photometry_term(projection),
+            jnp.asarray(projection.flux_factor),
+        )
 
     def __call__(self, theta: jax.Array) -> jax.Array:
         """Ln L, ``(batch,)``, for theta ``(batch, 13)``; float64."""
-        args = (self.model.flat_spectra, self.tables, self.spectrum, self.photometry)
-        return self._compiled(jnp.asarray(theta, dtype=jnp.float64), *args)
+        return _compiled(self.model)(jnp.asarray(theta, dtype=jnp.float64), self.arrays)
 
-    def predict(self, theta: jax.Array) -> tuple[jax.Array | None, jax.Array | None]:
+    def predict(self, theta: ArrayLike) -> tuple[FloatArray | None, FloatArray | None]:
         """Model pixels ``(batch, npix)`` (f_fiber included) and bands ``(batch, nband)``, where there are data."""
-        theta = jnp.asarray(theta, dtype=jnp.float64)
-        spec, phot = self._predict(theta, self.model.flat_spectra, self.tables, self.spectrum, self.photometry)
-        n_pix, _ = self.projection.n_data
-        return (None if spec is None else spec[:, :n_pix]), phot
+        theta = np.asarray(theta, dtype=np.float64)
+        flux = self._rest_frame(theta) * self.projection.flux_factor
+        spectrum, photometry = self.projection.spectrum, self.projection.photometry
+        pixels = None
+        if spectrum is not None:
+            pixels = theta[:, INDEX["f_fiber"], None] * (spectrum.operator @ flux.T).T
+        return pixels, None if photometry is None else flux @ np.asarray(photometry.operator).T
 
-    def chi2(self, theta: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def chi2(self, theta: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """chi^2 of spectrum and photometry apart, each ``(batch,)``; 0 where there are no data."""
-        theta = jnp.asarray(theta, dtype=jnp.float64)
-        return self._chi2(theta, self.model.flat_spectra, self.tables, self.spectrum, self.photometry)
-
-    # ---- pure functions of their arguments, so that galaxies of equal shapes share one compilation ------------------
-
-    def _evaluate(self, theta: jax.Array, *arrays: Any) -> jax.Array:
-        spec, phot = self._chi2(theta, *arrays)
-        return -0.5 * (spec + phot)
-
-    def _predict(
-        self,
-        theta: jax.Array,
-        flat_spectra: FlatSpectra,
-        tables: HistoryTables,
-        spectrum: SpectrumTerm | None,
-        photometry: PhotometryTerm | None,
-    ) -> tuple[jax.Array | None, jax.Array | None]:
-        luminosity = self.model.spectrum(theta, tables, flat_spectra=flat_spectra)
-        flux = luminosity * self.projection.flux_factor
-        pixels = None if spectrum is None else theta[:, INDEX["f_fiber"], None] * spectrum.operator.apply(flux)
-        return pixels, None if photometry is None else flux @ photometry.operator.T
-
-    def _chi2(
-        self,
-        theta: jax.Array,
-        flat_spectra: FlatSpectra,
-        tables: HistoryTables,
-        spectrum: SpectrumTerm | None,
-        photometry: PhotometryTerm | None,
-    ) -> tuple[jax.Array, jax.Array]:
-        pixels, bands = self._predict(theta, flat_spectra, tables, spectrum, photometry)
-        spec = phot = jnp.zeros(theta.shape[0])
+        pixels, bands = self.predict(theta)
+        spectrum, photometry = self.projection.spectrum, self.projection.photometry
+        spec = phot = np.zeros(len(np.asarray(theta)))
         if pixels is not None and spectrum is not None:
-            spec = _spectrum_chi2(pixels, spectrum)
+            cov = template_covariance(spectrum.templates, spectrum.ivar)
+            spec = spectrum_chi2(spectrum.flux - pixels, spectrum.ivar, spectrum.templates, cov)
         if bands is not None and photometry is not None:
-            phot = jnp.sum(photometry.ivar * (photometry.flux - bands) ** 2, axis=1)
+            phot = (photometry.ivar * (photometry.flux - bands) ** 2).sum(axis=1)
         return spec, phot
 
+    def _rest_frame(self, theta: FloatArray) -> FloatArray:
+        """Luminosity density ``(batch, nwave)``, in chunks of one shape."""
+        n = len(theta)
+        padded = np.concatenate([theta, np.repeat(theta[-1:], -n % CHUNK, axis=0)])
+        spectra = _rest_frame(self.model)
+        pieces = [
+            np.asarray(spectra(padded[i : i + CHUNK], self.tables, self.model.flat_spectra), dtype=np.float64)
+            for i in range(0, len(padded), CHUNK)
+        ]
+        return np.concatenate(pieces)[:n]
 
-def _spectrum_chi2(pixels: jax.Array, term: SpectrumTerm) -> jax.Array:
-    """chi^2 marginalised over the templates: r^T W r - (N^T W r)^T (I + N^T W N)^-1 (N^T W r)."""
-    residual = term.flux - pixels
-    weighted = term.ivar * residual
-    projected = weighted @ term.templates
-    return jnp.sum(weighted * residual, axis=1) - jnp.einsum("bi,ij,bj->b", projected, term.template_cov, projected)
+
+@lru_cache(maxsize=8)
+def _rest_frame(model: SPSModel) -> Callable[..., jax.Array]:
+    return jax.jit(model.spectrum)
+
+
+@lru_cache(maxsize=8)
+def _compiled(model: SPSModel) -> Callable[[jax.Array, Arrays], jax.Array]:
+    """Ln L as a pure function of theta and a galaxy's arrays: galaxies of equal shapes share one compilation."""
+
+    def log_likelihood(theta: jax.Array, arrays: Arrays) -> jax.Array:
+        flux = model.spectrum(theta, arrays.tables, flat_spectra=arrays.flat_spectra) * arrays.flux_factor
+        chi2 = jnp.zeros(theta.shape[0])
+        if arrays.spectrum is not None:
+            term = arrays.spectrum
+            pixels = theta[:, INDEX["f_fiber"], None] * term.operator.apply(flux)
+            chi2 += spectrum_chi2(term.flux - pixels, term.ivar, term.templates, term.template_cov)
+        if arrays.photometry is not None:
+            bands = flux @ arrays.photometry.operator.T
+            chi2 += jnp.sum(arrays.photometry.ivar * (arrays.photometry.flux - bands) ** 2, axis=1)
+        return -0.5 * chi2
+
+    return jax.jit(log_likelihood)
+
+
+def spectrum_chi2(residual: Any, ivar: Any, templates: Any, template_cov: Any) -> Any:
+    """chi^2 ``(batch,)`` marginalised over the templates: r^T W r - (N^T W r)^T (I + N^T W N)^-1 (N^T W r).
+
+    For arrays of numpy or JAX alike.
+    """
+    weighted = ivar * residual
+    projected = weighted @ templates
+    return (weighted * residual).sum(axis=1) - ((projected @ template_cov) * projected).sum(axis=1)
+
+
+def template_covariance(templates: FloatArray, ivar: FloatArray) -> FloatArray:
+    """Inverse of ``I + N^T W N``, ``(ntemplate, ntemplate)``."""
+    return np.linalg.inv(np.eye(templates.shape[1]) + templates.T @ (ivar[:, None] * templates))
 
 
 def _spectrum_term(projection: Projection) -> SpectrumTerm | None:
@@ -131,13 +177,12 @@ def _spectrum_term(projection: Projection) -> SpectrumTerm | None:
     pad = n_pad - data.flux.size
     templates = np.pad(data.templates, ((0, pad), (0, 0)))
     ivar = np.pad(data.ivar, (0, pad))
-    normal = np.eye(templates.shape[1]) + templates.T @ (ivar[:, None] * templates)
     return SpectrumTerm(
         operator,
         jnp.asarray(np.pad(data.flux, (0, pad))),
         jnp.asarray(ivar),
         jnp.asarray(templates),
-        jnp.asarray(np.linalg.inv(normal)),
+        jnp.asarray(template_covariance(templates, ivar)),
     )
 
 

@@ -1,0 +1,165 @@
+"""Configuration of an emulator's training, read from TOML as runs are; see `provabgs.pipelines.config`."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from provabgs.emulator.training import TrainingOptions
+from provabgs.errors import ConfigError
+from provabgs.inference.config import Conventions
+from provabgs.pipelines.config import ClusterOptions, _Section
+
+MIN_AGE_GYR = 1.0
+MAX_AGE_GYR = 14.5
+
+
+class EmulatorOptions(_Section):
+    """What to make, and where."""
+
+    output: Path = Field(description="weights to write, .h5")
+    work: Path = Field(description="directory of shards and checkpoints; a training that was stopped goes on from them")
+    seed: int = Field(20231123, ge=0, lt=2**31, description="seed of every draw")
+
+
+class SourceOptions(_Section):
+    """Where spectra come from."""
+
+    kind: Literal["library", "fsps"] = Field(
+        "library", description="'library': a stored SSP library; 'fsps': python-fsps, run once to fill one (SPS_HOME)"
+    )
+    library: Path | None = Field(None, description="SSP library of kind 'library'; the one that ships if absent")
+    conventions: Conventions = Field("paper", description="conventions of the model, as in a fit")
+    logzsol: tuple[float, ...] | None = Field(None, description="fsps: metallicities; the isochrones' own if absent")
+    wave_range: tuple[float, float] = Field((2000.0, 60000.0), description="fsps: rest wavelengths kept, Angstrom")
+    nebular: bool = Field(False, description="fsps: nebular continuum and lines, at FSPS's default gas parameters")
+    timeout_s: float = Field(3600.0, gt=0, description="fsps: longest wait for the engine, s")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SourceOptions:
+        if self.kind == "fsps" and self.library is not None:
+            raise ValueError("kind 'fsps' computes its own library; leave `library` out")
+        if self.kind == "library" and (self.nebular or self.logzsol is not None):
+            raise ValueError("`nebular` and `logzsol` belong to kind 'fsps'; a stored library is taken as it is")
+        return self
+
+
+class DataOptions(_Section):
+    """Range and number of spectra."""
+
+    t_age: tuple[float, float] = Field((7.0, 13.85), description="ages of the universe at the galaxies, Gyr")
+    tburst_min: float = Field(0.01, gt=0, description="youngest burst, Gyr")
+    n_basis: int = Field(1200, ge=16, description="draws from which principal components are found")
+    n_train: int = Field(40_000, ge=100, description="draws to learn from (each gives one spectrum per SFH basis)")
+    n_held_out: int = Field(4000, ge=50, description="draws to stop on, and to report errors of")
+    shard: int = Field(500, ge=1, le=5000, description="draws per shard")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> DataOptions:
+        low, high = self.t_age
+        if not MIN_AGE_GYR <= low < high <= MAX_AGE_GYR:
+            raise ValueError(f"t_age must increase, within {MIN_AGE_GYR:g}-{MAX_AGE_GYR:g} Gyr")
+        return self
+
+
+class BasisOptions(_Section):
+    """Numbers of principal components."""
+
+    young: int = Field(13, ge=1, le=256, description="of young stars of smooth histories")
+    old: int = Field(44, ge=1, le=256, description="of their old stars")
+    burst: int = Field(96, ge=1, le=256, description="of bursts")
+
+
+class NetworkOptions(_Section):
+    """The network and its training."""
+
+    hidden: tuple[int, ...] = Field((128, 128, 128), min_length=1, description="units of each hidden layer")
+    steps: int = Field(20_000, ge=1, description="most gradient steps")
+    batch: int = Field(1024, ge=1, description="spectra per step")
+    learning_rate: float = Field(3e-3, gt=0, description="peak; 2 % warm-up, cosine decay to a thousandth")
+    check_every: int = Field(500, ge=1, description="steps between looks at the held-out set, and checkpoints")
+    patience: int = Field(12, ge=1, description="looks without a new best after which training stops")
+
+    def options(self) -> TrainingOptions:
+        """As the trainer takes them."""
+        return TrainingOptions(**self.model_dump())
+
+
+class EmulatorConfig(_Section):
+    """An emulator."""
+
+    emulator: EmulatorOptions
+    source: SourceOptions = Field(default_factory=SourceOptions)
+    data: DataOptions = Field(default_factory=DataOptions)
+    basis: BasisOptions = Field(default_factory=BasisOptions)
+    network: NetworkOptions = Field(default_factory=NetworkOptions)
+    cluster: ClusterOptions = Field(default_factory=ClusterOptions)
+
+    def settings(self, *, shards: bool = False, bases: bool = True) -> str:
+        """Settings that decide about a product, as JSON, by which shards and checkpoints are labelled.
+
+        Parameters
+        ----------
+        shards
+            Leave out what decides how many shards there are, and what is done with them.
+        bases
+            Include what decides about the principal components.
+        """
+        exclude: dict[str, Any] = {"emulator": {"output", "work"}, "cluster": True}
+        if shards:
+            counts = {"n_train", "n_held_out"} if bases else {"n_basis", "n_train", "n_held_out"}
+            exclude |= {"network": True, "data": counts} | ({} if bases else {"basis": True})
+        return self.model_dump_json(exclude=exclude)
+
+
+def load_emulator_config(path: str | Path) -> EmulatorConfig:
+    """Read the TOML file of a training; relative paths are taken from its own directory.
+
+    Raises
+    ------
+    ConfigError
+        When the file is missing or not TOML, and for every unknown key or value that is not allowed.
+    """
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; pipelines/emulator.toml is the one that made what ships") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    config = parse_emulator_config(data, str(path))
+    base = path.resolve().parent
+    own = config.emulator
+    moved = {"output": base / own.output.expanduser(), "work": base / own.work.expanduser()}
+    update: dict[str, Any] = {"emulator": own.model_copy(update=moved)}
+    if config.source.library is not None:
+        update["source"] = config.source.model_copy(update={"library": base / config.source.library.expanduser()})
+    return config.model_copy(update=update)
+
+
+def parse_emulator_config(data: dict[str, Any], where: str = "configuration") -> EmulatorConfig:
+    """Check a configuration given as a dictionary; errors as in `load_emulator_config`."""
+    try:
+        return EmulatorConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {'; '.join(_explain(e) for e in error.errors()[:5])}") from None
+
+
+def _explain(error: Any) -> str:
+    """One of pydantic's errors as one phrase: key, what was found, what is allowed."""
+    section, *rest = [str(part) for part in error["loc"]]
+    key = f"[{section}] {'.'.join(rest)}".strip()
+    if error["type"] == "missing":
+        return f"{key} is required"
+    if error["type"] != "extra_forbidden":
+        return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+    model: Any = EmulatorConfig
+    if rest:
+        model = EmulatorConfig.model_fields[section].annotation
+    known = list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+    close = difflib.get_close_matches(rest[-1] if rest else section, known, n=1)
+    return f"{key} is no key{f'; did you mean {close[0]}?' if close else ''} (allowed: {', '.join(known)})"

@@ -1,0 +1,156 @@
+"""Emulator weights as a file: HDF5 with hash, ranges, training curve and provenance; nothing in it is ever executed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs._jax import jax, jnp
+from provabgs.emulator.component import CHECKED, ComponentEmulator, Functions
+from provabgs.emulator.encoding import Encoding
+from provabgs.emulator.errors import EmulatorFileError
+from provabgs.emulator.mixture import BurstTable, EmulatorArrays, Layout
+from provabgs.emulator.network import Network
+from provabgs.emulator.truth import Parts
+
+FORMAT = "provabgs-emulator-1"
+_DOUBLE = ("wave", "low", "high")
+_LAYOUT = ("n_young", "n_old", "n_basis")
+
+Arrays = dict[str, NDArray]
+
+
+def save_emulator(emulator: ComponentEmulator, path: str | Path, curve: NDArray[np.float64] | None = None) -> None:
+    """Write weights.
+
+    Parameters
+    ----------
+    emulator
+        What to write.
+    path
+        File; written as it is: callers who need atomicity give a temporary name.
+    curve
+        ``(nlook, 3)`` training curve: step, training and held-out error.
+    """
+    arrays = _to_arrays(emulator)
+    attributes: dict[str, Any] = {"conventions": emulator.conventions, "library_sha256": emulator.library_digest}
+    attributes |= {name: int(getattr(emulator.layout, name)) for name in _LAYOUT}
+    with h5py.File(path, "w") as f:
+        f.attrs["format"] = FORMAT
+        f.attrs["checked"] = ", ".join(CHECKED)
+        f.attrs.update(attributes)
+        f.attrs["sha256"] = digest(arrays, attributes)
+        provenance = f.create_group("provenance")
+        provenance.attrs.update(emulator.provenance)
+        for name, array in arrays.items():
+            f.create_dataset(
+                name,
+                data=array,
+                compression="gzip" if array.size > 1000 else None,
+                shuffle=True if array.size > 1000 else None,
+            )
+        if curve is not None:
+            f.create_dataset("training_curve", data=curve).attrs["columns"] = "step, training error, held-out error"
+
+
+def load_emulator(path: str | Path) -> ComponentEmulator:
+    """Read weights.
+
+    Raises
+    ------
+    EmulatorFileError
+        When the file is missing, not HDF5, of another version, incomplete, holds NaN, or does not match its hash.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise EmulatorFileError(f"{path}: no such file; train one with `provabgs emulator train`")
+    try:
+        with h5py.File(path, "r") as f:
+            found = f.attrs.get("format")
+            if found != FORMAT:
+                raise EmulatorFileError(
+                    f"{path}: weights of format {found!r}, this version reads {FORMAT!r}; retrain with "
+                    "`provabgs emulator train`, or use the provabgs that wrote them"
+                )
+            arrays: Arrays = {}
+            f.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+            attributes: dict[str, Any] = {k: str(f.attrs[k]) for k in ("conventions", "library_sha256")}
+            attributes |= {k: int(f.attrs[k]) for k in _LAYOUT}
+            expected, provenance = str(f.attrs["sha256"]), {k: str(v) for k, v in f["provenance"].attrs.items()}
+    except (OSError, KeyError, ValueError) as err:
+        if isinstance(err, EmulatorFileError):
+            raise
+        raise EmulatorFileError(f"{path}: cannot be read as emulator weights ({err}); copy it again") from err
+    arrays.pop("training_curve", None)
+    bad = [name for name, array in arrays.items() if not np.all(np.isfinite(array))]
+    if bad:
+        raise EmulatorFileError(f"{path}: {bad[0]} holds NaN or infinite numbers; retrain or copy it again")
+    if digest(arrays, attributes) != expected:
+        raise EmulatorFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
+    try:
+        return _from_arrays(arrays, attributes, provenance)
+    except KeyError as err:
+        raise EmulatorFileError(f"{path}: lacks {err}; copy it again") from err
+
+
+def training_curve(path: str | Path) -> NDArray[np.float64]:
+    """Training curve of a weights file, ``(nlook, 3)``; empty when it holds none."""
+    with h5py.File(path, "r") as f:
+        return f["training_curve"][()] if "training_curve" in f else np.zeros((0, 3))
+
+
+def digest(arrays: Arrays, attributes: dict[str, Any]) -> str:
+    """SHA-256 over names and contents."""
+    h = hashlib.sha256()
+    for name in sorted(arrays):
+        h.update(name.encode())
+        h.update(np.ascontiguousarray(arrays[name]).tobytes())
+    for name in sorted(attributes):
+        h.update(f"{name}={attributes[name]}".encode())
+    return h.hexdigest()
+
+
+def _to_arrays(emulator: ComponentEmulator) -> Arrays:
+    a = emulator.arrays
+    out: Arrays = {name: np.asarray(getattr(emulator, name), np.float64) for name in _DOUBLE}
+    out |= {f"functions/{k}": v for k, v in emulator.functions._asdict().items()}
+    out |= {f"parts/{k}": np.array(v, np.int64) for k, v in emulator.layout.parts._asdict().items()}
+    for i, (w, b) in enumerate(a.network.hidden):
+        out[f"network/W{i}"], out[f"network/b{i}"] = np.asarray(w), np.asarray(b)
+    named = {"network/last": a.network.last, "network/shift": a.shift, "network/scale": a.scale}
+    named |= {f"encoding/{k}": v for k, v in a.encoding._asdict().items()}
+    named |= {f"burst/{k}": v for k, v in a.burst._asdict().items()}
+    out |= {k: np.asarray(v) for k, v in named.items()}
+    return {
+        k: np.asarray(v) if k in _DOUBLE or k.startswith("parts/") else np.asarray(v, np.float32)
+        for k, v in out.items()
+    }
+
+
+def _from_arrays(arrays: Arrays, attributes: dict[str, Any], provenance: dict[str, str]) -> ComponentEmulator:
+    def single(name: str) -> jax.Array:
+        return jnp.asarray(arrays[name], jnp.float32)
+
+    n_hidden = sum(name.startswith("network/W") for name in arrays)
+    network = Network(
+        tuple((single(f"network/W{i}"), single(f"network/b{i}")) for i in range(n_hidden)), single("network/last")
+    )
+    encoding = Encoding(*(single(f"encoding/{k}") for k in Encoding._fields))
+    burst = BurstTable(*(single(f"burst/{k}") for k in BurstTable._fields))
+    parts = Parts(*(tuple(int(i) for i in arrays[f"parts/{k}"]) for k in Parts._fields))
+    return ComponentEmulator(
+        wave=arrays["wave"],
+        functions=Functions(*(arrays[f"functions/{k}"] for k in Functions._fields)),
+        arrays=EmulatorArrays(encoding, network, single("network/shift"), single("network/scale"), burst),
+        layout=Layout(parts, *(attributes[k] for k in _LAYOUT)),
+        low=arrays["low"],
+        high=arrays["high"],
+        conventions=attributes["conventions"],
+        library_digest=attributes["library_sha256"],
+        provenance=provenance,
+    )

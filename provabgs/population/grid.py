@@ -1,0 +1,118 @@
+"""Compress draws onto a fixed grid, so that the population likelihood becomes one matrix product.
+
+A galaxy's sum ``sum_j p(theta_ij | eta) / p0(theta_ij)`` is linear in p. For a histogram it depends on the draws only
+through the weight in each bin (exact). For smooth densities the draws are shared out between neighbouring nodes, which
+is linear interpolation of p between them: relative error below ``h^2 / (8 sigma^2)`` near the peak of a component of
+width sigma, h the spacing; 0.4 % where the spacing is sigma / 6. `too_coarse` says when that no longer holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from provabgs._jax import jax, jnp
+from provabgs.errors import InputError
+from provabgs.population.histogram import HistogramDensity
+from provabgs.population.likelihood import Draws, Gridded
+
+FloatArray = NDArray[np.float64]
+
+DEFAULT_NODES = 384
+"""Nodes of the grid in one dimension."""
+COARSE = 0.5
+"""Spacing over width above which a component is called too narrow for the grid."""
+
+
+def onto_histogram(density: HistogramDensity, chunks: Iterable[Draws]) -> Gridded:
+    """Weight of every galaxy in each bin of a histogram; exact.
+
+    Galaxies of weight 0, and those without a draw inside the edges, are left out. The result takes 4 bytes per galaxy
+    and bin: 0.2 GB for 1e6 galaxies and 50 bins.
+
+    Raises
+    ------
+    InputError
+        When no galaxy has a draw inside.
+    """
+
+    @jax.jit
+    def deposit(draws: Draws) -> tuple[jax.Array, jax.Array]:
+        cell, inside = density.bin_of(draws.theta)
+        weight, scale = _scaled(jnp.where(inside, draws.log_weight, -jnp.inf))
+        return _scatter([(cell, weight)], density.n_bin), scale
+
+    return _collect(density.nodes, (_shares(deposit, chunk) for chunk in chunks))
+
+
+def onto_nodes(low: float, high: float, chunks: Iterable[Draws], n_node: int = DEFAULT_NODES) -> Gridded:
+    """Draws of one property shared out linearly among evenly spaced nodes; those outside `low` .. `high` do not count.
+
+    Raises
+    ------
+    InputError
+        When the range is empty, or no galaxy has a draw inside.
+    """
+    if not (np.isfinite([low, high]).all() and low < high and n_node >= 8):
+        raise InputError(f"grid from {low} to {high} with {n_node} nodes: need finite low < high and at least 8 nodes")
+    step = (high - low) / (n_node - 1)
+
+    @jax.jit
+    def deposit(draws: Draws) -> tuple[jax.Array, jax.Array]:
+        place = (draws.theta[..., 0] - low) / step
+        inside = (place >= 0) & (place <= n_node - 1)
+        left = jnp.clip(jnp.floor(place), 0, n_node - 2).astype(jnp.int32)
+        right_share = place - left
+        weight, scale = _scaled(jnp.where(inside, draws.log_weight, -jnp.inf))
+        right_share = jnp.where(inside, right_share, 0.0)
+        return _scatter([(left, weight * (1 - right_share)), (left + 1, weight * right_share)], n_node), scale
+
+    nodes = np.linspace(low, high, n_node)[:, None]
+    return _collect(nodes, (_shares(deposit, chunk) for chunk in chunks))
+
+
+def too_coarse(data: Gridded, sigma: ArrayLike) -> bool:
+    """Whether a component of width `sigma` is too narrow for the (one-dimensional) grid to carry."""
+    spacing = float(data.nodes[1, 0] - data.nodes[0, 0])
+    return bool(spacing > COARSE * np.min(np.asarray(sigma)))
+
+
+def _scaled(log_weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Weights with a largest of 1 per galaxy, and the ln of what was taken out; all 0 where no draw counts."""
+    top = jnp.max(log_weight, axis=1)
+    top = jnp.where(jnp.isfinite(top), top, 0.0)
+    return jnp.exp(log_weight - top[:, None]), top
+
+
+def _scatter(parts: list[tuple[jax.Array, jax.Array]], n_cell: int) -> jax.Array:
+    """Sum of weights per galaxy and cell ``(n, n_cell)``."""
+    n = parts[0][0].shape[0]
+    row = n_cell * jnp.arange(n, dtype=jnp.int32)[:, None]
+    out = jnp.zeros(n * n_cell, dtype=parts[0][1].dtype)
+    for cell, weight in parts:
+        out = out.at[(row + cell).ravel()].add(weight.ravel())
+    return out.reshape(n, n_cell)
+
+
+Columns = tuple[NDArray[np.float32], FloatArray, FloatArray]
+
+
+def _shares(deposit: object, chunk: Draws) -> Columns:
+    """Shares, scales and weights of the galaxies of a chunk that count."""
+    share, scale = (np.asarray(v) for v in deposit(chunk))  # type: ignore[operator]
+    weight = np.asarray(chunk.weight, dtype=np.float64)
+    peak = share.max(axis=1)
+    keep = (weight > 0) & (peak > 0)
+    peak = peak[keep]
+    return (share[keep] / peak[:, None]).astype(np.float32), scale[keep] + np.log(peak), weight[keep]
+
+
+def _collect(nodes: FloatArray, parts: Iterable[Columns]) -> Gridded:
+    pieces = list(parts)
+    if not pieces or not sum(p[2].size for p in pieces):
+        low, high = nodes.min(axis=0), nodes.max(axis=0)
+        raise InputError(f"no galaxy has a draw between {low} and {high}; widen the range")
+    share, scale, weight = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    return Gridded(jnp.asarray(nodes), jnp.asarray(share), jnp.asarray(scale, jnp.float64), jnp.asarray(weight))

@@ -1,0 +1,227 @@
+"""The star-forming sequence: ridge line, intrinsic scatter and quenched fraction from joint posterior draws of M and SFR.
+
+The population is a mixture at given log M = x (y = log SFR)::
+
+    p(y | x) = (1 - f_Q) N(y; a + b (x - x0), s^2) + f_Q N(y; a + b (x - x0) - d, s_Q^2)
+
+and galaxy i contributes ``ln sum_j p(y_ij | x_ij) p(x_ij) / p0(x_ij, y_ij)`` over its draws, p0 the prior under which they
+were made (Hogg, Myers & Bovy 2010). The scatter s is therefore the population's own, the errors of each galaxy and their
+correlation taken out; the width of the scatter of medians is larger. p(x), the masses of the sample, is deconvolved first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
+from scipy.special import logsumexp
+
+from provabgs._jax import jax, jnp
+from provabgs.errors import InputError
+from provabgs.population.logspline import fit_log_spline, posterior_grid
+
+FloatArray = NDArray[np.float64]
+
+NAMES: tuple[str, ...] = ("slope", "intercept", "scatter", "quenched_fraction", "offset", "quenched_scatter")
+"""b, a, s, f_Q, d, s_Q; dex, except for slope and fraction."""
+SSFR_FLOOR = -13.0
+"""log10 yr^-1: specific SFRs below it (and -inf: no star formed) say nothing more than "none" and are set to it."""
+MIN_GALAXIES = 30
+_T_DOF = 5.0
+_CENTRE = np.array([0.0, 0.0, np.log(0.3), 0.0, np.log(1.5), np.log(0.5)])
+_WIDTH = np.array([np.inf, np.inf, 1.0, 1.5, 0.4, 0.4])
+"""Gaussian priors of the coordinates (slope, intercept, ln s, logit f_Q, ln d, ln s_Q); infinite is flat."""
+
+
+@dataclass(frozen=True, eq=False)
+class SequencePosterior:
+    """Posterior of the star-forming sequence.
+
+    Attributes
+    ----------
+    draws
+        ``(n, 6)`` equally weighted, columns `NAMES`.
+    pivot
+        log10 M at which the intercept is quoted.
+    method
+        ``"posterior"``: importance-sampled exactly; ``"sandwich"``: Gaussian about the maximum of the weighted
+        likelihood, with the covariance that unequal weights call for.
+    n_galaxy
+        Galaxies that entered.
+    n_effective
+        Effective number of importance draws (of the proposals made) behind ``"posterior"``; NaN otherwise.
+    """
+
+    draws: FloatArray
+    pivot: float
+    method: str
+    n_galaxy: int
+    n_effective: float
+
+    def __getitem__(self, name: str) -> FloatArray:
+        """Draws of one of `NAMES`."""
+        if name not in NAMES:
+            raise KeyError(f"{name!r} is not a parameter of the sequence; known: {', '.join(NAMES)}")
+        return self.draws[:, NAMES.index(name)]
+
+    def quantile(self, name: str, q: ArrayLike) -> FloatArray:
+        """Quantiles of one of `NAMES`."""
+        return np.quantile(self[name], q)
+
+    def ridge(self, log_mass: ArrayLike) -> FloatArray:
+        """log SFR of the ridge line at log10 M, one row per draw."""
+        x = np.atleast_1d(np.asarray(log_mass, dtype=np.float64)) - self.pivot
+        return self["intercept"][:, None] + self["slope"][:, None] * x
+
+
+def star_forming_sequence(
+    log_mass: ArrayLike,
+    log_sfr: ArrayLike,
+    rng: np.random.Generator,
+    log_prior: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    pivot: float = 10.5,
+    n_proposal: int = 2000,
+) -> SequencePosterior:
+    """Posterior of slope, intercept, intrinsic scatter and quenched fraction.
+
+    Parameters
+    ----------
+    log_mass, log_sfr
+        ``(n, ndraw)`` joint draws, dex(Msun) and dex(Msun/yr). Draws with a non-finite mass are left out, SFRs are floored
+        (`SSFR_FLOOR`).
+    rng
+        Source of random numbers.
+    log_prior
+        ``(n, ndraw)`` ln p0(x_ij, y_ij) of the inference prior; None for a flat one. SED models do not have a flat
+        prior in log SFR: pass it (`provabgs.population` has tools to tabulate it).
+    weight
+        ``(n,)`` per galaxy, such as w / Vmax for a magnitude-limited sample; None for equal weights (a volume-limited
+        one), which gives the exact posterior.
+    pivot
+        log10 M of the intercept.
+    n_proposal
+        Draws proposed.
+
+    Raises
+    ------
+    InputError
+        For fewer than `MIN_GALAXIES` galaxies, wrong shapes, galaxies without draws, weights not finite and > 0.
+    """
+    x, y, ln_w, w = _checked(log_mass, log_sfr, log_prior, weight)
+    density = fit_log_spline(posterior_grid(np.where(np.isfinite(ln_w), x, np.nan), -ln_w), w)
+    ln_w = ln_w + np.where(np.isfinite(ln_w), np.maximum(density.log_density(x), -700.0), 0.0)
+    arrays = tuple(jnp.asarray(a) for a in (x - pivot, y, ln_w))
+    weights = jnp.asarray(w / w.mean())
+    start = _start(x - pivot, y, ln_w, w)
+
+    def target(p: FloatArray) -> tuple[float, FloatArray]:
+        value, gradient = _value_and_gradient(jnp.asarray(p), weights, *arrays)
+        return -float(value), -np.asarray(gradient)
+
+    found = optimize.minimize(target, start, jac=True, method="BFGS", options={"gtol": 1e-4 * len(w), "maxiter": 300})
+    best = jnp.asarray(found.x)
+    information = -np.asarray(_hessian(best, weights, *arrays))
+    covariance = _inverse(information)
+    if weight is None:
+        draws, n_effective = _importance(found.x, covariance, weights, arrays, rng, n_proposal)
+        return SequencePosterior(_named(draws), pivot, "posterior", len(w), n_effective)
+    score = np.asarray(weights)[:, None] * np.asarray(_scores(best, *arrays))
+    covariance = covariance @ (score.T @ score + np.diag(1 / _WIDTH**2)) @ covariance
+    draws = rng.multivariate_normal(found.x, covariance, n_proposal, method="cholesky")
+    return SequencePosterior(_named(draws), pivot, "sandwich", len(w), float("nan"))
+
+
+def _checked(
+    log_mass: ArrayLike, log_sfr: ArrayLike, log_prior: ArrayLike | None, weight: ArrayLike | None
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Mass, floored SFR, ln weight of draws (-inf where not usable), weight of galaxies."""
+    x, y = np.asarray(log_mass, dtype=np.float64), np.asarray(log_sfr, dtype=np.float64)
+    prior = np.zeros(x.shape) if log_prior is None else np.asarray(log_prior, dtype=np.float64)
+    if x.ndim != 2 or y.shape != x.shape or prior.shape != x.shape:
+        raise InputError(f"masses {x.shape}, SFRs {y.shape} and log_prior {prior.shape}: give (n, ndraw) each")
+    w = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
+    if w.shape != (len(x),) or not (np.isfinite(w) & (w > 0)).all():
+        raise InputError("weights must be one per galaxy, finite and > 0; leave bad rows out")
+    if len(x) < MIN_GALAXIES:
+        raise InputError(f"{len(x)} galaxies are too few for a star-forming sequence; need {MIN_GALAXIES}")
+    good = np.isfinite(x) & ~np.isnan(y) & (y < np.inf) & np.isfinite(prior)
+    if not good.any(axis=1).all():
+        raise InputError(f"galaxy {int(np.argmin(good.any(axis=1)))} of {len(x)} has no finite draw; leave it out")
+    ln_w = np.where(good, -prior, -np.inf) - np.log(good.sum(axis=1, keepdims=True))
+    x = np.where(good, x, 0.0)
+    return x, np.where(good, np.maximum(y, x + SSFR_FLOOR), 0.0), ln_w, w
+
+
+def _start(x: FloatArray, y: FloatArray, ln_w: FloatArray, w: FloatArray) -> FloatArray:
+    """A line through the upper part of the galaxies' means, by iterated clipping."""
+    share = np.exp(ln_w - logsumexp(ln_w, axis=1, keepdims=True))
+    mx, my = (share * x).sum(axis=1), (share * y).sum(axis=1)
+    kept = np.ones(mx.size, dtype=bool)
+    line = np.array([0.7, float(np.median(my))])
+    for _ in range(10):
+        line = np.polyfit(mx[kept], my[kept], 1, w=np.sqrt(w[kept]))
+        away = my - np.polyval(line, mx)
+        kept = away > -2 * max(0.25, float(np.std(away[away > 0])))
+    quenched = float(np.clip(w[~kept].sum() / w.sum(), 0.02, 0.95))
+    offset = float(np.clip(-np.mean(away[~kept]), 0.7, 3.0)) if (~kept).any() else 1.5
+    return np.array([*line, np.log(0.3), np.log(quenched / (1 - quenched)), np.log(offset), np.log(0.5)])
+
+
+# ---- pure functions of their arguments, so that samples of equal shape share one compilation --------------------------
+
+
+def _per_galaxy(p: jax.Array, x: jax.Array, y: jax.Array, ln_w: jax.Array) -> jax.Array:
+    """``(n,)`` ln of each galaxy's sum over draws."""
+    slope, intercept, ln_s, logit, ln_d, ln_q = p
+    away = y - intercept - slope * x
+    main = -0.5 * (away * jnp.exp(-ln_s)) ** 2 - ln_s - jax.nn.softplus(logit)
+    quenched = -0.5 * ((away + jnp.exp(ln_d)) * jnp.exp(-ln_q)) ** 2 - ln_q - jax.nn.softplus(-logit)
+    return jax.scipy.special.logsumexp(ln_w + jnp.logaddexp(main, quenched), axis=1)
+
+
+def _objective(p: jax.Array, w: jax.Array, x: jax.Array, y: jax.Array, ln_w: jax.Array) -> jax.Array:
+    prior = -0.5 * jnp.sum(((p - _CENTRE) / _WIDTH) ** 2)
+    return jnp.sum(w * _per_galaxy(p, x, y, ln_w)) + prior
+
+
+_value = jax.jit(_objective)
+_value_and_gradient = jax.jit(jax.value_and_grad(_objective))
+_hessian = jax.jit(jax.hessian(_objective))
+_scores = jax.jit(jax.jacfwd(_per_galaxy))
+
+
+def _inverse(information: FloatArray) -> FloatArray:
+    """Covariance from the information; directions that the data leave open get the prior's widest width."""
+    value, vector = np.linalg.eigh(information)
+    return (vector / np.maximum(value, 0.1)) @ vector.T
+
+
+def _importance(
+    best: FloatArray,
+    covariance: FloatArray,
+    weights: jax.Array,
+    arrays: tuple[jax.Array, ...],
+    rng: np.random.Generator,
+    n: int,
+) -> tuple[FloatArray, float]:
+    """Draws from the posterior by importance resampling from a Student t about its maximum; effective number."""
+    root = np.linalg.cholesky(covariance)
+    normal = rng.standard_normal((n, best.size))
+    scale = np.sqrt(_T_DOF / rng.chisquare(_T_DOF, n))
+    proposal = best + (normal * scale[:, None]) @ root.T
+    ln_q = -0.5 * (_T_DOF + best.size) * np.log1p((normal**2).sum(axis=1) * scale**2 / _T_DOF)
+    ln_p = np.array([float(_value(jnp.asarray(p), weights, *arrays)) for p in proposal])
+    ln_r = np.where(np.isfinite(ln_p), ln_p, -np.inf) - ln_q
+    ratio = np.exp(ln_r - logsumexp(ln_r))
+    # systematic resampling adds the least noise of its own
+    place = np.searchsorted(np.cumsum(ratio), (rng.random() + np.arange(n)) / n)
+    return proposal[np.minimum(place, n - 1)], float(1 / np.sum(ratio**2))
+
+
+def _named(p: FloatArray) -> FloatArray:
+    """Columns `NAMES` from the coordinates."""
+    fraction = 1 / (1 + np.exp(-p[:, 3]))
+    return np.stack([p[:, 0], p[:, 1], np.exp(p[:, 2]), fraction, np.exp(p[:, 4]), np.exp(p[:, 5])], axis=1)

@@ -30,6 +30,8 @@ GRIDS = {"b": (3600.0, 2751, 2.2), "r": (5760.0, 2326, 1.2), "z": (7520.0, 2881,
 RESOLUTION_PIXELS = 0.95
 BAND_SIGMA = np.array([0.03, 0.04, 0.08, 0.7, 1.6])
 """Photometric noise, nanomaggies: g, r, z, W1, W2."""
+LATENT_LIMIT = (-8.0, 8.0)
+"""Standard-normal coordinates beyond which a double no longer tells the prior's edge from its neighbour."""
 NO_FLOOR = ObservingOptions(line_mask="none", floor_spectrum=0, floor_optical=0, floor_infrared=0)
 
 
@@ -94,8 +96,12 @@ def near(
     n: int = 32,
     drop: float = 30.0,
 ) -> jax.Array:
-    """Points ``(n, 13)`` up to `drop` nats below the truth, uniform in nats, along random latent directions."""
-    start = np.clip(np.asarray(latent_from_unit(unit_from_theta(jnp.asarray(theta)[None], prior)))[0], -3, 3)
+    """Points ``(n, 13)`` up to `drop` nats below the truth, uniform in nats, along random latent directions.
+
+    The start must be the truth itself, however far out in the prior: at S/N 100 a latent coordinate moved by 0.1 costs
+    1e5 nats, and points around such a start are nowhere near the maximum.
+    """
+    start = np.clip(np.asarray(latent_from_unit(unit_from_theta(jnp.asarray(theta)[None], prior)))[0], *LATENT_LIMIT)
     top = float(log_likelihood(theta_from_latent(jnp.asarray(start)[None], prior))[0])
     direction = rng.standard_normal((n, start.size))
     direction /= np.linalg.norm(direction, axis=1)[:, None]

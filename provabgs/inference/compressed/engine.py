@@ -8,20 +8,22 @@ grids are single: a relative error of 1e-7 there moves a weight by 1e-6.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from copy import copy
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
 from provabgs._jax import jax, jnp
+from provabgs.inference.compressed.local import is_held_out
 from provabgs.inference.compressed.nodes import merged_nodes
 from provabgs.inference.compressed.photometry import N_BAND_NODES
 from provabgs.inference.compressed.reduction import (
     REFERENCE_LOG_MASS,
     TOLERANCE,
+    LocalPoints,
     Reduction,
     Size,
     basis_of,
@@ -34,8 +36,12 @@ from provabgs.sps.dust import DustCurves, transmission
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
 
+FloatArray = NDArray[np.float64]
+
 CPU_CHUNK = 256
 """Larger batches are cut on a CPU, whose caches hold the intermediate arrays of about this many points."""
+CHUNK = 64
+"""Spectra made at a time by functions that are no inner loop, so that all share one compilation."""
 _DUST = ("tau_bc", "tau_ism", "n_dust")
 
 
@@ -137,6 +143,8 @@ class CompressedLikelihood:
         self.model = model
         self.tolerance = tolerance
         self.reduction = reduce_projection(projection, model, tolerance, size)
+        self.local_error: float | None = None
+        """Scatter of ln L against the exact one over held-out draws, nats; None before `with_reference` had draws."""
 
     @property
     def error(self) -> float:
@@ -147,7 +155,7 @@ class CompressedLikelihood:
         """Ln L, ``(batch,)``, for theta ``(batch, 13)``."""
         return compiled(self.model)(jnp.asarray(theta, dtype=jnp.float64), self.reduction)
 
-    def predict(self, theta: jax.Array) -> NDArray[np.float64] | None:
+    def predict(self, theta: ArrayLike) -> FloatArray | None:
         """Spectrum that ln L sees, in every pixel of the projection, ``(batch, npix)``; None without a spectrum.
 
         For checks and figures: at likelihood calls pixels are never formed.
@@ -155,28 +163,59 @@ class CompressedLikelihood:
         data, reduction = self.projection.spectrum, self.reduction.spectrum
         if data is None or reduction is None:
             return None
-        values = np.asarray(_values(self.model)(jnp.asarray(theta, dtype=jnp.float64), self.reduction), np.float64)
+        values = self._at_points(theta)[0]
         basis = basis_of(data, self.model)
         n = min(values.shape[1], len(basis.r))
         u = linalg.solve_triangular(basis.r[:n, :n], values[:, :n].T, trans="T").T
         scale = self.projection.flux_factor * 10.0**REFERENCE_LOG_MASS
-        spectra = u @ basis.cardinal[:n].astype(np.float64) * scale
-        return spectra @ data.operator[:, basis.columns].T
+        spectra = scale * u @ basis.cardinal_by_wave[:, :n].astype(np.float64).T
+        return (data.operator[:, basis.columns] @ spectra.T).T
 
-    def with_reference(self, theta: jax.Array) -> CompressedLikelihood:
-        """The same engine, exact in every pixel at `theta` ``(13,)``, for use once a good fit is known.
+    def _at_points(self, theta: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Spectrum at the points ``(n, npoint)`` and whitened bands ``(n, nband)``; without such data, no columns."""
+        compute = _point_values(self.model)
+        parts = _in_chunks(lambda t: compute(t, self.reduction), theta)
+        empty = np.zeros((len(np.asarray(theta)), 0))
+        return tuple(empty if p is None else p for p in parts)  # type: ignore[return-value]
 
-        Errors of similar spectra are alike: taking the error at the reference out of the data removes most of what is
-        left near the maximum (docs/engine.md).
+    def with_reference(self, theta: ArrayLike) -> CompressedLikelihood:
+        """The same engine, corrected near the best fit, once good fits are known.
+
+        Parameters
+        ----------
+        theta
+            One good fit ``(13,)``: the error at it is taken out everywhere. Or draws of a first fit ``(n, 13)``, best
+            64 or more: the error's linear response is taken out too, and `local_error` measured on every fourth draw,
+            which takes no part (docs/engine.md).
         """
-        data, size = self.projection.spectrum, size_of(self.reduction)
-        one = jnp.asarray(theta, dtype=jnp.float64)[None]
-        mine = self.predict(one)
-        if data is None or mine is None:
-            return self
-        exact = np.asarray(ExactLikelihood(self.projection, self.model).predict(one)[0])
-        shifted = replace(data, flux=data.flux - (exact - mine)[0])
-        return CompressedLikelihood(replace(self.projection, spectrum=shifted), self.model, self.tolerance, size)
+        theta = np.atleast_2d(np.asarray(theta, np.float64))
+        exact = ExactLikelihood(self.projection, self.model)
+        pixels, bands = exact.predict(theta)
+        values, own_bands = self._at_points(theta)
+        held_out = is_held_out(len(theta))
+        reduction = reduce_projection(
+            self.projection,
+            self.model,
+            self.tolerance,
+            size_of(self.reduction),
+            local=None if pixels is None else LocalPoints(values, pixels),
+        )
+        if bands is not None and reduction.photometry is not None:
+            phot = reduction.photometry
+            error = np.asarray(phot.root_ivar)[: bands.shape[1]] * bands - own_bands[:, : bands.shape[1]]
+            shift = np.pad(error[~held_out].mean(axis=0), (0, own_bands.shape[1] - bands.shape[1]))
+            reduction = reduction._replace(photometry=phot._replace(flux=phot.flux - jnp.asarray(shift, jnp.float32)))
+        out = copy(self)
+        out.reduction = reduction
+        spec, phot_chi2 = exact.chi2(theta)
+        (log_like,) = _in_chunks(lambda t: (out(t),), theta)
+        difference = np.asarray(log_like) + 0.5 * (spec + phot_chi2)
+        if reduction.spectrum is not None:
+            constant = reduction.spectrum.constant + 2 * difference[~held_out].mean()
+            out.reduction = reduction._replace(spectrum=reduction.spectrum._replace(constant=constant))
+        if held_out.any():
+            out.local_error = float(np.std(difference[held_out]))
+        return out
 
     @property
     def n_bytes(self) -> int:
@@ -191,9 +230,19 @@ def compiled(model: SPSModel) -> Callable[[jax.Array, Reduction], jax.Array]:
 
 
 @lru_cache(maxsize=8)
-def _values(model: SPSModel) -> Callable[[jax.Array, Reduction], jax.Array | None]:
-    predict = make_prediction(model, at_points=True)
-    return jax.jit(lambda theta, reduction: predict(theta, reduction).spectrum)
+def _point_values(model: SPSModel) -> Callable[[jax.Array, Reduction], Whitened]:
+    return jax.jit(make_prediction(model, at_points=True))
+
+
+def _in_chunks(function: Callable[[jax.Array], tuple], theta: ArrayLike) -> list[FloatArray | None]:
+    """Outputs of a compiled function, in batches of one shape, whatever the number of points; the last is padded."""
+    theta = np.asarray(theta, np.float64)
+    padded = np.concatenate([theta, np.repeat(theta[-1:], -len(theta) % CHUNK, axis=0)])
+    pieces = [function(jnp.asarray(padded[i : i + CHUNK])) for i in range(0, len(padded), CHUNK)]
+    return [
+        None if parts[0] is None else np.concatenate([np.asarray(p, np.float64) for p in parts])[: len(theta)]
+        for parts in zip(*pieces, strict=True)
+    ]
 
 
 @lru_cache(maxsize=8)

@@ -94,3 +94,9 @@ def merged_spectra(model: SPSModel) -> tuple[NDArray[np.float32], NDArray[np.flo
     merged = np.concatenate([first.astype(np.float32), spectra[:, nodes.n_merged :]], axis=1, dtype=np.float32)
     young, old = merged[:, : nodes.n_young], merged[:, nodes.n_young :]
     return young.reshape(-1, spectra.shape[-1]), old.reshape(-1, spectra.shape[-1])
+
+
+@lru_cache(maxsize=4)
+def merged_spectra_by_wave(model: SPSModel) -> NDArray[np.float32]:
+    """`merged_spectra`, young then old, ``(nwave, nssp)``: stretches of wavelength are contiguous."""
+    return np.ascontiguousarray(np.concatenate(merged_spectra(model)).T)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs._jax import jax, jnp
-from provabgs.inference.compressed.nodes import merged_spectra
+from provabgs.inference.compressed.nodes import merged_spectra, merged_spectra_by_wave
 from provabgs.inference.compressed.quadrature import CALZETTI_STEP, gauss_nodes, lagrange
 from provabgs.observe.projection import PhotometryProjection, Projection
 from provabgs.sps.dust import DustCurves, dust_curves
@@ -58,7 +58,8 @@ def reduce_photometry(
             x, w = held[part], weights[inside[part]]
             centre[b, group] = gauss_nodes(x, w, group.stop - group.start)
             matrix[b, group][:, inside[part]] = lagrange(x, centre[b, group]).T * w
-    young, old = (_band_nodes(s, matrix * scale, len(data.bands)) for s in merged_spectra(model))
+    fluxes = _band_nodes(merged_spectra_by_wave(model), matrix * scale, len(data.bands))
+    young, old = np.split(fluxes, [len(merged_spectra(model)[0])])
     pad = n_band - len(data.bands)
     root = np.pad(np.sqrt(data.ivar), (0, pad))
     return PhotometryReduction(
@@ -72,12 +73,12 @@ def reduce_photometry(
 
 def _band_nodes(ssps: NDArray[np.float32], matrix: FloatArray, n_band: int) -> NDArray[np.float32]:
     """SSPs per band and node, ``(nssp, nband * N_BAND_NODES)``; each band reads its own stretch of wavelengths."""
-    out = np.zeros((len(ssps), *matrix.shape[:2]), np.float32)
+    out = np.zeros((*matrix.shape[:2], ssps.shape[1]), np.float32)
     for b in range(n_band):
         used = np.flatnonzero(matrix[b].any(axis=0))
         window = slice(int(used[0]), int(used[-1]) + 1)
-        out[:, b] = ssps[:, window] @ matrix[b][:, window].T.astype(np.float32)
-    return out.reshape(len(ssps), -1)
+        np.matmul(matrix[b][:, window].astype(np.float32), ssps[window], out=out[b])
+    return np.ascontiguousarray(out.reshape(-1, ssps.shape[1]).T)
 
 
 def _core(wave: FloatArray, weights: FloatArray) -> FloatArray:

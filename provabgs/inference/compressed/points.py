@@ -38,8 +38,8 @@ WINDOW_STEP = 0.04
 class PointBasis(NamedTuple):
     """Points of one window and how spectra follow from them.
 
-    A spectrum f is ``u @ cardinal`` with ``u = solve(r.T, values at points)``; the first q entries of u, and the first
-    q rows of `cardinal`, are those of the best regression on the first q points: sizes are nested.
+    A spectrum f is ``cardinal_by_wave @ u`` with ``u = solve(r.T, values at points)``; the first q entries of u, and
+    the first q cardinal spectra, are those of the best regression on the first q points: sizes are nested.
     """
 
     columns: slice
@@ -51,8 +51,8 @@ class PointBasis(NamedTuple):
     old: SingleArray
     r: FloatArray
     """``(npoint, npoint)`` upper triangular; a typical u has unit variance."""
-    cardinal: SingleArray
-    """``(npoint, nwave)``."""
+    cardinal_by_wave: SingleArray
+    """``(nwave, npoint)`` cardinal spectra."""
     held_out: SingleArray
     """``(nheldout, nwave)`` composites that took no part, of unit mean square."""
     held_out_u: FloatArray
@@ -99,7 +99,7 @@ def _point_basis(model: SPSModel, low: int, high: int) -> PointBasis:
         np.ascontiguousarray(t.young[:, points]),
         np.ascontiguousarray(t.old[:, points]),
         r / unit,
-        _regress(q * unit, spectra[:N_TRAIN]),
+        np.ascontiguousarray(_regress(q * unit, spectra[:N_TRAIN]).T),
         spectra[N_TRAIN:],
         held_out_u * unit,
     )

@@ -1,0 +1,83 @@
+"""Correction of the engine near a galaxy's best fit.
+
+Over the whole prior the engine is off by a few hundredths of a sigma, but spectra that fit the same data share nearly
+all of that error. Once some of them are known (draws of a first fit), the error at them is measured by the exact model
+and taken out: its mean from the data, its linear response to the spectrum from the rows. What is left within tens of
+nats is measured on draws that took no part.
+
+With P u the engine's spectrum in weighted pixels, Q the rows' directions and e the error,
+``|s - P u - e|^2 = |Q^T s - Q^T P u - Q^T e|^2 + |s'|^2 - 2 s'.e + O(e^2)``, with s' the part of the data outside the
+rows. The last product is one more row, along s', so that the whole stays a sum of squares.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs.inference.compressed.form import QuadraticForm, RowSpace
+
+FloatArray = NDArray[np.float64]
+
+RIDGES = (0.1, 1.0, 10.0)
+"""Spreads, in sigmas, below which a direction's response is not believed; the best on held-out draws is taken."""
+N_LINEAR = 16
+"""Draws from which a linear response is learnt; fewer give the mean only."""
+HOLD_OUT = 4
+"""Every so many draws takes no part."""
+
+
+class LocalSpectra(NamedTuple):
+    """Spectra near the best fit."""
+
+    u: FloatArray
+    """``(n, npoint)`` their coefficients in the point basis."""
+    pixels: FloatArray
+    """``(n, npix)`` the exact model's."""
+
+
+class Correction(NamedTuple):
+    """What changes in a reduction: ``rows -> rows + rows @ response``, ``data -> data - shift``; see `apply`."""
+
+    shift: FloatArray
+    """``(nrow + 1,)``."""
+    response: FloatArray
+    """``(nrow, nrow + 1)``."""
+
+
+def is_held_out(n: int) -> NDArray[np.bool_]:
+    """Which of `n` draws measure what the others teach; none of a few."""
+    return (np.arange(n) % HOLD_OUT == HOLD_OUT - 1) & (n >= N_LINEAR)
+
+
+def learn(form: QuadraticForm, space: RowSpace, n_row: int, local: LocalSpectra) -> Correction:
+    """Learn the correction of the first `n_row` rows; the one after them is the extra row."""
+    error = (form.root_ivar * local.pixels).T - form.pixels[:, : local.u.shape[1]] @ local.u.T
+    along = (space.vectors.T @ form.project(error, local.u.shape[1]) / space.root[:, None]).T
+    rows = space.rows(local.u)
+    outside = form.inner(error, np.repeat(form.signal[:, None], len(local.u), axis=1))
+    outside -= along[:, :n_row] @ space.data[:n_row]
+    outside += rows[:, n_row:] @ space.data[n_row:]  # directions cut off are the engine's error too
+    length = np.sqrt(form.norm2 - space.data[:n_row] @ space.data[:n_row])
+    target = np.column_stack([along[:, :n_row], outside / length])
+    return _regress(rows[:, :n_row], target)
+
+
+def _regress(x: FloatArray, y: FloatArray) -> Correction:
+    """Ridge regression of y ``(n, nrow + 1)`` on x ``(n, nrow)``; the mean alone where nothing better holds."""
+    test = is_held_out(len(x))
+    mean_x, mean_y = x[~test].mean(axis=0), y[~test].mean(axis=0)
+    dx, dy = x[~test] - mean_x, y[~test] - mean_y
+    best = Correction(mean_y, np.zeros((x.shape[1], y.shape[1])))
+    if not test.any():
+        return best
+    left = np.linalg.norm(y[test] - mean_y)
+    for ridge in RIDGES:
+        normal = dx @ dx.T + len(dx) * ridge**2 * np.eye(len(dx))
+        response = dx.T @ np.linalg.solve(normal, dy)
+        remains = np.linalg.norm(y[test] - mean_y - (x[test] - mean_x) @ response)
+        if remains < left:
+            left, best = remains, Correction(mean_y - mean_x @ response, response)
+    return best

@@ -145,8 +145,8 @@ def schechter_difference(n: int, spacing: float) -> FloatArray:
     """``(n - 3, n)`` differences of spline coefficients that vanish for every Schechter function.
 
     ln of a Schechter function of log10 M is ``a + b m + c 10^m``. Second differences remove the line; what is left is
-    geometric, ``d_{k+1} = 10^spacing d_k``, so that ``(d_{k+1} - 10^spacing d_k) / (1 + 10^spacing)`` is zero. The sum of
-    two Schechter functions with slopes -0.35 and -1.47 has 0.05 or less at a spacing of 0.25 dex.
+    geometric, ``d_{k+1} = 10^spacing d_k``, so that ``(d_{k+1} - 10^spacing d_k) / (1 + 10^spacing)`` is zero. The sum
+    of two Schechter functions with slopes -0.35 and -1.47 has 0.05 or less at a spacing of 0.25 dex.
     """
     ratio = 10.0**spacing
     second = np.diff(np.eye(n), n=2, axis=0)
@@ -303,7 +303,9 @@ def _between_regions(weighted: FloatArray, regions: NDArray[np.int_], area_share
     count = int(regions.max()) + 1
     share = np.full(count, 1 / count) if area_share is None else np.asarray(area_share, dtype=np.float64)
     if count < 2 or share.size < count:
-        raise InputError(f"{count} sky regions with {share.size} areas: give at least two regions, and an area for each")
+        raise InputError(
+            f"{count} sky regions with {share.size} areas: give at least two regions, and an area for each"
+        )
     total = np.zeros((share.size, weighted.shape[1]))
     np.add.at(total, regions, weighted)
     excess = total - share[:, None] * total.sum(axis=0) / share.sum()

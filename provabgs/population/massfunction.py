@@ -183,8 +183,8 @@ def completeness_limit(
 ) -> float:
     """Mass above which the survey could see `quantile` of all spectral types at its near end.
 
-    Each galaxy is dimmed, at constant mass-to-light ratio, until it is just visible at z_low: below that mass its type is
-    missed everywhere and no weight brings it back (Pozzetti et al. 2010, A&A 523, A13). Types are weighted by 1/Vmax.
+    Each galaxy is dimmed, at constant mass-to-light ratio, until it is just visible at z_low: below that mass its type
+    is missed everywhere and no weight brings it back (Pozzetti et al. 2010, A&A 523, A13). Types count by 1/Vmax.
 
     Parameters
     ----------
@@ -228,4 +228,4 @@ class Schechter:
 
 
 BALDRY_2012 = Schechter(10.66, (3.96e-3, 0.79e-3), (-0.35, -1.47), "Baldry et al. 2012, GAMA, z < 0.06")
-"""Baldry et al. (2012, MNRAS 421, 621), table of fits: Chabrier IMF, surviving mass, H0 = 70 km/s/Mpc, M > 10^8 Msun."""
+"""Baldry et al. (2012, MNRAS 421, 621), double Schechter fit: Chabrier IMF, surviving mass, H0 = 70 km/s/Mpc."""

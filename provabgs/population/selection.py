@@ -159,7 +159,7 @@ def bgs_bright(photsys: str = "S") -> MagnitudeLimit:
 
 
 def parse_selection(text: str, photsys: str = "S") -> Selection:
-    """``"bgs-bright"``, ``"bgs-faint"``, or a limit ``"FILTER<MAG"``, ``"MAG<FILTER<MAG"`` such as ``"decam2014-r<19.5"``.
+    """``"bgs-bright"``, ``"bgs-faint"``, or a limit ``"FILTER<MAG"`` or ``"MAG<FILTER<MAG"`` (``decam2014-r<19.5``).
 
     Raises
     ------

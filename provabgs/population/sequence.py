@@ -1,12 +1,12 @@
-"""The star-forming sequence: ridge line, intrinsic scatter and quenched fraction from joint posterior draws of M and SFR.
+"""The star-forming sequence: ridge line, intrinsic scatter and quenched fraction, from joint draws of M and SFR.
 
 The population is a mixture at given log M = x (y = log SFR)::
 
     p(y | x) = (1 - f_Q) N(y; a + b (x - x0), s^2) + f_Q N(y; a + b (x - x0) - d, s_Q^2)
 
-and galaxy i contributes ``ln sum_j p(y_ij | x_ij) p(x_ij) / p0(x_ij, y_ij)`` over its draws, p0 the prior under which they
-were made (Hogg, Myers & Bovy 2010). The scatter s is therefore the population's own, the errors of each galaxy and their
-correlation taken out; the width of the scatter of medians is larger. p(x), the masses of the sample, is deconvolved first.
+and galaxy i contributes ``ln sum_j p(y_ij | x_ij) p(x_ij) / p0(x_ij, y_ij)`` over its draws, p0 the prior under which
+they were made (Hogg, Myers & Bovy 2010). The scatter s is therefore the population's own, the errors of each galaxy and
+their correlation taken out; the scatter of medians is larger. p(x), the masses of the sample, is deconvolved first.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ class SequencePosterior:
 
     def quantile(self, name: str, q: ArrayLike) -> FloatArray:
         """Quantiles of one of `NAMES`."""
-        return np.quantile(self[name], q)
+        return np.quantile(self[name], np.asarray(q, dtype=np.float64))
 
     def ridge(self, log_mass: ArrayLike) -> FloatArray:
-        """log SFR of the ridge line at log10 M, one row per draw."""
+        """Log SFR of the ridge line at log10 M, one row per draw."""
         x = np.atleast_1d(np.asarray(log_mass, dtype=np.float64)) - self.pivot
         return self["intercept"][:, None] + self["slope"][:, None] * x
 
@@ -90,8 +90,8 @@ def star_forming_sequence(
     Parameters
     ----------
     log_mass, log_sfr
-        ``(n, ndraw)`` joint draws, dex(Msun) and dex(Msun/yr). Draws with a non-finite mass are left out, SFRs are floored
-        (`SSFR_FLOOR`).
+        ``(n, ndraw)`` joint draws, dex(Msun) and dex(Msun/yr). Draws with a non-finite mass are left out, SFRs are
+        floored (`SSFR_FLOOR`).
     rng
         Source of random numbers.
     log_prior
@@ -170,7 +170,7 @@ def _start(x: FloatArray, y: FloatArray, ln_w: FloatArray, w: FloatArray) -> Flo
     return np.array([*line, np.log(0.3), np.log(quenched / (1 - quenched)), np.log(offset), np.log(0.5)])
 
 
-# ---- pure functions of their arguments, so that samples of equal shape share one compilation --------------------------
+# ---- pure functions of their arguments, so that samples of equal shape share one compilation -------------------------
 
 
 def _per_galaxy(p: jax.Array, x: jax.Array, y: jax.Array, ln_w: jax.Array) -> jax.Array:

@@ -1,13 +1,14 @@
 """Synthetic surveys of a known mass function: magnitude-limited, with noisy posteriors; to test estimators on.
 
 Everything that a real survey does to a mass function is in them: galaxies fill the volume evenly (or in clumps), their
-mass-to-light ratios scatter, those that measure brighter than the limit are taken, and of each one a posterior of the mass is known
-with its own width. What is left out is the SED: magnitudes change with redshift by the distance modulus and a
+mass-to-light ratios scatter, those that measure brighter than the limit are taken, and each has a posterior of its
+mass, of its own width. What is left out is the SED: magnitudes change with redshift by the distance modulus and a
 K-correction of 2.5 log10(1 + z).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -105,7 +106,9 @@ def make_survey(recipe: SurveyRecipe, rng: np.random.Generator) -> SyntheticSurv
     n_cell = recipe.cells[0] * recipe.cells[1]
     density = np.exp(recipe.clumping * rng.standard_normal(n_cell) - 0.5 * recipe.clumping**2)
     grid = np.linspace(*recipe.mass_range, 4001)
-    number = np.concatenate([[0.0], np.cumsum(0.5 * np.diff(grid) * (recipe.truth(grid)[1:] + recipe.truth(grid)[:-1]))])
+    number = np.concatenate(
+        [[0.0], np.cumsum(0.5 * np.diff(grid) * (recipe.truth(grid)[1:] + recipe.truth(grid)[:-1]))]
+    )
     per_cell = rng.poisson(number[-1] * survey.total / n_cell * density)
     n = int(per_cell.sum())
     mass = np.interp(rng.uniform(0, number[-1], n), number, grid)
@@ -129,7 +132,9 @@ def make_survey(recipe: SurveyRecipe, rng: np.random.Generator) -> SyntheticSurv
     )
 
 
-def _positions(recipe: SurveyRecipe, cell: NDArray[np.int64], rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+def _positions(
+    recipe: SurveyRecipe, cell: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
     """Random positions in cells of a field around (180, 0) degrees, of the survey's area: cells in RA and sin Dec."""
     side = np.sqrt(recipe.survey.area_deg2)
     half = np.degrees(np.arcsin(min(1.0, np.radians(side) / 2)))
@@ -137,3 +142,31 @@ def _positions(recipe: SurveyRecipe, cell: NDArray[np.int64], rng: np.random.Gen
     ra = 180 + side * ((i + rng.random(cell.size)) / recipe.cells[0] - 0.5)
     sine = np.sin(np.radians(half)) * (2 * (j + rng.random(cell.size)) / recipe.cells[1] - 1)
     return ra, np.degrees(np.arcsin(sine))
+
+
+def make_sequence(
+    n: int, rng: np.random.Generator, truth: Mapping[str, float], n_draw: int = 100, pivot: float = 10.5
+) -> tuple[FloatArray, FloatArray]:
+    """Joint posterior draws ``(n, n_draw)`` of log M and log SFR of galaxies on and below a known sequence.
+
+    Errors are 0.08-0.2 dex in mass, 0.1-0.35 dex in SFR, anticorrelated (-0.3); the prior of the draws is flat.
+
+    Parameters
+    ----------
+    truth
+        Keys `provabgs.population.sequence.NAMES`.
+    """
+    x = rng.normal(pivot - 0.2, 0.5, n)
+    quenched = rng.random(n) < truth["quenched_fraction"]
+    away = np.where(
+        quenched,
+        -truth["offset"] + truth["quenched_scatter"] * rng.standard_normal(n),
+        truth["scatter"] * rng.standard_normal(n),
+    )
+    y = truth["intercept"] + truth["slope"] * (x - pivot) + away
+    sigma = np.stack([rng.uniform(0.08, 0.2, n), rng.uniform(0.1, 0.35, n)])
+    root = np.linalg.cholesky([[1.0, -0.3], [-0.3, 1.0]])
+    centre = np.stack([x, y]) + sigma * (root @ rng.standard_normal((2, n)))
+    noise = np.einsum("ab,bij->aij", root, rng.standard_normal((2, n, n_draw)))
+    log_mass, log_sfr = centre[:, :, None] + sigma[:, :, None] * noise
+    return log_mass, log_sfr

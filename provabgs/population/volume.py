@@ -10,7 +10,7 @@ draw enters or leaves the survey; several visible intervals (colour cuts make th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import astropy.units as u
@@ -56,7 +56,7 @@ class SurveyVolume:
     area_deg2: float
     z_low: float
     z_high: float
-    cosmology: Cosmology = Cosmology()
+    cosmology: Cosmology = field(default_factory=Cosmology)
 
     def __post_init__(self) -> None:
         if not 0 < self.area_deg2 <= FULL_SKY_DEG2 * (1 + 1e-9):
@@ -260,8 +260,8 @@ def galaxy_volumes(
     tracks
         Made with the selection's bands on ``survey.redshift_grid()``.
     observed
-        ``(n,)`` measured magnitudes by filter, free of Galactic dust. A draw's magnitudes are shifted to agree with them
-        at the observed redshift, so that the model gives K-corrections only: the survey selected by measured
+        ``(n,)`` measured magnitudes by filter, free of Galactic dust. A draw's magnitudes are shifted to agree with
+        them at the observed redshift, so that the model gives K-corrections only: the survey selected by measured
         magnitudes, not by model ones. Filters that are absent, and NaN, stay as the model has them.
     fiber_offset
         ``(n,)`` fiber magnitude minus total, for selections that ask for it.

@@ -7,6 +7,7 @@ import numpy as np
 
 from provabgs._jax import jax, jnp
 from provabgs.catalog.atomic import atomic_path
+from provabgs.emulator.encoding import PROBE_AGES_GYR
 from provabgs.emulator.training import Look, TrainingState
 from provabgs.pipelines.emulator_config import EmulatorConfig
 
@@ -19,7 +20,7 @@ def store(config: EmulatorConfig, state: TrainingState) -> None:
         atomic_path(config.emulator.work / CHECKPOINT_NAME) as temporary,
         h5py.File(temporary, "w") as f,
     ):
-        f.attrs["settings"] = config.settings()
+        f.attrs["settings"] = _label(config)
         f.attrs["step"], f.attrs["since_best"] = state.step, state.since_best
         f["history"] = np.array([tuple(h) for h in state.history])
         for i, leaf in enumerate(jax.tree.leaves((state.network, state.optimiser, state.best))):
@@ -31,7 +32,7 @@ def restore(config: EmulatorConfig, fresh: TrainingState) -> TrainingState:
     leaves, structure = jax.tree.flatten((fresh.network, fresh.optimiser, fresh.best))
     try:
         with h5py.File(config.emulator.work / CHECKPOINT_NAME, "r") as f:
-            if str(f.attrs["settings"]) != config.settings():
+            if str(f.attrs["settings"]) != _label(config):
                 return fresh
             found = [f[f"leaf{i:04d}"][()] for i in range(len(leaves))]
             if any(a.shape != np.shape(b) for a, b in zip(found, leaves, strict=True)):
@@ -43,3 +44,8 @@ def restore(config: EmulatorConfig, fresh: TrainingState) -> TrainingState:
     arrays = [jnp.asarray(a, np.asarray(b).dtype) for a, b in zip(found, leaves, strict=True)]
     network, optimiser, best = jax.tree.unflatten(structure, arrays)
     return TrainingState(network, optimiser, best, step, since_best, history)
+
+
+def _label(config: EmulatorConfig) -> str:
+    """Settings that the network depends on, its encoding included."""
+    return f"{config.settings()} {PROBE_AGES_GYR}"

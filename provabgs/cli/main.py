@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from provabgs import __version__
+from provabgs.cli.emulator import emulator_app
 from provabgs.cli.fit import fit
 from provabgs.cli.mock import mock_app
 from provabgs.cli.plot import plot
@@ -34,6 +35,7 @@ app.command("export")(export_command)
 app.add_typer(config_app, name="config")
 app.add_typer(ssp_app, name="ssp")
 app.add_typer(mock_app, name="mock")
+app.add_typer(emulator_app, name="emulator")
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,23 +13,25 @@ from numpy.typing import NDArray
 from provabgs._jax import jax, jnp
 from provabgs.emulator.encoding import SMOOTH_INPUTS, out_of_range, require_range
 from provabgs.emulator.errors import EmulatorFileError
-from provabgs.emulator.mixture import EmulatorArrays, GalaxyMasses, Layout, columns, mix
+from provabgs.emulator.mixture import EmulatorArrays, GalaxyMasses, Layout, Mixed, columns, mix
 from provabgs.sps.dust import dust_curves, transmission
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
 
 FloatArray = NDArray[np.float64]
-SingleArray = NDArray[np.float32]
 
 CHECKED = (*SMOOTH_INPUTS, "tburst")
 
 
 class Functions(NamedTuple):
-    """Basis functions of young and old smooth histories and of bursts, ``(n, nwave)``, Lsun/Angstrom per Msun."""
+    """Basis functions of young and old smooth histories and of bursts, ``(n, nwave)``, Lsun/Angstrom per Msun.
 
-    young: SingleArray
-    old: SingleArray
-    burst: SingleArray
+    Single precision; of numpy on file, of JAX where something is computed.
+    """
+
+    young: Any
+    old: Any
+    burst: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +122,13 @@ class ComponentEmulator:
     # ---- evaluation ----------------------------------------------------------------------------------------------
 
     @cached_property
-    def device_functions(self) -> tuple[jax.Array, ...]:
-        """Basis functions of young, old and burst light on the device."""
-        return tuple(jnp.asarray(f) for f in self.functions)
+    def device_functions(self) -> Functions:
+        """Basis functions as JAX arrays."""
+        return Functions(*(jnp.asarray(f) for f in self.functions))
 
     @cached_property
     def _compiled(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
-        def dust_free(theta: jax.Array, masses: GalaxyMasses, arrays: EmulatorArrays, functions: tuple) -> tuple:
+        def dust_free(theta: jax.Array, masses: GalaxyMasses, arrays: EmulatorArrays, functions: Functions) -> tuple:
             return synthesise(mix(theta, masses, columns(theta, masses, arrays, self.layout)), functions)
 
         return jax.jit(dust_free)
@@ -151,8 +153,8 @@ class ComponentEmulator:
         return 10.0 ** theta[:, INDEX["logmstar"], None] * (young * t_young + old * t_old)
 
 
-def synthesise(mixed: tuple[jax.Array, ...], functions: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-    """Young and old light ``(batch, n)`` from factors (`Mixed`) on functions (young, old, burst) of n wavelengths."""
+def synthesise(mixed: Mixed, functions: Functions) -> tuple[jax.Array, jax.Array]:
+    """Young and old light ``(batch, n)`` from factors on basis functions of n wavelengths."""
     young, old, burst_young, burst_old = mixed
     f_young, f_old, f_burst = functions
     highest = jax.lax.Precision.HIGHEST

@@ -1,8 +1,9 @@
 """What the network of smooth histories sees: metallicities at a few ages, and where they fall on the SSP grid.
 
-SSPs are linear in log Z between the metallicities of the library, so the spectrum has kinks where Z(t) crosses one. A
-network of smooth functions needs many units to draw a kink, and none if its inputs have it already: each metallicity
-enters as hat functions on the library's own grid. Errors fall by three (docs/emulator.md).
+SSPs are linear in log Z and log age between the nodes of the library, so the spectrum has kinks where Z(t) crosses a
+metallicity, and where the age of the universe does an age. A network of smooth functions needs many units to draw a
+kink, and none if its inputs have it already: metallicities and t_age enter as hat functions on the library's own grid.
+Errors fall by three (docs/emulator.md).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FloatArray = NDArray[np.float64]
 
 SMOOTH_INPUTS = ("log_gamma1", "log_gamma2", "t_age")
 """Inputs of the network: log10 of the gammas (absolute Z), age of the universe at the galaxy in Gyr."""
-PROBE_AGES_GYR = (0.003, 0.25, 1.0, 3.0, 6.0, 10.0)
+PROBE_AGES_GYR = (0.003, 0.25, 1.0, 2.5, 4.5, 6.5, 8.0, 9.5, 11.0, 12.5)
 """Lookback times at which Z(t) is shown to the network."""
 
 
@@ -37,15 +38,20 @@ class Encoding(NamedTuple):
     """``(2, nprobe)`` metallicity bases at the probed ages."""
     log_z: jax.Array
     """``(nmet,)`` log10 of the library's metallicities, in the quoted (PROVABGS) convention."""
+    log_age: jax.Array
+    """``(nnode,)`` log10 of the library's ages that cover the range of t_age, Gyr."""
 
     @classmethod
     def of(cls, model: SPSModel, low: FloatArray, high: FloatArray) -> Encoding:
         """The encoding of a model's histories over a range of inputs, each ``(3,)``."""
+        log_age = model.library.log_age - 9
+        first, last = np.searchsorted(log_age, np.log10([low[2], high[2]]))
         arrays = (
             0.5 * (low + high),
             0.5 * (high - low),
             model.bases.metallicity_bases(PROBE_AGES_GYR),
             model.library.logzsol + np.log10(model.solar_z),
+            log_age[max(first - 1, 0) : last + 1],
         )
         return cls(*(jnp.asarray(a, jnp.float32) for a in arrays))
 
@@ -53,7 +59,7 @@ class Encoding(NamedTuple):
     def n_feature(self) -> int:
         """Length of the encoded vector."""
         n_probe, n_met = self.probes.shape[1], self.log_z.shape[0]
-        return len(SMOOTH_INPUTS) + n_probe * (1 + n_met)
+        return len(SMOOTH_INPUTS) + n_probe * (1 + n_met) + self.log_age.shape[0]
 
 
 def encode(x: jax.Array, encoding: Encoding) -> jax.Array:
@@ -63,13 +69,14 @@ def encode(x: jax.Array, encoding: Encoding) -> jax.Array:
     log_z = jnp.log10(jnp.clip(z, *Z_RANGE_PROVABGS))
     grid = encoding.log_z
     scaled = (log_z - jnp.mean(grid)) / (0.5 * (grid[-1] - grid[0]))
-    hats = hat_weights(log_z, grid)
-    return jnp.concatenate([(x - encoding.shift) / encoding.scale, scaled, hats.reshape(len(x), -1)], axis=1)
+    hats = hat_weights(log_z, grid).reshape(len(x), -1)
+    ages = hat_weights(jnp.log10(x[:, 2]), encoding.log_age)
+    return jnp.concatenate([(x - encoding.shift) / encoding.scale, scaled, hats, ages], axis=1)
 
 
 def out_of_range(x: FloatArray, low: FloatArray, high: FloatArray) -> NDArray[np.bool_]:
     """Which entries of inputs ``(batch, n)`` lie outside ``[low, high]``, each ``(n,)``, or are NaN."""
-    slack = 1e-6 * (high - low)
+    slack = np.where(np.isfinite(high - low), 1e-6 * (high - low), 0.0)
     return ~((x >= low - slack) & (x <= high + slack))
 
 

@@ -109,7 +109,7 @@ def columns(theta: jax.Array, masses: GalaxyMasses, arrays: EmulatorArrays, layo
     cut = len(layout.parts.young) * layout.n_young
     young = _spread(outputs[:, :cut], layout.parts.young, layout.n_young, layout.n_basis)
     old = _spread(outputs[:, cut:], layout.parts.old, layout.n_old, layout.n_basis)
-    bursts = _burst(single, t_age, arrays.burst)
+    bursts = burst_factors(single, t_age, arrays.burst)
     return Columns(young * masses.young[..., None], old * masses.old[..., None], *bursts)
 
 
@@ -133,7 +133,7 @@ def _spread(outputs: jax.Array, members: tuple[int, ...], size: int, n_basis: in
     return jnp.zeros((len(outputs), n_basis, size), factors.dtype).at[:, jnp.array(members, int)].set(factors)
 
 
-def _burst(theta: jax.Array, t_age: jax.Array, burst: BurstTable) -> tuple[jax.Array, jax.Array]:
+def burst_factors(theta: jax.Array, t_age: jax.Array, burst: BurstTable) -> tuple[jax.Array, jax.Array]:
     """Factors of young and old light of one Msun of burst, each ``(batch, n_burst)``: linear between the four SSPs."""
     n_node = burst.log_age.shape[0]
     tburst = theta[:, INDEX["tburst"]]

@@ -18,6 +18,8 @@ from provabgs.errors import DataFileError
 from provabgs.sps.parameters import INDEX
 
 N_CHUNKS = 4
+Weights = list[dict[str, jax.Array]]
+"""Arrays of each chunk, by name; a pytree."""
 CLIP = 1e-8
 """Lower clip of the betas in the published Dirichlet transform."""
 
@@ -46,13 +48,23 @@ class PublishedEmulator:
         if not all(f"c{i}_wave" in arrays and f"c{i}_W0" in arrays for i in range(N_CHUNKS)):
             raise DataFileError(f"{path}: chunks c0..c{N_CHUNKS - 1} of the published emulator are incomplete")
         self.wave: NDArray[np.float64] = np.concatenate([arrays[f"c{i}_wave"] for i in range(N_CHUNKS)])
-        self._chunks = [_chunk_arrays(arrays, f"c{i}_") for i in range(N_CHUNKS)]
-        self.n_inputs = int(self._chunks[0]["W0"].shape[0])
-        self._evaluate = jax.jit(lambda x: jnp.concatenate([_chunk_ln_luminosity(c, x) for c in self._chunks], axis=1))
+        self.weights: Weights = [_chunk_arrays(arrays, f"c{i}_") for i in range(N_CHUNKS)]
+        bad = [k for k, a in arrays.items() if not np.all(np.isfinite(a))]
+        if bad:
+            raise DataFileError(f"{path}: {bad[0]} holds NaN or infinite numbers; copy the file again")
+        self.n_inputs = int(self.weights[0]["W0"].shape[0])
 
     def ln_luminosity(self, inputs: jax.Array) -> jax.Array:
         """Ln L (Lsun/Angstrom per Msun formed), ``(batch, nwave)``, for network inputs ``(batch, n_inputs)``."""
-        return self._evaluate(jnp.asarray(inputs, dtype=jnp.float32))
+        return _compiled(self.weights, jnp.asarray(inputs, dtype=jnp.float32))
+
+
+def ln_luminosity(weights: Weights, x: jax.Array) -> jax.Array:
+    """Ln L ``(batch, nwave)`` of all chunks, a pure function of weights and inputs ``(batch, n_inputs)``."""
+    return jnp.concatenate([_chunk_ln_luminosity(chunk, x) for chunk in weights], axis=1)
+
+
+_compiled = jax.jit(ln_luminosity)
 
 
 def _chunk_arrays(arrays: dict[str, NDArray[np.float32]], prefix: str) -> dict[str, jax.Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import optax
@@ -169,10 +169,9 @@ def _advance(options: TrainingOptions) -> Callable[..., tuple[Network, optax.Opt
     """Compiled: `check_every` steps."""
     optimiser = _optimiser(options)
 
-    def step(carry: tuple, key: jax.Array, x: jax.Array, y: jax.Array) -> tuple:
+    def step(carry: tuple[Network, Any], key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[Any, Any]:
         network, state = carry
         pick = jax.random.randint(key, (options.batch,), 0, len(x))
-        loss: jax.Array
         loss, gradient = jax.value_and_grad(_loss)(network, x[pick], y[pick])
         update, state = optimiser.update(gradient, state)
         return (optax.apply_updates(network, update), state), loss

@@ -83,18 +83,19 @@ def transmission(
     old, young
         Each ``(..., nwave)``; young stars see both components.
     """
-    ism = _ism(curves, tau_ism, n_dust)
+    ism = ism_from_curves(curves, tau_ism, n_dust)
     return jnp.exp(-ism), jnp.exp(-ism - tau_bc[..., None] * curves.birth_cloud)
 
 
-def _ism(curves: DustCurves, tau_ism: jax.Array, n_dust: jax.Array) -> jax.Array:
+def ism_from_curves(curves: DustCurves, tau_ism: jax.Array, n_dust: jax.Array) -> jax.Array:
+    """`ism_optical_depth` from ready-made factors, in their precision."""
     bump = (0.85 - 1.9 * n_dust)[..., None] * curves.bump
     return tau_ism[..., None] * jnp.exp(n_dust[..., None] * curves.log_ratio) * (curves.calzetti + bump)
 
 
 def ism_optical_depth(wave: NDArray[np.float64], tau_ism: jax.Array, n_dust: jax.Array) -> jax.Array:
     """Optical depth of the diffuse ISM, ``(..., nwave)``, at rest wavelengths ``(nwave,)``, Angstrom."""
-    return _ism(dust_curves(wave), tau_ism, n_dust)
+    return ism_from_curves(dust_curves(wave), tau_ism, n_dust)
 
 
 def birth_cloud_optical_depth(

@@ -42,7 +42,7 @@ CPU_CHUNK = 256
 """Larger batches are cut on a CPU, whose caches hold the intermediate arrays of about this many points."""
 CHUNK = 64
 """Spectra made at a time by functions that are no inner loop, so that all share one compilation."""
-_DUST = ("tau_bc", "tau_ism", "n_dust")
+Dust = tuple[jax.Array, jax.Array, jax.Array]
 
 
 class Whitened(NamedTuple):
@@ -62,16 +62,15 @@ def make_prediction(model: SPSModel, at_points: bool = False) -> Callable[[jax.A
     nodes = merged_nodes(model)
 
     def predict(theta: jax.Array, reduction: Reduction) -> Whitened:
-        single = theta.astype(jnp.float32)
         weights = nodes.weights(model, theta, reduction.tables)
-        dust = tuple(single[:, INDEX[n]] for n in _DUST)
+        dust = dust_of(theta)
         mass = 10.0 ** (theta[:, INDEX["logmstar"]] - REFERENCE_LOG_MASS)
         spectrum = photometry = None
         if reduction.spectrum is not None:
             s = reduction.spectrum
             amplitude = (mass * theta[:, INDEX["f_fiber"]]).astype(jnp.float32)
             values = _at_points(weights, s.young, s.old, s.curves, dust) * amplitude[:, None]
-            spectrum = values if at_points else _matmul(values, s.rows)
+            spectrum = values if at_points else matmul(values, s.rows)
         if reduction.photometry is not None:
             p = reduction.photometry
             values = _at_points(weights, p.young, p.old, p.curves, dust) * mass.astype(jnp.float32)[:, None]
@@ -107,17 +106,23 @@ def make_log_likelihood(model: SPSModel) -> Callable[[jax.Array, Reduction], jax
     return in_cache
 
 
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+def dust_of(theta: jax.Array) -> Dust:
+    """Dust parameters, each ``(batch,)``, single precision."""
+    single = theta.astype(jnp.float32)
+    return single[:, INDEX["tau_bc"]], single[:, INDEX["tau_ism"]], single[:, INDEX["n_dust"]]
+
+
+def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     """Product in full single precision: GPUs would round to ten bits of mantissa by default."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _at_points(
-    weights: tuple[jax.Array, jax.Array], young: jax.Array, old: jax.Array, curves: DustCurves, dust: tuple
+    weights: tuple[jax.Array, jax.Array], young: jax.Array, old: jax.Array, curves: DustCurves, dust: Dust
 ) -> jax.Array:
     """Attenuated composite at the points, ``(batch, npoint)``."""
     a_old, a_young = transmission(curves, *dust)
-    return _matmul(weights[0], young) * a_young + _matmul(weights[1], old) * a_old
+    return matmul(weights[0], young) * a_young + matmul(weights[1], old) * a_old
 
 
 class CompressedLikelihood:

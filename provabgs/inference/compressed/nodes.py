@@ -52,20 +52,42 @@ class MergedNodes(NamedTuple):
 
     def weights(self, model: SPSModel, theta: jax.Array, tables: HistoryTables) -> tuple[jax.Array, jax.Array]:
         """Weights on `merged_spectra`, each ``(batch, nmet * nnode)``; `tables` as by `tables`, their precision."""
-        # 1 - fburst in the precision given: it decides the light of a galaxy whose burst lies before its birth
-        dtype = jnp.asarray(tables.mass).dtype
-        keep, single = (1 - theta[:, INDEX["fburst"], None]).astype(dtype), theta.astype(dtype)
+        single = theta.astype(jnp.asarray(tables.mass).dtype)
         smooth = model.node_masses(single.at[:, INDEX["fburst"]].set(0.0), tables, self.grid)
+        masses = self._with_burst(model, theta, tables, smooth.mass)
+        return self._spread(masses, smooth.logzsol, model)
+
+    def basis_weights(self, model: SPSModel, theta: jax.Array, tables: HistoryTables) -> tuple[jax.Array, jax.Array]:
+        """Weights of each SFH basis alone, as `weights`, ``(batch, nbasis, nmet * nnode)``; betas are ignored."""
+        mass = jnp.asarray(tables.mass)
+        logzsol = jnp.log10(model.metallicity(theta.astype(mass.dtype), self.grid) / model.solar_z)
+        masses = self._with_burst(model, theta, tables, mass[None] if mass.ndim == 2 else mass)
+        return self._spread(masses, logzsol, model)
+
+    def _with_burst(self, model: SPSModel, theta: jax.Array, tables: HistoryTables, smooth: jax.Array) -> jax.Array:
+        """Masses on the nodes, burst included; `smooth` ``(batch, ..., nnode)`` is per unit mass of smooth history."""
+        # 1 - fburst in the precision given: it decides the light of a galaxy whose burst lies before its birth
+        dtype = smooth.dtype
+        keep, single = (1 - theta[:, INDEX["fburst"]]).astype(dtype), theta.astype(dtype)
         burst = model.node_masses(single.at[:, INDEX["fburst"]].set(1.0), tables, self.grid).mass
         burst = single[:, INDEX["fburst"], None] * burst
-        masses = smooth._replace(mass=keep * smooth.mass + burst)
-        young, old = slice(0, self.n_young), slice(self.n_young, None)
-        spread = [_spread(masses.mass[:, k], masses.logzsol[:, k], model.library.logzsol) for k in (young, old)]
-        return spread[0], spread[1]
+        if smooth.ndim == 3:
+            return keep[:, None, None] * smooth + burst[:, None, :]
+        return keep[:, None] * smooth + burst
+
+    def _spread(self, mass: jax.Array, logzsol: jax.Array, model: SPSModel) -> tuple[jax.Array, jax.Array]:
+        """Masses ``(batch, ..., nnode)`` spread over metallicity, young and old: ``(batch, ..., nmet * nnode)``."""
+        hats = _hats(logzsol, model.library.logzsol)
+        parts = []
+        for k in (slice(0, self.n_young), slice(self.n_young, None)):
+            hat, m = hats[..., k], mass[..., None, k]
+            weights = (hat[:, None] if m.ndim == 4 else hat) * m
+            parts.append(weights.reshape(*weights.shape[:-2], -1))
+        return parts[0], parts[1]
 
 
-def _spread(mass: jax.Array, x: jax.Array, grid: FloatArray) -> jax.Array:
-    """Masses ``(batch, nnode)`` spread linearly over the metallicity grid at `x`, ``(batch, nmet * nnode)``.
+def _hats(x: jax.Array, grid: FloatArray) -> jax.Array:
+    """Linear interpolation over the metallicity grid at `x` ``(batch, nnode)``: weights ``(batch, nmet, nnode)``.
 
     As `provabgs.sps.interpolation.hat_weights`, written so that compilers fuse it, and its gradient, into one loop.
     """
@@ -76,8 +98,7 @@ def _spread(mass: jax.Array, x: jax.Array, grid: FloatArray) -> jax.Array:
     end = (jnp.concatenate([start, start[:1]]), jnp.concatenate([inverse, jnp.zeros_like(inverse[:1])]))
     one = jnp.zeros((len(grid), 1), x.dtype).at[0].set(1.0)
     at = x[:, None, :]
-    hats = jnp.clip((at - begin[0]) * begin[1] + one, 0.0, 1.0) - jnp.clip((at - end[0]) * end[1], 0.0, 1.0)
-    return (hats * mass[:, None, :]).reshape(len(mass), -1)
+    return jnp.clip((at - begin[0]) * begin[1] + one, 0.0, 1.0) - jnp.clip((at - end[0]) * end[1], 0.0, 1.0)
 
 
 @lru_cache(maxsize=4)

@@ -9,6 +9,7 @@ width sigma, h the spacing; 0.4 % where the spacing is sigma / 6. `too_coarse` s
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,14 +38,7 @@ def onto_histogram(density: HistogramDensity, chunks: Iterable[Draws]) -> Gridde
     InputError
         When no galaxy has a draw inside.
     """
-
-    @jax.jit
-    def deposit(draws: Draws) -> tuple[jax.Array, jax.Array]:
-        cell, inside = density.bin_of(draws.theta)
-        weight, scale = _scaled(jnp.where(inside, draws.log_weight, -jnp.inf))
-        return _scatter([(cell, weight)], density.n_bin), scale
-
-    return _collect(density.nodes, (_shares(deposit, chunk) for chunk in chunks))
+    return _collect(density.nodes, (_shares(chunk, *_into_bins(density, chunk)) for chunk in chunks))
 
 
 def onto_nodes(low: float, high: float, chunks: Iterable[Draws], n_node: int = DEFAULT_NODES) -> Gridded:
@@ -58,19 +52,25 @@ def onto_nodes(low: float, high: float, chunks: Iterable[Draws], n_node: int = D
     if not (np.isfinite([low, high]).all() and low < high and n_node >= 8):
         raise InputError(f"grid from {low} to {high} with {n_node} nodes: need finite low < high and at least 8 nodes")
     step = (high - low) / (n_node - 1)
-
-    @jax.jit
-    def deposit(draws: Draws) -> tuple[jax.Array, jax.Array]:
-        place = (draws.theta[..., 0] - low) / step
-        inside = (place >= 0) & (place <= n_node - 1)
-        left = jnp.clip(jnp.floor(place), 0, n_node - 2).astype(jnp.int32)
-        right_share = place - left
-        weight, scale = _scaled(jnp.where(inside, draws.log_weight, -jnp.inf))
-        right_share = jnp.where(inside, right_share, 0.0)
-        return _scatter([(left, weight * (1 - right_share)), (left + 1, weight * right_share)], n_node), scale
-
     nodes = np.linspace(low, high, n_node)[:, None]
-    return _collect(nodes, (_shares(deposit, chunk) for chunk in chunks))
+    return _collect(nodes, (_shares(chunk, *_between_nodes(n_node, low, step, chunk)) for chunk in chunks))
+
+
+@partial(jax.jit, static_argnums=0)
+def _into_bins(density: HistogramDensity, draws: Draws) -> tuple[jax.Array, jax.Array]:
+    cell, inside = density.bin_of(draws.theta)
+    weight, scale = _scaled(jnp.where(inside, draws.log_weight, -jnp.inf))
+    return _scatter([(cell, weight)], density.n_bin), scale
+
+
+@partial(jax.jit, static_argnums=0)
+def _between_nodes(n_node: int, low: float, step: float, draws: Draws) -> tuple[jax.Array, jax.Array]:
+    place = (draws.theta[..., 0] - low) / step
+    inside = (place >= 0) & (place <= n_node - 1)
+    left = jnp.clip(jnp.floor(place), 0, n_node - 2).astype(jnp.int32)
+    right_share = jnp.where(inside, place - left, 0.0).astype(draws.theta.dtype)
+    weight, scale = _scaled(jnp.where(inside, draws.log_weight, -jnp.inf))
+    return _scatter([(left, weight * (1 - right_share)), (left + 1, weight * right_share)], n_node), scale
 
 
 def too_coarse(data: Gridded, sigma: ArrayLike) -> bool:
@@ -99,9 +99,9 @@ def _scatter(parts: list[tuple[jax.Array, jax.Array]], n_cell: int) -> jax.Array
 Columns = tuple[NDArray[np.float32], FloatArray, FloatArray]
 
 
-def _shares(deposit: object, chunk: Draws) -> Columns:
+def _shares(chunk: Draws, share_of: jax.Array, scale_of: jax.Array) -> Columns:
     """Shares, scales and weights of the galaxies of a chunk that count."""
-    share, scale = (np.asarray(v) for v in deposit(chunk))  # type: ignore[operator]
+    share, scale = np.asarray(share_of), np.asarray(scale_of)
     weight = np.asarray(chunk.weight, dtype=np.float64)
     peak = share.max(axis=1)
     keep = (weight > 0) & (peak > 0)

@@ -22,7 +22,7 @@ from provabgs._jax import jax, jnp
 from provabgs.population.densities import Density
 
 FloatArray = NDArray[np.float64]
-Selection = Callable[[jax.Array], jax.Array]
+LogSelected = Callable[[jax.Array], jax.Array]
 """ln alpha(eta): the log of the fraction of the population that the survey would have selected; traceable by JAX."""
 
 
@@ -64,7 +64,7 @@ def log_evidence(density: Density, eta: jax.Array, data: Data) -> jax.Array:
     return jax.scipy.special.logsumexp(density.log_prob(eta, data.theta) + data.log_weight, axis=1).astype(jnp.float64)
 
 
-def log_likelihood(density: Density, eta: jax.Array, data: Data, selection: Selection | None = None) -> jax.Array:
+def log_likelihood(density: Density, eta: jax.Array, data: Data, selection: LogSelected | None = None) -> jax.Array:
     """Ln L(eta), a scalar. Rows of weight 0 do not count, whatever they hold."""
     each = log_evidence(density, eta, data)
     total = jnp.sum(jnp.where(data.weight > 0, data.weight * each, 0.0))
@@ -73,7 +73,7 @@ def log_likelihood(density: Density, eta: jax.Array, data: Data, selection: Sele
 
 @dataclass(frozen=True, eq=False)
 class Efficiency:
-    """Selection by a known efficiency on a grid: ``alpha(eta) = sum_k f_k p(theta_k | eta) dV_k``.
+    """LogSelected by a known efficiency on a grid: ``alpha(eta) = sum_k f_k p(theta_k | eta) dV_k``.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class StreamedLikelihood:
 
     density: Density
     chunks: Callable[[], Iterable[Data]]
-    selection: Selection | None = None
+    selection: LogSelected | None = None
 
     def pilot(self) -> Data:
         """The first chunk."""

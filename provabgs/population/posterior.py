@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,12 @@ class PopulationPosterior:
 
 def log_density_at(density: Density, etas: FloatArray, theta: FloatArray) -> FloatArray:
     """Ln p of ``theta (m, d)`` for each of ``etas (n, n_eta)``, ``(n, m)``."""
-    x = jnp.asarray(theta)
-    return np.asarray(jax.lax.map(lambda eta: density.log_prob(eta, x), jnp.asarray(etas), batch_size=64))
+    return np.asarray(_log_density_at(density, jnp.asarray(etas), jnp.asarray(theta)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _log_density_at(density: Density, etas: jax.Array, theta: jax.Array) -> jax.Array:
+    return jax.lax.map(lambda eta: density.log_prob(eta, theta), etas, batch_size=64)
 
 
 def thin(values: FloatArray, n: int) -> FloatArray:
@@ -126,9 +131,9 @@ def thin(values: FloatArray, n: int) -> FloatArray:
 
 
 def judge(
-    n_effective: FloatArray, convergence: Convergence | None = None, pareto_k: float = float("nan")
+    n_effective: FloatArray, convergence: Convergence | None = None, pareto_k: float = float("nan"), quiet: bool = False
 ) -> tuple[str, ...]:
-    """Sentences on what went wrong, each also issued as a `PopulationWarning`."""
+    """Sentences on what went wrong, each also issued as a `PopulationWarning` unless quiet."""
     found = []
     poor = n_effective < FEW_DRAWS
     if poor.size and poor.mean() > POOR_SHARE:
@@ -144,6 +149,6 @@ def judge(
         )
     if np.isfinite(pareto_k) and pareto_k > 0.7:
         found.append(f"importance weights are heavy-tailed (Pareto k = {pareto_k:.2f} > 0.7): use NUTS on a subset")
-    for sentence in found:
+    for sentence in () if quiet else found:
         warnings.warn(sentence, PopulationWarning, stacklevel=3)
     return tuple(found)

@@ -22,7 +22,7 @@ from provabgs._jax import jax, jnp
 from provabgs.errors import InputError, MissingDependencyError
 from provabgs.inference.diagnostics import Convergence, convergence
 from provabgs.population.densities import Density
-from provabgs.population.likelihood import Data, Draws, Gridded, Selection, effective_draws, log_likelihood
+from provabgs.population.likelihood import Data, Draws, Gridded, LogSelected, effective_draws, log_likelihood
 from provabgs.population.posterior import PopulationPosterior, judge, log_density_at, thin
 
 FloatArray = NDArray[np.float64]
@@ -96,9 +96,10 @@ def sample_population(
     data: Data,
     rng: np.random.Generator,
     *,
-    selection: Selection | None = None,
+    selection: LogSelected | None = None,
     options: SamplingOptions | None = None,
     draws: Draws | None = None,
+    quiet: bool = False,
     meta: dict[str, Any] | None = None,
 ) -> PopulationPosterior:
     """Posterior of eta by NUTS.
@@ -117,6 +118,8 @@ def sample_population(
         Lengths of chains.
     draws
         For `Gridded` data the draws they came from (or some of them), to count effective draws.
+    quiet
+        Keep warnings in the result alone.
     meta
         Kept with the result.
 
@@ -148,30 +151,30 @@ def sample_population(
         int(np.sum(np.asarray(data.weight) > 0)),
         n_effective,
         "nuts",
-        judge(n_effective, report),
+        judge(n_effective, report, quiet=quiet),
         meta={**(meta or {}), "n_divergent": int(n_divergent)},
     )
 
 
-def _log_posterior(density: Density, selection: Selection | None, eta: jax.Array, data: Data) -> jax.Array:
+def _log_posterior(density: Density, selection: LogSelected | None, eta: jax.Array, data: Data) -> jax.Array:
     return density.log_prior(eta) + log_likelihood(density, eta, data, selection)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _jit_value_and_grad(
-    density: Density, selection: Selection | None, eta: jax.Array, data: Data
+    density: Density, selection: LogSelected | None, eta: jax.Array, data: Data
 ) -> tuple[jax.Array, jax.Array]:
     return jax.value_and_grad(lambda e: _log_posterior(density, selection, e, data))(eta)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _negative_hessian(density: Density, selection: Selection | None, eta: jax.Array, data: Data) -> jax.Array:
+def _negative_hessian(density: Density, selection: LogSelected | None, eta: jax.Array, data: Data) -> jax.Array:
     gradient = jax.grad(lambda e: -_log_posterior(density, selection, e, data))
     return jax.lax.map(lambda v: jax.jvp(gradient, (eta,), (v,))[1], jnp.eye(eta.size))
 
 
 def _host(
-    density: Density, selection: Selection | None, data: Data
+    density: Density, selection: LogSelected | None, data: Data
 ) -> Callable[[FloatArray], tuple[float, FloatArray]]:
     """Ln posterior and gradient as plain numbers."""
 
@@ -185,7 +188,7 @@ def _host(
 @partial(jax.jit, static_argnums=(0, 1, 2, 7))
 def _run_nuts(
     density: Density,
-    selection: Selection | None,
+    selection: LogSelected | None,
     options: SamplingOptions,
     data: Data,
     mode: jax.Array,

@@ -1,0 +1,243 @@
+"""Maximum-entropy prior correction: a prior that is flat in chosen derived properties, and otherwise what it was.
+
+Of all priors under which the properties f_k have given distributions, the one closest to the original pi (of maximal
+entropy relative to it) is ``pi(theta) prod_k g_k(f_k(theta))`` (Handley & Millea 2019, arXiv:1804.08143). For one
+property, g is one over the induced density. For several, the g_k that make every *marginal* flat are found by
+iterative proportional fitting over prior draws; making the joint density flat as well would need a histogram in as many
+dimensions and would give most weight to corners of property space that hardly any history reaches.
+
+Flat means flat between limits; beyond them g keeps its value at the limit, so that no draw gets an unbounded weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from provabgs._jax import jax, jnp
+from provabgs.errors import InputError
+from provabgs.inference.config import FitConfig
+from provabgs.inference.fit import load_model
+from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent, theta_from_unit
+from provabgs.inference.samplers import Target
+from provabgs.observe.cosmology import Cosmology
+from provabgs.population.induced import AGES
+from provabgs.population.priordraws import FIBER, age_of_universe, draw_properties
+from provabgs.sps.derived import derived_properties
+from provabgs.sps.histories import HistoryTables
+from provabgs.sps.model import SPSModel
+
+FloatArray = NDArray[np.float64]
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "LOGSSFR_1GYR": (-13.5, -9.0),
+    "LOGSSFR_100MYR": (-13.5, -8.5),
+    "LOGZ_MW": (-3.7, -1.6),
+    "T_AGE_MW": (0.1, 0.95),
+}
+"""Ranges in which properties are made flat (dex of 1/yr; dex; ages as a fraction of the age of the universe)."""
+DEFAULT = ("LOGSSFR_1GYR", "LOGZ_MW", "T_AGE_MW")
+COLLAPSE = 20.0
+"""Effective draws below which a reweighted posterior is called collapsed."""
+N_BIN = 40
+N_PRIOR = 400_000
+SWEEPS = 60
+_PYTHON = {"LOGZ_MW": "log_z_mw", "T_AGE_MW": "t_age_mw"}
+_SSFR = {"LOGSSFR_1GYR": "log_sfr_1gyr", "LOGSSFR_100MYR": "log_sfr_100myr"}
+
+
+class Reweighted(NamedTuple):
+    """Weights that turn draws under the fitted prior into draws under the corrected one."""
+
+    weight: FloatArray
+    """``(n, S)``, each row sums to 1; 0 for draws that do not count."""
+    n_effective: FloatArray
+    """``(n,)`` Kish's effective number of draws."""
+    collapsed: NDArray[np.bool_]
+    """``(n,)`` fewer than `COLLAPSE` effective draws, or than a twentieth of those there are."""
+
+
+@dataclass(frozen=True, eq=False)
+class MaxEntropyPrior:
+    """A corrected prior, relative to the one of a configuration, for galaxies at one redshift.
+
+    Attributes
+    ----------
+    names
+        Properties made flat: sample columns, keys of `LIMITS`.
+    config
+        Whose prior is corrected.
+    redshift
+        Where the table was made; ages count as fractions of the universe's, so that it serves its neighbourhood too.
+    nodes, log_g
+        Per property ``(nbin,)`` coordinate and ln g, linear in between and constant beyond.
+    largest
+        Largest ln weight among the prior draws: the envelope of rejection sampling.
+    flatness
+        Per property: largest relative deviation of the corrected marginal from flat, over bins.
+    """
+
+    names: tuple[str, ...]
+    config: FitConfig
+    redshift: float
+    nodes: tuple[FloatArray, ...]
+    log_g: tuple[FloatArray, ...]
+    largest: float
+    flatness: dict[str, float]
+
+    @classmethod
+    def build(
+        cls,
+        names: tuple[str, ...] = DEFAULT,
+        config: FitConfig | None = None,
+        redshift: float = 0.2,
+        *,
+        limits: Mapping[str, tuple[float, float]] | None = None,
+        n: int = N_PRIOR,
+        seed: int = 0,
+    ) -> MaxEntropyPrior:
+        """Find the g_k by iterative proportional fitting over `n` prior draws.
+
+        Raises
+        ------
+        InputError
+            For an unknown property, or a bin within its limits that no prior draw reaches, which no weight can mend.
+        """
+        config = config or FitConfig()
+        for name in names:
+            if name not in LIMITS:
+                raise InputError(f"{name!r} cannot be made flat; choose among {', '.join(LIMITS)}")
+        if not names or len(set(names)) != len(names):
+            raise InputError(f"properties {tuple(names)}: give one or more different ones")
+        drawn = draw_properties(config, redshift, n, np.random.default_rng(seed))
+        age = age_of_universe(config, redshift)
+        x = np.stack([drawn[k] / (age if k in AGES else 1.0) for k in names], axis=1)
+        edges = [np.linspace(*{**LIMITS, **(limits or {})}[k], N_BIN + 1) for k in names]
+        log_g, flatness = _fit_marginals(x, edges, names)
+        nodes = tuple(0.5 * (e[1:] + e[:-1]) for e in edges)
+        total = sum(np.interp(x[:, k], nodes[k], log_g[k]) for k in range(len(names)))
+        shift = float(np.log(np.mean(np.exp(total))))
+        log_g[0] = log_g[0] - shift  # the corrected prior is normalised: E_pi[prod g] = 1
+        largest = float(np.max(total)) - shift
+        flat = dict(zip(names, flatness, strict=True))
+        return cls(tuple(names), config, redshift, nodes, tuple(log_g), largest, flat)
+
+    # ---- weights of stored draws ---------------------------------------------------------------------------------
+
+    def log_ratio(self, values: ArrayLike, redshift: ArrayLike) -> FloatArray:
+        """Ln of corrected over fitted prior for properties ``values (n, S, d)`` of galaxies at ``redshift (n,)``."""
+        v, z = np.asarray(values, dtype=np.float64), np.asarray(redshift, dtype=np.float64)
+        if v.ndim != 3 or v.shape[2] != len(self.names) or z.shape != (len(v),):
+            raise InputError(f"values {v.shape} and redshift {z.shape}: expected (n, S, {len(self.names)}) and (n,)")
+        age = np.asarray(Cosmology(self.config.observing.cosmology).age_gyr(z))[:, None]
+        out = np.zeros(v.shape[:2])
+        for k, name in enumerate(self.names):
+            x = v[..., k] / age if name in AGES else v[..., k]
+            out += np.where(np.isnan(x), np.nan, np.interp(np.nan_to_num(x, nan=0.0), self.nodes[k], self.log_g[k]))
+        return out
+
+    def reweight(self, values: ArrayLike, redshift: ArrayLike) -> Reweighted:
+        """Weights of stored draws; NaN draws get 0.
+
+        Raises
+        ------
+        InputError
+            For a galaxy without a finite draw.
+        """
+        log_w = self.log_ratio(values, redshift)
+        there = np.isfinite(log_w)
+        if not there.any(axis=1).all():
+            raise InputError(f"row {int(np.argmin(there.any(axis=1)))} has no draw; leave it out")
+        w = np.where(there, np.exp(log_w - np.max(log_w, axis=1, keepdims=True, initial=-np.inf, where=there)), 0.0)
+        w /= w.sum(axis=1, keepdims=True)
+        n_effective = 1 / np.sum(w**2, axis=1)
+        floor = np.maximum(COLLAPSE, 0.05 * there.sum(axis=1))
+        return Reweighted(w, n_effective, n_effective < np.minimum(floor, there.sum(axis=1)))
+
+    # ---- sampling, where weights collapse ----------------------------------------------------------------------------
+
+    def log_ratio_theta(self, model: SPSModel, tables: HistoryTables) -> Callable[[jax.Array], jax.Array]:
+        """Ln of corrected over fitted prior as a function of parameters ``(batch, 13)``, traceable by JAX."""
+
+        def call(theta: jax.Array) -> jax.Array:
+            derived = derived_properties(model, theta, tables)
+            total = jnp.zeros(theta.shape[0])
+            for k, name in enumerate(self.names):
+                if name in _SSFR:
+                    x = derived[_SSFR[name]] - derived["logmstar_surviving"]
+                else:
+                    x = derived[_PYTHON[name]] / (tables.t_age if name in AGES else 1.0)
+                total += jnp.interp(x, jnp.asarray(self.nodes[k]), jnp.asarray(self.log_g[k]))
+            return total
+
+        return call
+
+    def correct_target(self, target: Target, prior: Prior, model: SPSModel, tables: HistoryTables) -> Target:
+        """A sampler's target under the corrected prior: latent coordinates stay standard normal under the fitted one.
+
+        The collapsed form is dropped: it integrates the shares of the history out under their flat prior, on which g
+        depends.
+        """
+        ratio = self.log_ratio_theta(model, tables)
+        extra = jax.jit(lambda latent: ratio(theta_from_latent(latent, prior)))
+
+        def log_likelihood(latent: FloatArray) -> FloatArray:
+            return target.log_likelihood(latent) + np.asarray(extra(jnp.asarray(latent)))
+
+        return Target(target.n_dim, log_likelihood, target.monitor, None)
+
+    def sample(self, rng: np.random.Generator, n: int, *, batch: int = 20_000) -> FloatArray:
+        """``(n, 13)`` parameters from the corrected prior itself, by rejection from the fitted one.
+
+        For simulations that train an amortised posterior under the corrected prior, and for pictures of it. The
+        envelope is the largest weight among the draws of `build`; the rare draw above it is accepted as if at it.
+        """
+        model = load_model(self.config.model)
+        tables = model.tables(age_of_universe(self.config, self.redshift))
+        prior = Prior.create(FIBER, self.config.prior_bounds)
+        ratio = jax.jit(self.log_ratio_theta(model, tables))
+        kept: list[FloatArray] = []
+        while sum(map(len, kept)) < n:
+            theta = theta_from_unit(jnp.asarray(rng.uniform(size=(batch, N_LATENT))), prior)
+            accept = np.log(rng.uniform(size=batch)) < np.asarray(ratio(theta)) - self.largest
+            kept.append(np.asarray(theta)[accept])
+        return np.concatenate(kept)[:n]
+
+
+def _fit_marginals(
+    x: FloatArray, edges: list[FloatArray], names: tuple[str, ...]
+) -> tuple[list[FloatArray], list[float]]:
+    """Ln g at bin centres for each property, and the deviation from flatness that is left.
+
+    Each sweep divides every g by the marginal that all of them now give. g is piecewise linear, as it will be used, so
+    that marginals of what is used are what becomes flat.
+    """
+    centres = [0.5 * (e[1:] + e[:-1]) for e in edges]
+    cell = [np.clip(np.digitize(x[:, k], e) - 1, -1, N_BIN) for k, e in enumerate(edges)]
+    cell = [np.where((x[:, k] < edges[k][0]) | (x[:, k] >= edges[k][-1]), N_BIN, c) for k, c in enumerate(cell)]
+    for k, name in enumerate(names):
+        empty = np.flatnonzero(np.bincount(cell[k], minlength=N_BIN + 1)[:N_BIN] < 10)
+        if empty.size:
+            low, high = edges[k][empty[0]], edges[k][empty[0] + 1]
+            raise InputError(
+                f"{name} from {low:.3g} to {high:.3g}: fewer than 10 of {len(x)} prior draws ({empty.size} such bins), "
+                "which no weight can mend; narrow the limits, or draw more"
+            )
+    log_g = [np.zeros(N_BIN) for _ in names]
+    factor = [np.ones(len(x)) for _ in names]
+    deviation = [np.inf for _ in names]
+    for _ in range(SWEEPS):
+        for k in range(len(names)):
+            weight = np.prod(factor, axis=0)
+            marginal = np.bincount(cell[k], weight, minlength=N_BIN + 1)[:N_BIN]
+            marginal = marginal / marginal.mean()
+            deviation[k] = float(np.max(np.abs(marginal - 1)))
+            log_g[k] = log_g[k] - np.log(marginal)
+            factor[k] = np.exp(np.interp(x[:, k], centres[k], log_g[k]))
+        if max(deviation) < 0.01:
+            break
+    return log_g, deviation

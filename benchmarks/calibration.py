@@ -35,6 +35,8 @@ LSF_SIGMA_AA = {"b": 0.67, "r": 0.64, "z": 0.74}
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z", "wise2010-W1", "wise2010-W2")
 BAND_SIGMA = np.array([0.03, 0.04, 0.08, 0.7, 1.6])
 """nanomaggies; what the Legacy Surveys reach on compact galaxies (docs/mocks.md)."""
+BAND_FLOOR = np.array([0.02, 0.02, 0.02, 0.05, 0.05])
+"""Of the flux: what a fit's default floors stand for, here as noise that is really there."""
 QUANTITIES = (*NAMES, *DERIVED_NAMES)
 
 
@@ -57,8 +59,8 @@ def simulate(seed: int) -> tuple[Observation, np.ndarray]:
         flux = pixels[start : start + n]
         spectra.append(_camera(name, flux + sigma * rng.standard_normal(n), np.full(n, sigma**-2)))
         start += n
-    noisy = bands + BAND_SIGMA * rng.standard_normal(5)
-    photometry = Photometry(BANDS, noisy, BAND_SIGMA**-2.0)
+    band_sigma = np.hypot(BAND_SIGMA, BAND_FLOOR * bands)
+    photometry = Photometry(BANDS, bands + band_sigma * rng.standard_normal(5), band_sigma**-2.0)
     meta = {"SNR": float(snr)}
     return Observation(z, tuple(spectra), photometry, (fraction, 0.1 * fraction), targetid=seed, meta=meta), theta
 

@@ -58,8 +58,8 @@ class CollapsedPosterior:
         ``(batch, 8)`` to ``(batch,)``: log of prior times approximate marginal likelihood (as `Target.log_prob`).
     draw_masses
         ``(outer (batch, 8), uniforms (batch, ndraw, 5))`` to twelve-dimensional latent coordinates ``(batch, 12)``,
-        each with masses picked from their exact conditional, and the log ratio ``(batch,)`` of the unbiased to the
-        approximate marginal: the importance weight that makes (outer, masses) a draw of the exact posterior.
+        each with masses picked from their exact conditional, and an unbiased estimate ``(batch,)`` of the marginal
+        that `log_marginal` approximates: weighted by it, (outer, masses) are draws of the exact posterior.
     """
 
     log_marginal: Callable[[FloatArray], FloatArray]
@@ -87,8 +87,8 @@ def collapse(equations: Equations, data: Any, prior: Prior, weight: FloatArray) 
         return np.asarray(marginal(jnp.asarray(outer), data, prior))
 
     def draw_masses(outer: FloatArray, uniforms: FloatArray) -> tuple[FloatArray, FloatArray]:
-        latent, log_ratio = masses(jnp.asarray(outer), jnp.asarray(uniforms), data, prior, share)
-        return np.asarray(latent), np.asarray(log_ratio)
+        latent, log_target = masses(jnp.asarray(outer), jnp.asarray(uniforms), data, prior, share)
+        return np.asarray(latent), np.asarray(log_target)
 
     return CollapsedPosterior(log_marginal, draw_masses)
 
@@ -132,8 +132,9 @@ def _draw_masses(
     equations: Equations, outer: jax.Array, uniforms: jax.Array, data: Any, prior: Prior, share: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     theta = _theta(outer, prior)
-    q, b, scale = _scaled(equations(theta, data))
-    log_z, sites = _approximate(q, b, scale)
+    normal = equations(theta, data)
+    q, b, scale = _scaled(normal)
+    _, sites = _approximate(q, b, scale)
     x, log_weight = sample_orthant(q, b, sites, uniforms[..., 1:])
     masses = x * scale[:, None]
     log_weight += jnp.sum(jnp.log(scale), axis=1)[:, None] + _log_mass_prior(masses, prior, share)
@@ -141,7 +142,8 @@ def _draw_masses(
     log_mean = jax.scipy.special.logsumexp(log_weight, axis=1) - jnp.log(x.shape[1])
     gumbel = -jnp.log(-jnp.log(uniforms[..., 0]))
     picked = jnp.take_along_axis(masses, jnp.argmax(log_weight + gumbel, axis=1)[:, None, None], axis=1)[:, 0]
-    return _latent(theta, outer, picked, prior, share), log_mean - log_z
+    log_target = log_mean - 0.5 * normal.constant - 0.5 * jnp.sum(outer**2, axis=1)
+    return _latent(theta, outer, picked, prior, share), log_target
 
 
 def _log_mass_prior(masses: jax.Array, prior: Prior, share: jax.Array) -> jax.Array:

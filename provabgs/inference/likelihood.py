@@ -165,7 +165,9 @@ def spectrum_chi2(residual: Any, ivar: Any, templates: Any, template_cov: Any) -
 
 def template_covariance(templates: FloatArray, ivar: FloatArray) -> FloatArray:
     """Inverse of ``I + N^T W N``, ``(ntemplate, ntemplate)``."""
-    return np.linalg.inv(np.eye(templates.shape[1]) + templates.T @ (ivar[:, None] * templates))
+    return np.asarray(
+        np.linalg.inv(np.eye(templates.shape[1]) + templates.T @ (ivar[:, None] * templates)), dtype=np.float64
+    )
 
 
 def _spectrum_term(projection: Projection) -> SpectrumTerm | None:

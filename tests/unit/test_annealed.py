@@ -32,7 +32,7 @@ def target_of(log_marginal, log_ratio=lambda outer: np.zeros(len(outer))):
     def draw_masses(outer, uniforms):
         latent = np.zeros((len(outer), N_LATENT))
         latent[:, OUTER_INDEX] = outer
-        return latent, log_ratio(outer)
+        return latent, log_marginal(outer) + log_ratio(outer)
 
     collapsed = CollapsedPosterior(log_marginal, draw_masses)
     return Target(N_LATENT, lambda z: log_marginal(z[:, OUTER_INDEX]), lambda z: z[:, OUTER_INDEX], collapsed)

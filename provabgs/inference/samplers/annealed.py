@@ -1,12 +1,13 @@
 """The default sampler: annealed adaptive importance sampling of the collapsed posterior, judged by Metropolis chains.
 
 1. From the prior to the posterior through tempered targets: each stage draws from a Student-t mixture fitted to the
-   reweighted draws of the last, and goes as far as its effective sample size allows. Two independent populations do
-   this; a mode that one of them misses shows in their evidence and in R-hat.
+   reweighted draws of the last few, and goes as far as their effective sample size allows. Two independent populations
+   do this; a mode that one of them misses shows in their evidence and in R-hat.
 2. At the posterior, mixtures are refitted until their efficiency settles.
 3. Independence Metropolis chains walk over fresh proposals from both populations' mixtures, with masses drawn from
    their exact conditional (`collapsed`). The chains are draws of the exact posterior; the gate is held against them.
-   While it fails, the proposal learns from them and longer chains start afresh, until the budget ends.
+   While it fails, they go on; where they stick, the proposal learns from them and longer chains start afresh, until the
+   budget ends.
 
 Everything is evaluated in large batches; nothing is trained beforehand.
 """
@@ -14,10 +15,11 @@ Everything is evaluated in large batches; nothing is trained beforehand.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from provabgs.inference.collapsed import N_OUTER, OUTER_INDEX, CollapsedPosterior
 from provabgs.inference.config import SamplerOptions
@@ -31,8 +33,12 @@ FloatArray = NDArray[np.float64]
 N_POPULATIONS = 2
 N_PRIOR = 4096
 """Prior draws that start each population."""
-N_STAGE = 2048
+N_STAGE = 1024
 """Draws per annealing stage and population."""
+N_POOLED = 4
+"""Stages whose draws are used together, weighted by the density of all their proposals."""
+N_FITTED = 2048
+"""Draws that a stage's mixture is fitted to."""
 STAGE_EFFICIENCY = 0.05
 """Effective fraction at which a stage stops."""
 N_COMPONENTS = 4
@@ -43,15 +49,18 @@ GOOD_EFFICIENCY = 0.10
 """Refitting stops once this fraction of draws is effective."""
 MAX_STAGES = 60
 N_CHAINS = 8
-FIRST_CHAIN = 2048
-MAX_CHAIN = 16384
-"""Steps per chain at the first look at the gate, and at most; they double."""
+TARGET_ESS = 1600
+"""Effective draws that the first chains aim at: R-hat of eight chains is below 1.01 from about 1000 on."""
+MIN_CHAIN, FIRST_CHAIN, MAX_CHAIN = 512, 4096, 16384
+"""Steps per chain: at least and at most at the first look, and at most ever."""
+STUCK_ESS = 200
+"""Chains of fewer effective draws at a look start afresh with a new proposal; others go on."""
 FIRST_COMPONENTS, MAX_COMPONENTS = 12, 28
 """Mixture components of the refits from chains."""
 MAX_REFIT = 16384
 MAX_JUDGED = 4096
 """Steps per chain that diagnostics look at."""
-N_MASSES = 8
+N_MASSES = 6
 """Mass draws per outer draw."""
 BATCH = 1024
 
@@ -81,24 +90,28 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
     populations = [_anneal(posterior, rng) for _ in range(N_POPULATIONS)]
     n_eval = sum(p.n_eval for p in populations)
     proposal = combine(populations[0].proposal, populations[1].proposal)
-    n_step, n_components = FIRST_CHAIN, FIRST_COMPONENTS
+    efficiency = float(np.mean([p.efficiency for p in populations]))
+    n_step, n_components = _first_length(efficiency), FIRST_COMPONENTS
+    chains = Chains(posterior, proposal)
     while True:
-        draws, cost = _walk(posterior, proposal, n_step, rng)
-        n_eval += cost
-        report = _judge(draws, target)
-        spent = time.perf_counter() - start
-        if report.passes(options.rhat, options.ess) or n_eval + 2 * cost > options.max_eval:
+        n_eval += chains.extend(n_step, rng)
+        report = _judge(chains.draws, target)
+        if report.passes(options.rhat, options.ess) or n_eval + 2 * chains.cost > options.max_eval:
             break
-        if spent > options.time_limit_s:
+        if time.perf_counter() - start > options.time_limit_s:
             break
+        if report.ess_min >= STUCK_ESS and chains.length < MAX_CHAIN:
+            n_step = chains.length
+            continue
         # where chains stuck the proposal was too thin: learn from the chains themselves, and walk again for longer
-        flat = draws.reshape(-1, draws.shape[-1])[:, OUTER_INDEX]
+        flat = chains.draws.reshape(-1, N_LATENT)[:, OUTER_INDEX]
         keep = rng.choice(len(flat), min(len(flat), MAX_REFIT), replace=False)
         proposal = combine(fit_mixture(flat[keep], n_components, rng), proposal)
-        n_step, n_components = min(2 * n_step, MAX_CHAIN), min(n_components + 4, MAX_COMPONENTS)
+        n_step, n_components = min(2 * chains.length, MAX_CHAIN), min(n_components + 4, MAX_COMPONENTS)
+        chains = Chains(posterior, proposal)
+    draws = chains.draws
     log_like = _batched(target.log_likelihood, draws.reshape(-1, draws.shape[-1])).reshape(draws.shape[:2])
     evidence = [p.log_evidence for p in populations]
-    efficiency = np.mean([p.efficiency for p in populations])
     return SamplerResult(
         draws,
         log_like,
@@ -110,80 +123,144 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
     )
 
 
+def _first_length(efficiency: float) -> int:
+    """Steps per chain that should do, in whole batches."""
+    n = TARGET_ESS / max(efficiency, 1e-3) / N_CHAINS
+    step = BATCH // N_CHAINS
+    return int(np.clip(-(-n // step) * step, MIN_CHAIN, FIRST_CHAIN))
+
+
+# ---- populations -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Pool:
+    """Draws of the last stages with the target at them, to be used as draws of the mixture of their proposals.
+
+    Mixture weights are those of Veach & Guibas's balance heuristic; adaptive multiple importance sampling (Cornuet et
+    al. 2012) over a sliding window. A proposal of None is the prior.
+    """
+
+    draws: list[FloatArray] = field(default_factory=list)
+    log_target: list[FloatArray] = field(default_factory=list)
+    proposals: list[Mixture | None] = field(default_factory=list)
+
+    def add(self, x: FloatArray, log_target: FloatArray, proposal: Mixture | None) -> None:
+        """Take in a stage and forget the oldest."""
+        self.draws = [*self.draws, x][-N_POOLED:]
+        self.log_target = [*self.log_target, log_target][-N_POOLED:]
+        self.proposals = [*self.proposals, proposal][-N_POOLED:]
+
+    def together(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """All draws ``(n, 8)``, log target at them, and log density of the mixture they were drawn from."""
+        x = np.concatenate(self.draws)
+        counts = np.array([len(d) for d in self.draws])
+        shares = np.log(counts / counts.sum())
+        terms = [s + _log_density(p, x) for s, p in zip(shares, self.proposals, strict=True)]
+        return x, np.concatenate(self.log_target), logsumexp(terms, axis=0)
+
+
 def _anneal(posterior: CollapsedPosterior, rng: np.random.Generator) -> Population:
     """Carry one population from the prior to a good proposal for the posterior."""
+    pool = Pool()
     x = rng.standard_normal((N_PRIOR, N_OUTER))
-    log_target = _batched(posterior.log_marginal, x)
-    log_prior = _log_normal(x)
-    log_proposal = log_prior.copy()
+    pool.add(x, _batched(posterior.log_marginal, x), None)
     n_eval, power = len(x), 0.0
-    if not np.any(np.isfinite(log_target)):
+    if not np.any(np.isfinite(pool.log_target[0])):
         raise StartError(f"the likelihood is 0 or NaN at all of {N_PRIOR} draws from the prior")
-    proposal = None
     for _ in range(MAX_STAGES):
+        x, log_target, log_proposal = pool.together()
+        log_prior = _log_normal(x)
         log_like = np.where(np.isfinite(log_target), log_target - log_prior, -np.inf)
         power = _next_power(log_like, log_prior - log_proposal, power)
         weights = _normalised(_tempered(log_like, log_prior - log_proposal, power))
-        proposal = fit_mixture(_resample(x, weights, N_STAGE, rng), N_COMPONENTS, rng)
+        proposal = fit_mixture(_resample(x, weights, N_FITTED, rng), N_COMPONENTS, rng)
         if power >= 1.0:
             break
         x = proposal.sample(N_STAGE, rng)
-        log_target, log_prior, log_proposal = (
-            _batched(posterior.log_marginal, x),
-            _log_normal(x),
-            proposal.log_density(x),
-        )
+        pool.add(x, _batched(posterior.log_marginal, x), proposal)
         n_eval += len(x)
-    return _polish(posterior, proposal, n_eval, rng)
+    return _polish(posterior, pool, proposal, n_eval, rng)
 
 
 def _polish(
-    posterior: CollapsedPosterior, proposal: Mixture | None, n_eval: int, rng: np.random.Generator
+    posterior: CollapsedPosterior, pool: Pool, proposal: Mixture, n_eval: int, rng: np.random.Generator
 ) -> Population:
     """Refit at the posterior itself, keeping the best proposal met."""
-    assert proposal is not None
     best: Population | None = None
     for n, k in POLISH:
         x = proposal.sample(n, rng)
-        log_weight = _batched(posterior.log_marginal, x) - proposal.log_density(x)
+        log_target = _batched(posterior.log_marginal, x)
+        log_weight = log_target - proposal.log_density(x)
         n_eval += n
-        weights = _normalised(log_weight)
-        efficiency = 1 / np.sum(weights**2) / n
-        peak = np.max(log_weight)
-        evidence = float(peak + np.log(np.mean(np.exp(log_weight - peak))))
+        efficiency = 1 / np.sum(_normalised(log_weight) ** 2) / n
         if best is None or efficiency > best.efficiency:
-            best = Population(proposal, float(efficiency), evidence, n_eval)
+            best = Population(proposal, float(efficiency), float(logsumexp(log_weight) - np.log(n)), n_eval)
         if efficiency > GOOD_EFFICIENCY and n > POLISH[0][0]:
             break
-        proposal = fit_mixture(_resample(x, weights, n, rng), k, rng)
+        pool.add(x, log_target, proposal)
+        x, log_target, log_proposal = pool.together()
+        proposal = fit_mixture(_resample(x, _normalised(log_target - log_proposal), n, rng), k, rng)
     assert best is not None
     return Population(best.proposal, best.efficiency, best.log_evidence, n_eval)
 
 
-def _walk(
-    posterior: CollapsedPosterior, proposal: Mixture, n_step: int, rng: np.random.Generator
-) -> tuple[FloatArray, int]:
-    """Independence Metropolis chains ``(N_CHAINS, n_step, 12)`` and the evaluations that they cost."""
-    n = N_CHAINS * n_step
-    x = proposal.sample(n, rng)
-    uniforms = rng.random((n, N_MASSES, 5))
-    latent = np.empty((n, N_LATENT))
-    log_weight = _batched(posterior.log_marginal, x) - proposal.log_density(x)
-    for i in range(0, n, BATCH):
-        latent[i : i + BATCH], ratio = posterior.draw_masses(x[i : i + BATCH], uniforms[i : i + BATCH])
-        log_weight[i : i + BATCH] += np.where(np.isfinite(ratio), ratio, -np.inf)
-    log_weight = log_weight.reshape(N_CHAINS, n_step)
-    log_uniform = np.log(rng.random((N_CHAINS, n_step)))
-    steps = np.empty((N_CHAINS, n_step), dtype=np.int64)
-    for c in range(N_CHAINS):
-        # start where the weights say: stationary from the first step
-        state = int(rng.choice(n_step, p=_normalised(log_weight[c])))
-        for s in range(n_step):
-            if log_weight[c, s] - log_weight[c, state] > log_uniform[c, s]:
-                state = s
-            steps[c, s] = state
-    chains = latent.reshape(N_CHAINS, n_step, -1)
-    return np.take_along_axis(chains, steps[:, :, None], axis=1), 2 * n
+# ---- chains ------------------------------------------------------------------------------------------------------
+
+
+class Chains:
+    """Independence Metropolis chains of the exact posterior, all from one proposal; they can be extended."""
+
+    def __init__(self, posterior: CollapsedPosterior, proposal: Mixture) -> None:
+        self.posterior = posterior
+        self.proposal = proposal
+        self.draws = np.empty((N_CHAINS, 0, N_LATENT))
+        self._last: list[tuple[FloatArray, float]] = []
+
+    @property
+    def length(self) -> int:
+        """Steps so far."""
+        return self.draws.shape[1]
+
+    @property
+    def cost(self) -> int:
+        """Evaluations so far."""
+        return N_CHAINS * self.length
+
+    def extend(self, n_step: int, rng: np.random.Generator) -> int:
+        """Walk on by `n_step` steps; the evaluations that they cost."""
+        latent, log_weight = self._propose(n_step, rng)
+        log_uniform = np.log(rng.random((N_CHAINS, n_step)))
+        walked = []
+        for c in range(N_CHAINS):
+            points, weights = latent[c], log_weight[c]
+            if self._last:
+                points = np.concatenate([points, self._last[c][0][None]])
+                weights = np.append(weights, self._last[c][1])
+                state = n_step
+            else:
+                # start where the weights say: stationary from the first step
+                state = int(rng.choice(n_step, p=_normalised(weights)))
+            steps = np.empty(n_step, dtype=np.int64)
+            for s in range(n_step):
+                if weights[s] - weights[state] > log_uniform[c, s]:
+                    state = s
+                steps[s] = state
+            walked.append((points[steps], (points[state], float(weights[state]))))
+        self.draws = np.concatenate([self.draws, np.stack([w[0] for w in walked])], axis=1)
+        self._last = [w[1] for w in walked]
+        return N_CHAINS * n_step
+
+    def _propose(self, n_step: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Proposals ``(N_CHAINS, n_step, 12)`` and their log weights."""
+        n = N_CHAINS * n_step
+        x = self.proposal.sample(n, rng)
+        uniforms = rng.random((n, N_MASSES, 5))
+        latent, log_weight = np.empty((n, N_LATENT)), -self.proposal.log_density(x)
+        for i in range(0, n, BATCH):
+            latent[i : i + BATCH], log_target = self.posterior.draw_masses(x[i : i + BATCH], uniforms[i : i + BATCH])
+            log_weight[i : i + BATCH] += np.where(np.isfinite(log_target), log_target, -np.inf)
+        return latent.reshape(N_CHAINS, n_step, -1), log_weight.reshape(N_CHAINS, n_step)
 
 
 def _judge(draws: FloatArray, target: Target) -> Convergence:
@@ -194,6 +271,11 @@ def _judge(draws: FloatArray, target: Target) -> Convergence:
 
 
 # ---- weights -----------------------------------------------------------------------------------------------------
+
+
+def _log_density(proposal: Mixture | None, x: FloatArray) -> FloatArray:
+    """Of a proposal; of the prior, normalised, for None."""
+    return _log_normal(x) - 0.5 * N_OUTER * np.log(2 * np.pi) if proposal is None else proposal.log_density(x)
 
 
 def _log_normal(x: FloatArray) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import ThreadpoolController
 
 FloatArray = NDArray[np.float64]
 
@@ -20,6 +22,7 @@ INFLATION = 1.2
 DEFENSIVE = 0.03
 """Weight of a component as wide as all draws together, so that no region between clusters is left out."""
 REGULARISATION = 1e-4
+MAX_ITERATIONS = 15
 
 
 class Mixture(NamedTuple):
@@ -51,6 +54,12 @@ class Mixture(NamedTuple):
         return logsumexp(terms, axis=0) + constant
 
 
+@lru_cache(maxsize=1)
+def _threads() -> ThreadpoolController:
+    """Finding the libraries takes milliseconds; once is enough."""
+    return ThreadpoolController()
+
+
 def combine(first: Mixture, second: Mixture) -> Mixture:
     """Equal mixture of two mixtures."""
     return Mixture(
@@ -65,9 +74,15 @@ def fit_mixture(draws: FloatArray, n_components: int, rng: np.random.Generator) 
     n_components = max(1, min(n_components, len(np.unique(draws[:, 0])) // (4 * draws.shape[1])))
     seed = int(rng.integers(2**31))
     model = GaussianMixture(
-        n_components, reg_covar=REGULARISATION, random_state=seed, max_iter=40, tol=1e-2, init_params="random_from_data"
+        n_components,
+        reg_covar=REGULARISATION,
+        random_state=seed,
+        max_iter=MAX_ITERATIONS,
+        tol=1e-2,
+        init_params="random_from_data",
     )
-    with warnings.catch_warnings():
+    # tiny matrices: threads of the linear algebra would cost fifty times what they do
+    with warnings.catch_warnings(), _threads().limit(limits=1, user_api="blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)  # a proposal need not be the best fit
         model.fit(draws)
     wide = np.cov(draws.T) + REGULARISATION * np.eye(draws.shape[1])

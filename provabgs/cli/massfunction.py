@@ -64,7 +64,7 @@ def mass_function_command(
     first, last, width = _numbers(edges, 3, "--edges")
     if not (first < last and 0 < width <= last - first):
         raise InputError(f"--edges {edges!r}: need FIRST < LAST and a WIDTH that fits between")
-    bins = first + width * np.arange(int(round((last - first) / width)) + 1)
+    bins = first + width * np.arange(round((last - first) / width) + 1)
     with Catalog.open(catalog) as opened:
         chosen = opened.select(where) if where else opened
         sample = survey_sample(

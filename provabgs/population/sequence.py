@@ -26,13 +26,17 @@ FloatArray = NDArray[np.float64]
 
 NAMES: tuple[str, ...] = ("slope", "intercept", "scatter", "quenched_fraction", "offset", "quenched_scatter")
 """b, a, s, f_Q, d, s_Q; dex, except for slope and fraction."""
-SSFR_FLOOR = -13.0
-"""log10 yr^-1: specific SFRs below it (and -inf: no star formed) say nothing more than "none" and are set to it."""
+SSFR_FLOOR = -14.0
+"""log10 yr^-1: draws with a lower specific SFR (and -inf: no star formed) say "none", not how little. They are a
+part of their own, counted as quenched; they shape neither ridge nor scatter."""
 MIN_GALAXIES = 30
 _T_DOF = 5.0
-_CENTRE = np.array([0.0, 0.0, np.log(0.3), 0.0, np.log(1.5), np.log(0.5)])
-_WIDTH = np.array([np.inf, np.inf, 1.0, 1.5, 0.4, 0.4])
-"""Gaussian priors of the coordinates (slope, intercept, ln s, logit f_Q, ln d, ln s_Q); infinite is flat."""
+_INFLATION = 1.3
+_LN_ROOT_2PI = 0.5 * float(np.log(2 * np.pi))
+_CENTRE = np.array([0.0, 0.0, np.log(0.3), 0.0, np.log(1.5), np.log(0.5), np.nan])
+_WIDTH = np.array([np.inf, np.inf, 1.0, 1.5, 0.4, 0.4, 1.0])
+"""Gaussian priors of the coordinates (slope, intercept, ln s, logit of the quenched share of galaxies that form stars
+at all, ln d, ln s_Q, logit of the share that forms none, about its raw value); infinite is flat."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +94,8 @@ def star_forming_sequence(
     Parameters
     ----------
     log_mass, log_sfr
-        ``(n, ndraw)`` joint draws, dex(Msun) and dex(Msun/yr). Draws with a non-finite mass are left out, SFRs are
-        floored (`SSFR_FLOOR`).
+        ``(n, ndraw)`` joint draws, dex(Msun) and dex(Msun/yr). Draws with a non-finite mass are left out; see
+        `SSFR_FLOOR` for those that form no stars.
     rng
         Source of random numbers.
     log_prior
@@ -110,12 +114,15 @@ def star_forming_sequence(
     InputError
         For fewer than `MIN_GALAXIES` galaxies, wrong shapes, galaxies without draws, weights not finite and > 0.
     """
-    x, y, ln_w, w = _checked(log_mass, log_sfr, log_prior, weight)
+    x, y, none, ln_w, w = _checked(log_mass, log_sfr, log_prior, weight)
     density = fit_log_spline(posterior_grid(np.where(np.isfinite(ln_w), x, np.nan), -ln_w), w)
     ln_w = ln_w + np.where(np.isfinite(ln_w), np.maximum(density.log_density(x), -700.0), 0.0)
-    arrays = tuple(jnp.asarray(a) for a in (x - pivot, y, ln_w))
+    # without draws that form no stars their share is next to fixed: it would only be bounded from above
+    start = _start(x - pivot, y, none, ln_w, w)
+    centre = np.where(np.arange(7) < 6, _CENTRE, start)
+    width = np.where(none.any() | (np.arange(7) < 6), _WIDTH, 0.1)
+    arrays = tuple(jnp.asarray(a) for a in (centre, width, x - pivot, y, none, ln_w))
     weights = jnp.asarray(w / w.mean())
-    start = _start(x - pivot, y, ln_w, w)
 
     def target(p: FloatArray) -> tuple[float, FloatArray]:
         value, gradient = _value_and_gradient(jnp.asarray(p), weights, *arrays)
@@ -128,16 +135,16 @@ def star_forming_sequence(
     if weight is None:
         draws, n_effective = _importance(found.x, covariance, weights, arrays, rng, n_proposal)
         return SequencePosterior(_named(draws), pivot, "posterior", len(w), n_effective)
-    score = np.asarray(weights)[:, None] * np.asarray(_scores(best, *arrays))
-    covariance = covariance @ (score.T @ score + np.diag(1 / _WIDTH**2)) @ covariance
+    score = np.asarray(weights)[:, None] * np.asarray(_scores(best, *arrays[2:]))
+    covariance = covariance @ (score.T @ score + np.diag(1 / width**2)) @ covariance
     draws = rng.multivariate_normal(found.x, covariance, n_proposal, method="cholesky")
     return SequencePosterior(_named(draws), pivot, "sandwich", len(w), float("nan"))
 
 
 def _checked(
     log_mass: ArrayLike, log_sfr: ArrayLike, log_prior: ArrayLike | None, weight: ArrayLike | None
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Mass, floored SFR, ln weight of draws (-inf where not usable), weight of galaxies."""
+) -> tuple[FloatArray, FloatArray, NDArray[np.bool_], FloatArray, FloatArray]:
+    """Mass, SFR, whether there is none, ln weight of draws (-inf where not usable), weight of galaxies."""
     x, y = np.asarray(log_mass, dtype=np.float64), np.asarray(log_sfr, dtype=np.float64)
     prior = np.zeros(x.shape) if log_prior is None else np.asarray(log_prior, dtype=np.float64)
     if x.ndim != 2 or y.shape != x.shape or prior.shape != x.shape:
@@ -152,39 +159,60 @@ def _checked(
         raise InputError(f"galaxy {int(np.argmin(good.any(axis=1)))} of {len(x)} has no finite draw; leave it out")
     ln_w = np.where(good, -prior, -np.inf) - np.log(good.sum(axis=1, keepdims=True))
     x = np.where(good, x, 0.0)
-    return x, np.where(good, np.maximum(y, x + SSFR_FLOOR), 0.0), ln_w, w
+    none = good & (y < x + SSFR_FLOOR)
+    return x, np.where(good & ~none, y, 0.0), none, ln_w, w
 
 
-def _start(x: FloatArray, y: FloatArray, ln_w: FloatArray, w: FloatArray) -> FloatArray:
+def _start(x: FloatArray, y: FloatArray, none: NDArray[np.bool_], ln_w: FloatArray, w: FloatArray) -> FloatArray:
     """A line through the upper part of the galaxies' means, by iterated clipping."""
     share = np.exp(ln_w - logsumexp(ln_w, axis=1, keepdims=True))
+    forming = (share * ~none).sum(axis=1) > 0.5
+    if not forming.any():
+        raise InputError("no galaxy forms stars; there is no sequence to fit")
+    idle_share = (share * none).sum(axis=1)
+    share = share * np.where(forming[:, None], ~none, True)
+    share /= share.sum(axis=1, keepdims=True)
     mx, my = (share * x).sum(axis=1), (share * y).sum(axis=1)
-    kept = np.ones(mx.size, dtype=bool)
-    line = np.array([0.7, float(np.median(my))])
+    kept = forming.copy()
+    line = np.array([0.7, float(np.median(my[forming]))])
     for _ in range(10):
         line = np.polyfit(mx[kept], my[kept], 1, w=np.sqrt(w[kept]))
         away = my - np.polyval(line, mx)
-        kept = away > -2 * max(0.25, float(np.std(away[away > 0])))
-    quenched = float(np.clip(w[~kept].sum() / w.sum(), 0.02, 0.95))
-    offset = float(np.clip(-np.mean(away[~kept]), 0.7, 3.0)) if (~kept).any() else 1.5
-    return np.array([*line, np.log(0.3), np.log(quenched / (1 - quenched)), np.log(offset), np.log(0.5)])
+        kept = forming & (away > -2 * max(0.25, float(np.std(away[forming & (away > 0)]))))
+    low = forming & ~kept
+    quenched = float(np.clip(w[low].sum() / w[forming].sum(), 0.02, 0.95))
+    offset = float(np.clip(-np.mean(away[low]), 0.7, 3.0)) if low.any() else 1.5
+    idle = float(np.clip((w @ idle_share + 0.5 * w.mean()) / (w.sum() + w.mean()), 0.0, 0.95))
+    logits = [float(np.log(f / (1 - f))) for f in (quenched, idle)]
+    return np.array([*line, np.log(0.3), logits[0], np.log(offset), np.log(0.5), logits[1]])
 
 
 # ---- pure functions of their arguments, so that samples of equal shape share one compilation -------------------------
 
 
-def _per_galaxy(p: jax.Array, x: jax.Array, y: jax.Array, ln_w: jax.Array) -> jax.Array:
+def _per_galaxy(p: jax.Array, x: jax.Array, y: jax.Array, none: jax.Array, ln_w: jax.Array) -> jax.Array:
     """``(n,)`` ln of each galaxy's sum over draws."""
-    slope, intercept, ln_s, logit, ln_d, ln_q = p
+    slope, intercept, ln_s, logit, ln_d, ln_q, idle = p
     away = y - intercept - slope * x
     main = -0.5 * (away * jnp.exp(-ln_s)) ** 2 - ln_s - jax.nn.softplus(logit)
     quenched = -0.5 * ((away + jnp.exp(ln_d)) * jnp.exp(-ln_q)) ** 2 - ln_q - jax.nn.softplus(-logit)
-    return jax.scipy.special.logsumexp(ln_w + jnp.logaddexp(main, quenched), axis=1)
+    # a draw without star formation has a probability, not a density: one dex wide by convention
+    mixture = jnp.logaddexp(main, quenched) - _LN_ROOT_2PI - jax.nn.softplus(idle)
+    return jax.scipy.special.logsumexp(ln_w + jnp.where(none, -jax.nn.softplus(-idle), mixture), axis=1)
 
 
-def _objective(p: jax.Array, w: jax.Array, x: jax.Array, y: jax.Array, ln_w: jax.Array) -> jax.Array:
-    prior = -0.5 * jnp.sum(((p - _CENTRE) / _WIDTH) ** 2)
-    return jnp.sum(w * _per_galaxy(p, x, y, ln_w)) + prior
+def _objective(
+    p: jax.Array,
+    w: jax.Array,
+    centre: jax.Array,
+    width: jax.Array,
+    x: jax.Array,
+    y: jax.Array,
+    none: jax.Array,
+    ln_w: jax.Array,
+) -> jax.Array:
+    prior = -0.5 * jnp.sum(((p - centre) / width) ** 2)
+    return jnp.sum(w * _per_galaxy(p, x, y, none, ln_w)) + prior
 
 
 _value = jax.jit(_objective)
@@ -207,21 +235,37 @@ def _importance(
     rng: np.random.Generator,
     n: int,
 ) -> tuple[FloatArray, float]:
-    """Draws from the posterior by importance resampling from a Student t about its maximum; effective number."""
-    root = np.linalg.cholesky(covariance)
-    normal = rng.standard_normal((n, best.size))
-    scale = np.sqrt(_T_DOF / rng.chisquare(_T_DOF, n))
-    proposal = best + (normal * scale[:, None]) @ root.T
-    ln_q = -0.5 * (_T_DOF + best.size) * np.log1p((normal**2).sum(axis=1) * scale**2 / _T_DOF)
-    ln_p = np.array([float(_value(jnp.asarray(p), weights, *arrays)) for p in proposal])
-    ln_r = np.where(np.isfinite(ln_p), ln_p, -np.inf) - ln_q
-    ratio = np.exp(ln_r - logsumexp(ln_r))
+    """Draws from the posterior by importance resampling, and their effective number.
+
+    The proposal is a Student t about the maximum, a little wider than the curvature there asks for.
+    """
+    proposal, ratio = _weighted(best, _INFLATION * covariance, weights, arrays, rng, n)
     # systematic resampling adds the least noise of its own
     place = np.searchsorted(np.cumsum(ratio), (rng.random() + np.arange(n)) / n)
     return proposal[np.minimum(place, n - 1)], float(1 / np.sum(ratio**2))
 
 
+def _weighted(
+    centre: FloatArray,
+    covariance: FloatArray,
+    weights: jax.Array,
+    arrays: tuple[jax.Array, ...],
+    rng: np.random.Generator,
+    n: int,
+) -> tuple[FloatArray, FloatArray]:
+    """Draws ``(n, ndim)`` from a Student t and their normalised importance weights."""
+    root = np.linalg.cholesky(covariance)
+    normal = rng.standard_normal((n, centre.size))
+    scale = np.sqrt(_T_DOF / rng.chisquare(_T_DOF, n))
+    proposal = centre + (normal * scale[:, None]) @ root.T
+    ln_q = -0.5 * (_T_DOF + centre.size) * np.log1p((normal**2).sum(axis=1) * scale**2 / _T_DOF)
+    ln_p = np.array([float(_value(jnp.asarray(p), weights, *arrays)) for p in proposal])
+    ln_r = np.where(np.isfinite(ln_p), ln_p, -np.inf) - ln_q
+    return proposal, np.exp(ln_r - logsumexp(ln_r))
+
+
 def _named(p: FloatArray) -> FloatArray:
     """Columns `NAMES` from the coordinates."""
-    fraction = 1 / (1 + np.exp(-p[:, 3]))
+    idle = 1 / (1 + np.exp(-p[:, 6]))
+    fraction = idle + (1 - idle) / (1 + np.exp(-p[:, 3]))
     return np.stack([p[:, 0], p[:, 1], np.exp(p[:, 2]), fraction, np.exp(p[:, 4]), np.exp(p[:, 5])], axis=1)

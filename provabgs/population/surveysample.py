@@ -17,7 +17,7 @@ from provabgs.inference.fit import load_model
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.filters import bands_for, short_name
 from provabgs.population.selection import OnBad, Selection, combine_weights
-from provabgs.population.volume import MagnitudeTracks, SurveyVolume, galaxy_volumes
+from provabgs.population.volume import MagnitudeTracks, SurveyVolume, VisibleVolumes, galaxy_volumes
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import PARAMETERS
 from provabgs.status import Status
@@ -32,6 +32,8 @@ FloatArray = NDArray[np.float64]
 TRACK_DRAWS = 32
 """Draws per galaxy whose Vmax is computed: K-corrections hardly differ between draws of one galaxy."""
 _CHUNK = 256
+_TOLERANCE_MAG = 0.005
+"""Rounding of stored magnitudes and the interpolation of tracks."""
 _THETA = [p.column for p in PARAMETERS]
 
 
@@ -335,11 +337,19 @@ def _computed(
             None if offset is None else offset[part],
         )
         place = slice(start, start + part.size)
-        out[0][place] = volumes.inverse
+        out[0][place] = np.where(_taken(volumes, bool(observed)), volumes.inverse, np.nan)
         for k, values in ((1, volumes.z_min), (2, volumes.z_max), (3, volumes.margin_near)):
             seen = np.isfinite(values).any(axis=1)
             out[k][start : start + part.size][seen] = np.nanmedian(values[seen], axis=1)
     return out
+
+
+def _taken(volumes: VisibleVolumes, measured: bool) -> NDArray[np.bool_]:
+    """Whether the survey's limits admit each galaxy where it is; judged by measured magnitudes only."""
+    here = volumes.margin_here
+    if not measured or here is None:
+        return np.ones(len(volumes.vmax), dtype=bool)
+    return np.nanmedian(np.where(np.isfinite(here), here, -np.inf), axis=1) > -_TOLERANCE_MAG
 
 
 def thin(theta: FloatArray, n: int) -> FloatArray:

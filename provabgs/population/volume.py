@@ -10,7 +10,7 @@ draw enters or leaves the survey; several visible intervals (colour cuts make th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import astropy.units as u
@@ -202,6 +202,8 @@ class VisibleVolumes:
     z_max: FloatArray
     vmax: FloatArray
     margin_near: FloatArray
+    margin_here: FloatArray | None = None
+    """``(n, ndraw)`` margin, mag, at the observed redshift; <= 0 for a galaxy that the survey would not have taken."""
 
     @property
     def inverse(self) -> FloatArray:
@@ -289,15 +291,20 @@ def galaxy_volumes(
         if observed is not None and band in observed:
             by_band[band] = track + _anchor(track, tracks, z, np.asarray(observed[band], dtype=np.float64))
     offset = 0.0 if fiber_offset is None else np.asarray(fiber_offset, dtype=np.float64)[:, None, None]
-    return visible_volumes(selection.margin(by_band, offset), tracks.redshift, survey)
+    margin = selection.margin(by_band, offset)
+    return replace(visible_volumes(margin, tracks.redshift, survey), margin_here=_at(margin, tracks.redshift, z))
 
 
 def _anchor(track: FloatArray, tracks: MagnitudeTracks, redshift: FloatArray, observed: FloatArray) -> FloatArray:
     """Shift ``(n, ndraw, 1)`` that makes tracks ``(n, ndraw, nz)`` pass through the measured magnitude."""
-    x, grid = np.log(redshift), np.log(tracks.redshift)
-    left = np.clip(np.searchsorted(grid, x, side="right") - 1, 0, grid.size - 2)
-    share = (x - grid[left]) / (grid[left + 1] - grid[left])
-    row = np.arange(len(track))
-    at_z = track[row, :, left] * (1 - share[:, None]) + track[row, :, left + 1] * share[:, None]
-    shift = observed[:, None] - at_z
+    shift = observed[:, None] - _at(track, tracks.redshift, redshift)
     return np.where(np.isfinite(observed)[:, None], shift, 0.0)[:, :, None]
+
+
+def _at(track: FloatArray, grid: FloatArray, redshift: FloatArray) -> FloatArray:
+    """Values ``(n, ndraw)`` of tracks ``(n, ndraw, nz)`` at each galaxy's own redshift, linear in ln z."""
+    x, knots = np.log(redshift), np.log(grid)
+    left = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, knots.size - 2)
+    share = ((x - knots[left]) / (knots[left + 1] - knots[left]))[:, None]
+    row = np.arange(len(track))
+    return track[row, :, left] * (1 - share) + track[row, :, left + 1] * share

@@ -10,6 +10,7 @@ from provabgs.catalog.atomic import atomic_path
 from provabgs.emulator.encoding import PROBE_AGES_GYR
 from provabgs.emulator.training import Look, TrainingState
 from provabgs.pipelines.emulator_config import EmulatorConfig
+from provabgs.pipelines.emulator_shards import library_digest
 
 CHECKPOINT_NAME = "checkpoint.h5"
 
@@ -48,4 +49,4 @@ def restore(config: EmulatorConfig, fresh: TrainingState) -> TrainingState:
 
 def _label(config: EmulatorConfig) -> str:
     """Settings that the network depends on, its encoding included."""
-    return f"{config.settings()} {PROBE_AGES_GYR}"
+    return f"{config.settings()} library {library_digest(config)} probes {PROBE_AGES_GYR}"

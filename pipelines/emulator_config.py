@@ -100,7 +100,7 @@ class EmulatorConfig(_Section):
     cluster: ClusterOptions = Field(default_factory=ClusterOptions)
 
     def settings(self, *, shards: bool = False, bases: bool = True) -> str:
-        """Settings that decide about a product, as JSON, by which shards and checkpoints are labelled.
+        """Settings that decide about a product, as JSON: no paths (a library is told by its hash).
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class EmulatorConfig(_Section):
         bases
             Include what decides about the principal components.
         """
-        exclude: dict[str, Any] = {"emulator": {"output", "work"}, "cluster": True}
+        exclude: dict[str, Any] = {"emulator": {"output", "work"}, "source": {"library"}, "cluster": True}
         if shards:
             counts = {"n_train", "n_held_out"} if bases else {"n_basis", "n_train", "n_held_out"}
             exclude |= {"network": True, "data": counts} | ({} if bases else {"basis": True})

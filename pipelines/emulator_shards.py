@@ -69,8 +69,18 @@ def shard_path(config: EmulatorConfig, stage: Stage, index: int) -> Path:
 
 
 def label(config: EmulatorConfig, stage: Stage) -> str:
-    """Settings that a shard depends on, as recorded in it."""
-    return config.settings(shards=True, bases=stage != "basis")
+    """All that a shard depends on, as recorded in it."""
+    return f"{config.settings(shards=True, bases=stage != 'basis')} library {library_digest(config)}"
+
+
+def library_digest(config: EmulatorConfig) -> str:
+    """SHA-256 of the SSP library."""
+    return _digest(load_training_model(config))
+
+
+@lru_cache(maxsize=2)
+def _digest(model: SPSModel) -> str:
+    return model.library.digest()
 
 
 def is_done(config: EmulatorConfig, stage: Stage, index: int) -> bool:

@@ -1,0 +1,77 @@
+"""Configurations of trainings: errors name the key and the mend; labels say what a product depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from provabgs.errors import ConfigError
+from provabgs.pipelines.emulator_config import load_emulator_config, parse_emulator_config
+
+GOOD = {"emulator": {"output": "e.h5", "work": "work"}}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, r"\[emulator\] is required"),
+        ({"emulator": {"output": "e.h5"}}, r"\[emulator\] work is required"),
+        (GOOD | {"network": {"step": 3}}, r"\[network\] step is no key; did you mean steps\? \(allowed: hidden, steps"),
+        (GOOD | {"netwrok": {}}, r"\[netwrok\] is no key; did you mean network\?"),
+        (GOOD | {"data": {"t_age": [9, 8]}}, r"\[data\] .*t_age must increase"),
+        (GOOD | {"data": {"t_age": [9, 20]}}, "within 1-14.5 Gyr"),
+        (GOOD | {"source": {"kind": "fsps", "library": "x.h5"}}, "leave `library` out"),
+        (GOOD | {"source": {"nebular": True}}, "`nebular` and `logzsol` belong to kind 'fsps'"),
+        (GOOD | {"source": {"conventions": "mine"}}, r"\[source\] conventions = 'mine'"),
+        (GOOD | {"network": {"hidden": []}}, r"\[network\] hidden"),
+    ],
+)
+def test_errors_name_key_and_remedy(data: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_emulator_config(data, "my.toml")
+    assert str(caught.value).startswith("my.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "e.toml"
+    with pytest.raises(ConfigError, match=r"no such file; pipelines/emulator\.toml"):
+        load_emulator_config(path)
+    path.write_text("[emulator")
+    with pytest.raises(ConfigError, match="not a TOML file"):
+        load_emulator_config(path)
+    path.write_text('[emulator]\noutput = "e.h5"\nwork = "/w"\n[source]\nlibrary = "ssp.h5"\n')
+    config = load_emulator_config(path)
+    assert config.emulator.output == tmp_path / "e.h5"
+    assert config.emulator.work == Path("/w")
+    assert config.source.library == tmp_path / "ssp.h5"
+
+
+@pytest.mark.parametrize(("name", "conventions"), [("emulator", "paper"), ("emulator_published", "published-code")])
+def test_the_files_that_made_what_ships(name: str, conventions: str) -> None:
+    config = load_emulator_config(ROOT / "pipelines" / f"{name}.toml")
+    assert config.source.conventions == conventions
+    assert config.emulator.output.parent.resolve() == ROOT / "data"
+
+
+def test_labels_hold_what_a_product_depends_on_and_no_paths() -> None:
+    base = parse_emulator_config(GOOD)
+
+    def label(section: str, key: str, value: object, **kind: bool) -> bool:
+        changed = parse_emulator_config({**GOOD, section: {**GOOD.get(section, {}), key: value}})
+        return changed.settings(**kind) != base.settings(**kind)
+
+    shards, spectra = {"shards": True}, {"shards": True, "bases": False}
+    assert not label("emulator", "output", "other.h5")
+    assert not label("cluster", "workers", 7)
+    assert label("network", "steps", 7)
+    assert not label("network", "steps", 7, **shards)
+    assert not label("data", "n_train", 500, **shards)  # more shards: those there stay good
+    assert label("data", "n_basis", 500, **shards)
+    assert not label("data", "n_basis", 500, **spectra)
+    assert label("basis", "old", 7, **shards)
+    assert not label("basis", "old", 7, **spectra)
+    assert label("emulator", "seed", 7, **spectra)
+    assert label("source", "conventions", "published-code", **spectra)

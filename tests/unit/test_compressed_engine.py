@@ -11,9 +11,11 @@ from engine_mocks import draw_theta, mock, near
 
 from provabgs._jax import jax, jnp
 from provabgs.errors import InputError, UnusableTargetError
+from provabgs.inference import fit
 from provabgs.inference.compressed import (
     CompressedLikelihood,
     Size,
+    columns,
     compiled_batch,
     make_log_likelihood,
     reduce_projection,
@@ -22,8 +24,9 @@ from provabgs.inference.compressed import (
 )
 from provabgs.inference.compressed.engine import CPU_CHUNK, make_prediction
 from provabgs.inference.compressed.photometry import _split_at_step
-from provabgs.inference.config import FitConfig
-from provabgs.inference.fit import make_likelihood
+from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
+from provabgs.inference.config import FitConfig, SamplerOptions
+from provabgs.inference.fit import fit_observation, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.priors import Prior
 from provabgs.observe.filters import bands_for
@@ -90,6 +93,52 @@ def test_reference_removes_what_is_common(model) -> None:
     assert np.abs(referenced).max() < 0.4 * np.abs(plain).max()
 
 
+def test_draws_of_a_fit_correct_the_engine_and_measure_it(model) -> None:
+    """From draws, the linear response goes too; the engine's own figure holds at points that it has not seen."""
+    projection, theta, prior, rng = galaxy(model, 3, 0.15, 20, order=3)
+    coarse = CompressedLikelihood(projection, model, size=Size(96, 96))
+    points = near(coarse, theta, prior, rng, n=32)
+    draws = near(coarse, theta, prior, rng, n=64, drop=12)
+    once = np.abs(differences(model, projection, coarse.with_reference(draws[0]), points)).max()
+    corrected = coarse.with_reference(draws)
+    after = np.abs(differences(model, projection, corrected, points)).max()
+    assert coarse.local_error is None
+    assert corrected.local_error is not None
+    assert after < 0.75 * once
+    assert after < 0.05
+    assert after < 20 * corrected.local_error
+    assert size_of(corrected.reduction) == size_of(coarse.reduction)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"cameras": ""}, {"photometry": False}], ids=["all", "bands", "spectrum"])
+def test_the_engine_is_exact_at_its_reference(model, kwargs) -> None:
+    projection, theta, *_ = galaxy(model, 19, 0.3, 20, **kwargs)
+    size = None if kwargs.get("cameras") == "" else Size(96, 96)
+    engine = CompressedLikelihood(projection, model, size=size).with_reference(theta)
+    assert np.abs(differences(model, projection, engine, jnp.asarray(theta)[None])).max() < 2e-3
+
+
+def test_a_correction_is_never_applied_twice(model) -> None:
+    projection, theta, prior, rng = galaxy(model, 3, 0.15, 20)
+    once = CompressedLikelihood(projection, model, size=Size(96, 96)).with_reference(theta)
+    points = near(once, theta, prior, rng, n=8)
+    np.testing.assert_allclose(np.asarray(once.with_reference(theta)(points)), np.asarray(once(points)), atol=2e-3)
+
+
+def test_columns_give_the_same_likelihood(model) -> None:
+    """The quadratic form in the masses is ln L, burst and all, in batches below and above the chunk."""
+    projection, _, _, rng = galaxy(model, 7, 0.2, 20)
+    engine = CompressedLikelihood(projection, model, size=SIZE)
+    theta = np.stack([draw_theta(rng) for _ in range(columns.CHUNK + 6)])
+    theta[0, INDEX["fburst"]] = 1.0
+    mass = 10 ** (theta[:, INDEX["logmstar"]] - REFERENCE_LOG_MASS)
+    masses = mass[:, None] * theta[:, INDEX["beta1"] : INDEX["beta4"] + 1]
+    equations = jax.jit(columns.make_normal_equations(model))(jnp.asarray(theta), engine.reduction)
+    linear, quadratic = (masses * equations.b).sum(1), np.einsum("bi,bij,bj->b", masses, equations.q, masses)
+    expected = np.asarray(engine(jnp.asarray(theta)))
+    np.testing.assert_allclose(-0.5 * (equations.constant - 2 * linear + quadratic), expected, rtol=2e-5)
+
+
 def test_size_follows_tolerance_and_noise(model) -> None:
     sizes = {}
     for snr in (5, 60):
@@ -135,7 +184,6 @@ def test_single_precision_is_enough_at_high_signal(model) -> None:
 def _double(model: SPSModel, theta: jax.Array, r) -> jax.Array:
     from provabgs.inference.compressed.nodes import merged_nodes
     from provabgs.inference.compressed.photometry import N_BAND_NODES
-    from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
     from provabgs.sps.dust import transmission
 
     young, old = merged_nodes(model).weights(model, theta, r.tables)
@@ -231,6 +279,39 @@ def test_a_fit_falls_back_on_the_exact_engine_and_says_so(model, caplog) -> None
     with caplog.at_level("WARNING"):
         assert make_likelihood(exact, FitConfig()) is exact
     assert "exact engine in its place" in caplog.text
+
+
+def test_a_measured_error_beyond_the_limit_falls_back_and_says_so(model, caplog) -> None:
+    """Dust that leaves light at the red end only, at S/N 100: no size is enough."""
+    rng = np.random.default_rng([3, 60])
+    theta, redshift = draw_theta(rng), float(rng.uniform(0.01, 0.6))
+    data = mock(model, theta, redshift, 100, rng, photometry=False)
+    exact = ExactLikelihood(project(data, model.library), model)
+    with caplog.at_level("WARNING"):
+        assert make_likelihood(exact, FitConfig()) is exact
+    assert "measured error" in caplog.text
+    assert "exact engine in its place" in caplog.text
+
+
+def test_a_fit_uses_the_compressed_engine_unless_told_otherwise(model, monkeypatch) -> None:
+    """Both by what a configuration says and by what a fit calls."""
+    made = []
+
+    class Recorded(CompressedLikelihood):
+        def __init__(self, *args, **kwargs) -> None:
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(fit, "CompressedLikelihood", Recorded)
+    rng = np.random.default_rng(4)
+    data = mock(model, draw_theta(rng), 0.2, 10, rng, cameras="")
+    few = SamplerOptions(max_eval=20_000, time_limit_s=5, ess=1.5, rhat=10)
+    posterior = fit_observation(data, FitConfig(sampler=few, n_samples=50))
+    assert FitConfig().engine == "compressed"
+    assert len(made) == 1
+    assert 0 < posterior.meta["ENGINE_ERROR"] < 0.5
+    fit_observation(data, FitConfig(engine="exact", sampler=few, n_samples=50))
+    assert len(made) == 1
 
 
 def test_no_valid_pixel_is_refused_by_name(model) -> None:

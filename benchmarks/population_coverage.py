@@ -75,7 +75,8 @@ def row(key: str, value: dict) -> str:
         for q, c in ((q, found.coverage(q)) for q in LEVELS)
     ]
     verdict = "yes" if found.passes() else "**no**"
-    return f"| {name} | {fault} | {n} | {' | '.join(cells)} | {found.p_values().min():.2g} | {verdict} | {value['seconds']:.1f} |"
+    tail = f"{found.p_values().min():.2g} | {verdict} | {value['seconds']:.1f} |"
+    return f"| {name} | {fault} | {n} | {' | '.join(cells)} | {tail}"
 
 
 if __name__ == "__main__":

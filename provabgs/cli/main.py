@@ -12,6 +12,7 @@ from provabgs.cli.emulator import emulator_app
 from provabgs.cli.fit import fit
 from provabgs.cli.mock import mock_app
 from provabgs.cli.plot import plot
+from provabgs.cli.population import population_app
 from provabgs.cli.query import export_command, query_command
 from provabgs.cli.run import config_app, run_command
 from provabgs.cli.ssp import ssp_app
@@ -35,6 +36,7 @@ app.command("export")(export_command)
 app.add_typer(config_app, name="config")
 app.add_typer(ssp_app, name="ssp")
 app.add_typer(mock_app, name="mock")
+app.add_typer(population_app, name="population")
 app.add_typer(emulator_app, name="emulator")
 
 

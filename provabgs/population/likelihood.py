@@ -124,11 +124,14 @@ class StreamedLikelihood:
         Called for every pass over the data; chunks of equal shapes are compiled for once.
     selection
         ln alpha(eta), or None.
+    counted
+        Draws by which effective draws are counted, where `chunks` are gridded or a part of the galaxies is enough.
     """
 
     density: Density
     chunks: Callable[[], Iterable[Data]]
     selection: LogSelected | None = None
+    counted: Callable[[], Iterable[Draws]] | None = None
 
     def pilot(self) -> Data:
         """The first chunk."""
@@ -164,7 +167,8 @@ class StreamedLikelihood:
     def effective_draws(self, eta: FloatArray) -> FloatArray:
         """Effective number of draws of every galaxy at eta, in one pass; see `effective_draws`."""
         x = jnp.asarray(eta)
-        return np.concatenate([effective_draws(self.density, x, c)[np.asarray(c.weight) > 0] for c in self.chunks()])
+        chunks = self.chunks() if self.counted is None else self.counted()
+        return np.concatenate([effective_draws(self.density, x, c)[np.asarray(c.weight) > 0] for c in chunks])
 
 
 def effective_draws(density: Density, eta: jax.Array, data: Data) -> FloatArray:
@@ -202,6 +206,20 @@ def in_chunks(draws: Draws, n: int) -> Iterator[Draws]:
     """Slices of `n` galaxies, the last one filled up."""
     for start in range(0, draws.weight.shape[0], n):
         yield pad(Draws(*(a[start : start + n] for a in draws)), n)
+
+
+def gridded_chunks(data: Gridded, n: int) -> Iterator[Gridded]:
+    """Slices of `n` galaxies of gridded data, the last one filled up with rows of weight 0."""
+    total = data.weight.shape[0]
+    for start in range(0, total, n):
+        rows = slice(start, start + n)
+        missing = max(start + n - total, 0) if total > n else 0
+        yield Gridded(
+            data.nodes,
+            jnp.pad(data.share[rows], ((0, missing), (0, 0)), constant_values=1.0),
+            jnp.pad(data.log_scale[rows], (0, missing)),
+            jnp.pad(data.weight[rows], (0, missing)),
+        )
 
 
 def _sum(parts: Iterable[tuple[jax.Array, ...]]) -> list[jax.Array]:

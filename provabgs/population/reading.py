@@ -16,7 +16,7 @@ from provabgs.catalog.names import sample_names
 from provabgs.catalog.samples import read_chunks
 from provabgs.errors import ConfigError, InputError
 from provabgs.inference.config import FitConfig
-from provabgs.population.induced import InducedPrior
+from provabgs.population.induced import N_DRAWS, InducedPrior
 from provabgs.population.likelihood import Draws, pad
 from provabgs.population.priordraws import config_of
 from provabgs.population.sources import Chosen, Source, galaxy_weights, open_source, usable
@@ -189,8 +189,9 @@ def open_population(
     if not isinstance(prior, FlatPrior):
         theirs = config_of(source.configs, claimed or (prior.config if prior else None), source.label)
         if prior is None:
-            extra = {} if n_prior is None else {"n": n_prior}
-            prior = InducedPrior.build(tuple(names), theirs, z_range=(float(z.min()), float(z.max())), **extra)
+            prior = InducedPrior.build(
+                tuple(names), theirs, z_range=(float(z.min()), float(z.max())), n=n_prior or N_DRAWS
+            )
         elif prior.names != tuple(names):
             raise ConfigError(f"the prior is of {prior.names}, the population of {tuple(names)}")
     return PopulationData(source, tuple(names), prior, weight, chosen)

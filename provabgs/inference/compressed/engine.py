@@ -30,7 +30,7 @@ from provabgs.inference.compressed.reduction import (
     reduce_projection,
     size_of,
 )
-from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.likelihood import ExactLikelihood, spectrum_chi2, template_covariance
 from provabgs.observe.projection import Projection
 from provabgs.sps.dust import DustCurves, transmission
 from provabgs.sps.model import SPSModel
@@ -212,9 +212,8 @@ class CompressedLikelihood:
             reduction = reduction._replace(photometry=phot._replace(flux=phot.flux - jnp.asarray(shift, jnp.float32)))
         out = copy(self)
         out.reduction = reduction
-        spec, phot_chi2 = exact.chi2(theta)
         (log_like,) = _in_chunks(lambda t: (out(t),), theta)
-        difference = np.asarray(log_like) + 0.5 * (spec + phot_chi2)
+        difference = np.asarray(log_like) + 0.5 * _chi2(self.projection, pixels, bands)
         if reduction.spectrum is not None:
             constant = reduction.spectrum.constant + 2 * difference[~held_out].mean()
             out.reduction = reduction._replace(spectrum=reduction.spectrum._replace(constant=constant))
@@ -237,6 +236,18 @@ def compiled(model: SPSModel) -> Callable[[jax.Array, Reduction], jax.Array]:
 @lru_cache(maxsize=8)
 def _point_values(model: SPSModel) -> Callable[[jax.Array, Reduction], Whitened]:
     return jax.jit(make_prediction(model, at_points=True))
+
+
+def _chi2(projection: Projection, pixels: FloatArray | None, bands: FloatArray | None) -> FloatArray | float:
+    """Exact chi^2 ``(n,)`` of predicted pixels and bands, where there are data."""
+    spectrum, photometry = projection.spectrum, projection.photometry
+    chi2: FloatArray | float = 0.0
+    if spectrum is not None and pixels is not None:
+        covariance = template_covariance(spectrum.templates, spectrum.ivar)
+        chi2 = spectrum_chi2(spectrum.flux - pixels, spectrum.ivar, spectrum.templates, covariance)
+    if photometry is not None and bands is not None:
+        chi2 = chi2 + (photometry.ivar * (photometry.flux - bands) ** 2).sum(axis=1)
+    return chi2
 
 
 def _in_chunks(function: Callable[[jax.Array], tuple], theta: ArrayLike) -> list[FloatArray | None]:

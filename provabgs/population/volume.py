@@ -30,6 +30,8 @@ FloatArray = NDArray[np.float64]
 
 FULL_SKY_DEG2 = 4 * np.pi * (180 / np.pi) ** 2
 _VOLUME_NODES = 4096
+_DIMMING = np.arange(-8.0, 15.0, 0.1)
+"""mag, steps in which the limit is looked for; in the last of them the selection's own margin says where it lies."""
 _ROWS = 512
 """Spectra computed at once: 20 MB each of fluxes at the model's wavelengths."""
 
@@ -195,7 +197,8 @@ class VisibleVolumes:
     vmax
         ``(n, ndraw)`` comoving volume in which it passes, Mpc^3; 0 for draws that are visible nowhere.
     margin_near
-        ``(n, ndraw)`` margin, mag, at the near end of the survey.
+        ``(n, ndraw)`` how far, mag, a draw could be dimmed at the near end of the survey and still pass (negative: it
+        would have to be brighter); what `provabgs.population.massfunction.completeness_limit` asks for.
     """
 
     z_min: FloatArray
@@ -292,7 +295,18 @@ def galaxy_volumes(
             by_band[band] = track + _anchor(track, tracks, z, np.asarray(observed[band], dtype=np.float64))
     offset = 0.0 if fiber_offset is None else np.asarray(fiber_offset, dtype=np.float64)[:, None, None]
     margin = selection.margin(by_band, offset)
-    return replace(visible_volumes(margin, tracks.redshift, survey), margin_here=_at(margin, tracks.redshift, z))
+    near = _dimming({b: m[..., :1] for b, m in by_band.items()}, selection, offset)
+    found = visible_volumes(margin, tracks.redshift, survey)
+    return replace(found, margin_near=near, margin_here=_at(margin, tracks.redshift, z))
+
+
+def _dimming(magnitude: dict[str, FloatArray], selection: Selection, offset: FloatArray | float) -> FloatArray:
+    """Largest number of magnitudes by which sources ``(n, ndraw, 1)`` may be dimmed in all bands and still pass."""
+    passes = selection.margin({b: m + _DIMMING for b, m in magnitude.items()}, offset)
+    ever = (passes > 0).any(axis=2)
+    last = _DIMMING.size - 1 - np.argmax((passes > 0)[..., ::-1], axis=2)
+    rest = np.take_along_axis(passes, last[..., None], axis=2)[..., 0]
+    return np.where(ever, _DIMMING[last] + rest, np.nan)
 
 
 def _anchor(track: FloatArray, tracks: MagnitudeTracks, redshift: FloatArray, observed: FloatArray) -> FloatArray:

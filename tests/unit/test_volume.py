@@ -159,3 +159,13 @@ def test_redshifts_outside_the_survey_are_refused(tracks: MagnitudeTracks) -> No
         galaxy_volumes(np.repeat(theta()[None], 2, 0), [0.1, 0.5], MagnitudeLimit(R, 19.5), SURVEY, tracks)
     with pytest.raises(InputError, match="do not span"):
         visible_volumes(np.ones((1, 1, 3)), np.array([0.1, 0.2, 0.3]), SURVEY)
+
+
+def test_dimming_at_the_near_end_looks_past_the_bright_limit(model: SPSModel, tracks: MagnitudeTracks) -> None:
+    vector = theta(logmstar=10.5)
+    near = brute_magnitude(model, vector, 0.1, SURVEY.z_low)
+    assert near < 17.0  # too bright for this survey there, and yet there is room to dim it
+    found = galaxy_volumes(vector[None], [0.1], MagnitudeLimit(R, 19.5, 17.0), SURVEY, tracks)
+    assert found.margin_near[0, 0] == pytest.approx(19.5 - near, abs=2e-3)
+    faint = galaxy_volumes(theta(logmstar=7.0)[None], [0.1], MagnitudeLimit(R, 18.0), SURVEY, tracks)
+    assert faint.margin_near[0, 0] == pytest.approx(18.0 - near - 2.5 * 3.5, abs=2e-3)

@@ -96,8 +96,9 @@ class Efficiency:
 
 @partial(jax.jit, static_argnums=0)
 def _values(density: Density, etas: jax.Array, data: Data) -> jax.Array:
-    # one eta at a time: a batch would multiply the memory of a chunk
-    return jax.lax.map(lambda eta: log_likelihood(density, eta, data), etas)
+    # draws one eta at a time: a batch would multiply the memory of a chunk; on a grid a batch is one matrix product
+    batch = 32 if isinstance(data, Gridded) else None
+    return jax.lax.map(lambda eta: log_likelihood(density, eta, data), etas, batch_size=batch)
 
 
 @partial(jax.jit, static_argnums=0)

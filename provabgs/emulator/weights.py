@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,23 @@ def load_emulator(path: str | Path) -> ComponentEmulator:
         return _from_arrays(arrays, attributes, provenance)
     except KeyError as err:
         raise EmulatorFileError(f"{path}: lacks {err}; copy it again") from err
+
+
+@lru_cache(maxsize=4)
+def default_emulator(conventions: str = "paper") -> ComponentEmulator:
+    """Weights that ship, by conventions (`provabgs.inference.config.Conventions`); read once per process.
+
+    Raises
+    ------
+    EmulatorFileError
+        For conventions that no weights ship for.
+    """
+    from provabgs.data import data_path
+
+    names = {"paper": "emulator_paper.h5", "published-code": "emulator_published.h5"}
+    if conventions not in names:
+        raise EmulatorFileError(f"no weights ship for {conventions!r} conventions; there are: {', '.join(names)}")
+    return load_emulator(data_path(names[conventions]))
 
 
 def training_curve(path: str | Path) -> NDArray[np.float64]:

@@ -23,8 +23,9 @@ from provabgs.emulator.published import nmf_inputs
 from provabgs.emulator.rest_frame import RestFrameEmulator
 from provabgs.emulator.training import TrainingOptions, new_state, refit_last_layer, standardisation, train
 from provabgs.emulator.truth import Parts, draw_inputs, smooth_ranges, smooth_spectra
-from provabgs.emulator.weights import load_emulator, save_emulator, training_curve
+from provabgs.emulator.weights import default_emulator, load_emulator, save_emulator, training_curve
 from provabgs.errors import DataFileError, InputError
+from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
 
@@ -287,6 +288,16 @@ def test_damaged_weights_are_refused_by_name(weights: Path, kind: str, message: 
 def test_missing_weights(tmp_path: Path) -> None:
     with pytest.raises(EmulatorFileError, match="no such file; train one"):
         load_emulator(tmp_path / "none.h5")
+
+
+@pytest.mark.parametrize("conventions", ["paper", "published-code"])
+def test_weights_that_ship(conventions: str, library: SSPLibrary) -> None:
+    shipped = default_emulator(conventions)
+    shipped.require_model(SPSModel(library) if conventions == "paper" else SPSModel.published(library))
+    assert "median" in shipped.provenance["errors"]
+    assert "/" not in shipped.provenance["settings"]
+    with pytest.raises(EmulatorFileError, match="no weights ship for 'mine'"):
+        default_emulator("mine")
 
 
 # ---- training -----------------------------------------------------------------------------------------------------

@@ -49,4 +49,4 @@ def restore(config: EmulatorConfig, fresh: TrainingState) -> TrainingState:
 
 def _label(config: EmulatorConfig) -> str:
     """Settings that the network depends on, its encoding included."""
-    return f"{config.settings()} library {library_digest(config)} probes {PROBE_AGES_GYR}"
+    return f"{config.settings('network')} library {library_digest(config)} probes {PROBE_AGES_GYR}"

@@ -14,6 +14,7 @@ from provabgs.errors import ConfigError
 from provabgs.inference.config import Conventions
 from provabgs.pipelines.config import ClusterOptions, _Section
 
+Product = Literal["weights", "network", "shards", "spectra"]
 MIN_AGE_GYR = 1.0
 MAX_AGE_GYR = 14.5
 
@@ -71,7 +72,7 @@ class BasisOptions(_Section):
 
     young: int = Field(13, ge=1, le=256, description="of young stars of smooth histories")
     old: int = Field(44, ge=1, le=256, description="of their old stars")
-    burst: int = Field(96, ge=1, le=256, description="of bursts")
+    burst: int = Field(160, ge=1, le=256, description="of bursts")
 
 
 class NetworkOptions(_Section):
@@ -99,20 +100,21 @@ class EmulatorConfig(_Section):
     network: NetworkOptions = Field(default_factory=NetworkOptions)
     cluster: ClusterOptions = Field(default_factory=ClusterOptions)
 
-    def settings(self, *, shards: bool = False, bases: bool = True) -> str:
+    def settings(self, product: Product = "weights") -> str:
         """Settings that decide about a product, as JSON: no paths (a library is told by its hash).
 
-        Parameters
-        ----------
-        shards
-            Leave out what decides how many shards there are, and what is done with them.
-        bases
-            Include what decides about the principal components.
+        What does not matter to a product is left out, so that, say, more shards or other bursts do not spoil what is
+        there: ``"weights"`` depend on everything, the ``"network"`` not on bursts, ``"shards"`` of coordinates not on
+        the network or on how many shards there are, those of ``"spectra"`` not on the principal components either.
         """
         exclude: dict[str, Any] = {"emulator": {"output", "work"}, "source": {"library"}, "cluster": True}
-        if shards:
-            counts = {"n_train", "n_held_out"} if bases else {"n_basis", "n_train", "n_held_out"}
-            exclude |= {"network": True, "data": counts} | ({} if bases else {"basis": True})
+        if product == "network":
+            exclude |= {"basis": {"burst"}}
+        elif product == "shards":
+            exclude |= {"network": True, "basis": {"burst"}, "data": {"tburst_min", "n_train", "n_held_out"}}
+        elif product == "spectra":
+            counts = {"tburst_min", "n_basis", "n_train", "n_held_out"}
+            exclude |= {"network": True, "basis": True, "data": counts}
         return self.model_dump_json(exclude=exclude)
 
 
@@ -134,7 +136,7 @@ def load_emulator_config(path: str | Path) -> EmulatorConfig:
     config = parse_emulator_config(data, str(path))
     base = path.resolve().parent
     own = config.emulator
-    moved = {"output": base / own.output.expanduser(), "work": base / own.work.expanduser()}
+    moved = {"output": (base / own.output.expanduser()).resolve(), "work": (base / own.work.expanduser()).resolve()}
     update: dict[str, Any] = {"emulator": own.model_copy(update=moved)}
     if config.source.library is not None:
         update["source"] = config.source.model_copy(update={"library": base / config.source.library.expanduser()})

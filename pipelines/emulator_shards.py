@@ -70,7 +70,7 @@ def shard_path(config: EmulatorConfig, stage: Stage, index: int) -> Path:
 
 def label(config: EmulatorConfig, stage: Stage) -> str:
     """All that a shard depends on, as recorded in it."""
-    return f"{config.settings(shards=True, bases=stage != 'basis')} library {library_digest(config)}"
+    return f"{config.settings('spectra' if stage == 'basis' else 'shards')} library {library_digest(config)}"
 
 
 def library_digest(config: EmulatorConfig) -> str:

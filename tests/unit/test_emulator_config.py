@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from provabgs.errors import ConfigError
-from provabgs.pipelines.emulator_config import load_emulator_config, parse_emulator_config
+from provabgs.pipelines.emulator_config import Product, load_emulator_config, parse_emulator_config
 
 GOOD = {"emulator": {"output": "e.h5", "work": "work"}}
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,19 +60,20 @@ def test_the_files_that_made_what_ships(name: str, conventions: str) -> None:
 def test_labels_hold_what_a_product_depends_on_and_no_paths() -> None:
     base = parse_emulator_config(GOOD)
 
-    def label(section: str, key: str, value: object, **kind: bool) -> bool:
+    def matters(section: str, key: str, value: object, product: Product) -> bool:
         changed = parse_emulator_config({**GOOD, section: {**GOOD.get(section, {}), key: value}})
-        return changed.settings(**kind) != base.settings(**kind)
+        return changed.settings(product) != base.settings(product)
 
-    shards, spectra = {"shards": True}, {"shards": True, "bases": False}
-    assert not label("emulator", "output", "other.h5")
-    assert not label("cluster", "workers", 7)
-    assert label("network", "steps", 7)
-    assert not label("network", "steps", 7, **shards)
-    assert not label("data", "n_train", 500, **shards)  # more shards: those there stay good
-    assert label("data", "n_basis", 500, **shards)
-    assert not label("data", "n_basis", 500, **spectra)
-    assert label("basis", "old", 7, **shards)
-    assert not label("basis", "old", 7, **spectra)
-    assert label("emulator", "seed", 7, **spectra)
-    assert label("source", "conventions", "published-code", **spectra)
+    assert not matters("emulator", "output", "other.h5", "weights")
+    assert not matters("cluster", "workers", 7, "weights")
+    for section, key, value, products in (
+        ("network", "steps", 7, ("weights", "network")),
+        ("basis", "burst", 7, ("weights",)),
+        ("basis", "old", 7, ("weights", "network", "shards")),
+        ("data", "n_train", 500, ("weights", "network")),  # more shards: those there stay good
+        ("data", "n_basis", 500, ("weights", "network", "shards")),
+        ("emulator", "seed", 7, ("weights", "network", "shards", "spectra")),
+        ("source", "conventions", "published-code", ("weights", "network", "shards", "spectra")),
+    ):
+        for product in get_args(Product):
+            assert matters(section, key, value, product) == (product in products), (key, product)

@@ -1,10 +1,9 @@
 """Coverage of the mass function's and the sequence's errors over synthetic surveys: the tables of docs/massfunction.md.
 
-    python benchmarks/mass_function_coverage.py [--surveys 120] [--output docs/figures] [--load FILE.npz]
+    python benchmarks/mass_function_coverage.py [--surveys 120] [--results FILE.npz] [--output docs/figures]
 
-Each survey has its own seed; results go to OUTPUT/mass_function_coverage.npz as well, so that `--load` draws the tables
-and the figure again without computing (the file is not part of the repository). About six minutes on one
-busy core.
+Each survey has its own seed. Results are saved as they come (the file is no part of the repository): stopped, the same
+command goes on; finished, it draws tables and figure again. About six minutes on one busy core.
 """
 
 from __future__ import annotations
@@ -125,29 +124,45 @@ def figure(pulls: np.ndarray, output: Path) -> Path:
         return save(fig, output / "mass_function_coverage.png")
 
 
+def load(path: Path, surveys: int) -> tuple[np.ndarray, np.ndarray]:
+    """Results so far, NaN where there are none."""
+    pulls = np.full((surveys, len(ESTIMATORS), EDGES.size - 1), np.nan)
+    below = np.full((surveys, 2, len(NAMES)), np.nan)
+    if path.exists():
+        with np.load(path) as saved:
+            n = min(surveys, len(saved["pulls"]))
+            pulls[:n], below[:n] = saved["pulls"][:n], saved["below"][:n]
+    return pulls, below
+
+
+def compute(path: Path, pulls: np.ndarray, below: np.ndarray, seed: int, seconds: float) -> bool:
+    """Fill in what is missing, saving as it goes; False when time ran out first."""
+    truth, start = true_mass_function(RECIPE, EDGES), time.perf_counter()
+    for k in range(len(pulls)):
+        if time.perf_counter() - start > seconds:
+            return False
+        if np.isnan(pulls[k]).all() or np.isnan(below[k]).all():
+            pulls[k] = one_survey(seed, k, truth) if np.isnan(pulls[k]).all() else pulls[k]
+            below[k] = one_sequence(seed, k) if np.isnan(below[k]).all() else below[k]
+            np.savez(path, pulls=pulls, below=below)
+    return True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--surveys", type=int, default=120)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("docs/figures"))
-    parser.add_argument("--load", type=Path, help="results of an earlier run")
-    parser.add_argument("--redo", choices=["sequence"], help="compute this part anew, load the other")
+    parser.add_argument("--output", type=Path, default=Path("docs/figures"), help="folder of the figure")
+    parser.add_argument("--results", type=Path, default=Path("mass_function_coverage.npz"), help="results so far")
+    parser.add_argument("--seconds", type=float, default=np.inf, help="stop after this long; the same command goes on")
     args = parser.parse_args()
-    if args.load:
-        with np.load(args.load) as saved:
-            pulls, below = saved["pulls"], saved["below"]
-    else:
-        truth, start = true_mass_function(RECIPE, EDGES), time.perf_counter()
-        pulls = np.array([one_survey(args.seed, k, truth) for k in range(args.surveys)])
-        below = np.array([one_sequence(args.seed, k) for k in range(args.surveys)])
-        args.output.mkdir(parents=True, exist_ok=True)
-        np.savez(args.output / "mass_function_coverage.npz", pulls=pulls, below=below)
-        print(f"{args.surveys} surveys of each kind in {time.perf_counter() - start:.0f} s")
-    if args.redo:
-        below = np.array([one_sequence(args.seed, k) for k in range(args.surveys)])
-        np.savez(args.output / "mass_function_coverage.npz", pulls=pulls, below=below)
+    pulls, below = load(args.results, args.surveys)
+    if not compute(args.results, pulls, below, args.seed, args.seconds):
+        print(f"{int(np.isfinite(below[:, 0, 0]).sum())} of {args.surveys} done; the same command goes on")
+        return
     print(mass_table(pulls))
     print(sequence_table(below))
+    args.output.mkdir(parents=True, exist_ok=True)
     print(figure(pulls, args.output))
 
 

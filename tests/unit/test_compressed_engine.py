@@ -24,6 +24,7 @@ from provabgs.inference.compressed import (
 )
 from provabgs.inference.compressed.engine import CPU_CHUNK, make_prediction
 from provabgs.inference.compressed.photometry import _split_at_step
+from provabgs.inference.compressed.points import point_basis
 from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
 from provabgs.inference.config import FitConfig, SamplerOptions
 from provabgs.inference.fit import fit_observation, make_likelihood
@@ -358,3 +359,10 @@ def test_parts_of_a_band_share_the_nodes() -> None:
     assert parts[0][0].stop == parts[1][0].start
     assert parts[0][1].stop == parts[1][1].start
     assert len(_split_at_step(wave, 9000.0)) == 1
+
+
+def test_a_cached_basis_keeps_nothing_else_alive(model) -> None:
+    """Dozens are cached per process: none may hold on to the composites that it was learnt from."""
+    basis = point_basis(model, 4000.0, 6000.0)
+    held = sum(x.nbytes if x.base is None else x.base.nbytes for x in basis if isinstance(x, np.ndarray))
+    assert held < 12e6

@@ -100,7 +100,7 @@ def _point_basis(model: SPSModel, low: int, high: int) -> PointBasis:
         np.ascontiguousarray(t.old[:, points]),
         r / unit,
         np.ascontiguousarray(_regress(q * unit, spectra[:N_TRAIN]).T),
-        spectra[N_TRAIN:],
+        spectra[N_TRAIN:].copy(),  # a view would keep the training set of every window alive
         held_out_u * unit,
     )
 

@@ -25,11 +25,12 @@ from provabgs.population.grid import onto_histogram, onto_nodes
 from provabgs.population.histogram import HistogramDensity
 from provabgs.population.likelihood import Draws, StreamedLikelihood, gridded_chunks
 from provabgs.population.reading import FlatPrior, open_population
-from provabgs.population.sampling import SamplingOptions, sample_streamed
+from provabgs.population.sampling import SamplingOptions, sample_population, sample_streamed
 
 CHUNK, S = 4096, 256
 ONE = GaussianDensity((0.0,), (3.0,))
 TWO = MixtureDensity(ONE, 2)
+SHORT = SamplingOptions(n_chain=2, n_warmup=200, n_draw=400, n_start=8)
 HISTOGRAM = HistogramDensity.uniform(-4, 4, 40)
 
 
@@ -96,7 +97,12 @@ def main() -> None:
             streamed.value_and_grad(np.zeros(density.n_eta))
             t, _ = timed(lambda s=streamed, d=density: s.value_and_grad(np.zeros(d.n_eta)))
             row(f"{label} on {name}: ln L and gradient", t)
-            if density is not ONE:
+            if density is HISTOGRAM:
+                t, found = timed(
+                    lambda g=gridded: sample_population(HISTOGRAM, g, np.random.default_rng(1), options=SHORT)
+                )
+                row(f"{label} on {name}: **whole posterior**, NUTS, R-hat {found.convergence.rhat_max:.3f}", t)
+            if density is TWO:
                 t, found = timed(
                     lambda s=streamed: sample_streamed(
                         s, np.random.default_rng(1), options=SamplingOptions(n_importance=256, n_start=8)

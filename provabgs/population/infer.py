@@ -33,6 +33,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 IN_MEMORY = 2e7
 """Numbers (galaxies times nodes, or times draws and properties) up to which NUTS is used: milliseconds a gradient."""
+PATIENCE = 5.0
+"""Factor on it for histograms, whose empty bins are too far from Gaussian for importance sampling."""
 SLICE = 16_384
 """Gridded galaxies per chunk."""
 N_COUNTED = 4096
@@ -133,7 +135,7 @@ def infer_population(
         "outside_prior_draws": _beyond_prior(data),
     }
     size = gridded.share.size if gridded is not None else len(data) * 256 * density.ndim
-    if size <= in_memory:
+    if size <= in_memory * (PATIENCE if kind == "histogram" else 1.0):
         draws = _in_memory(data) if gridded is None else None
         counted = _first(data)
         found = sample_population(

@@ -22,18 +22,26 @@ from provabgs.status import Status
 
 
 def made_up_posteriors(
-    truth: np.ndarray, column: str, noise: float, rng: np.random.Generator, redshift: float = 0.2, n_draw: int = 200
+    truth: np.ndarray,
+    columns: str | tuple[str, ...],
+    noise: float | tuple[float, ...],
+    rng: np.random.Generator,
+    redshift: float = 0.2,
+    n_draw: int = 200,
 ) -> list[Posterior]:
-    """Posteriors of galaxies of true `column` values ``(n,)``, measured with sigma `noise`."""
+    """Posteriors of galaxies of true values ``(n,)`` or ``(n, k)`` of `columns`, measured with sigmas `noise`."""
+    names = (columns,) if isinstance(columns, str) else columns
+    sigma = np.broadcast_to(noise, len(names))
     pool = draw_properties(FitConfig(), redshift, 400_000, rng)
-    values = pool[column]
-    order = np.argsort(values)
+    values = np.stack([pool[name] for name in names], axis=1)
+    order = np.argsort(values[:, 0])
     config = FitConfig().model_dump_json()
     out = []
-    for i, t in enumerate(truth):
-        observed = t + noise * rng.standard_normal()
-        near = order[slice(*np.searchsorted(values[order], [observed - 5 * noise, observed + 5 * noise]))]
-        weight = np.exp(-0.5 * ((values[near] - observed) / noise) ** 2)
+    for i, t in enumerate(np.reshape(truth, (len(truth), len(names)))):
+        observed = t + sigma * rng.standard_normal(len(names))
+        reach = np.searchsorted(values[order, 0], observed[0] + 5 * sigma[0] * np.array([-1, 1]))
+        near = order[slice(*reach)]
+        weight = np.exp(-0.5 * np.sum(((values[near] - observed) / sigma) ** 2, axis=1))
         chosen = rng.choice(near, n_draw, p=weight / weight.sum())
         base = synthetic_posterior(i + 1, rng, n_draw, redshift=redshift)
         out.append(

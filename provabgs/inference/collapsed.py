@@ -93,6 +93,11 @@ def collapse(equations: Equations, data: Any, prior: Prior, weight: FloatArray) 
     return CollapsedPosterior(log_marginal, draw_masses)
 
 
+def marginal_function(equations: Equations, data: Any, prior: Prior) -> Callable[[jax.Array], jax.Array]:
+    """`CollapsedPosterior.log_marginal` as a function of JAX arrays, for samplers that take gradients."""
+    return lambda outer: _log_marginal(equations, outer, data, prior)
+
+
 @lru_cache(maxsize=4)
 def _compiled(equations: Equations) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Compiled functions of one model: galaxies of one size class share them."""

@@ -39,8 +39,10 @@ logger = logging.getLogger(__name__)
 
 N_CHECKED = 24
 """Draws at which the engine is held against the exact likelihood."""
-ENGINE_TOLERANCE = 0.2
-"""Scatter in ln L above which the engine is corrected at the best draw."""
+ENGINE_TOLERANCE = 0.05
+"""Scatter in ln L above which the engine is corrected at draws of the posterior, and the galaxy sampled again."""
+N_REFERENCE = 64
+"""Draws that such a correction learns from."""
 ENGINE_LIMIT = 0.5
 """Scatter in ln L above which a posterior is not called converged."""
 CHUNK = 1024
@@ -90,16 +92,18 @@ def _sample(
     """Sample, and hold the engine against the exact likelihood at draws of the result.
 
     Where the two differ by more than `ENGINE_TOLERANCE` (the scatter counts, a constant does not), the engine is
-    corrected at the best draw and the galaxy sampled once more.
+    corrected at draws of the posterior and the galaxy sampled once more.
     """
     likelihood = make_likelihood(exact, config)
     sampler = get_sampler(config.sampler.name)
     result = sampler(make_target(likelihood, exact, prior), rng, config.sampler)
     error = _engine_error(likelihood, exact, prior, result)
     if error > ENGINE_TOLERANCE and isinstance(likelihood, CompressedLikelihood):
-        best = result.draws.reshape(-1, N_LATENT)[np.argmax(result.log_likelihood)]
-        likelihood = likelihood.with_reference(jnp.asarray(to_theta(best[None], prior)[0]))
-        result = sampler(make_target(likelihood, exact, prior), rng, config.sampler)
+        flat = result.draws.reshape(-1, N_LATENT)
+        pick = np.linspace(0, len(flat) - 1, N_REFERENCE).round().astype(int)
+        likelihood = likelihood.with_reference(jnp.asarray(to_theta(flat[pick], prior)))
+        first, result = result, sampler(make_target(likelihood, exact, prior), rng, config.sampler)
+        result = result._replace(n_eval=first.n_eval + result.n_eval)
         error = _engine_error(likelihood, exact, prior, result)
     return result, error
 

@@ -114,7 +114,7 @@ def weighted_quantiles(values: ArrayLike, weight: ArrayLike, q: Sequence[float])
     v = np.where(w > 0, v, np.inf)
     order = np.argsort(v, axis=1)
     v, w = np.take_along_axis(v, order, axis=1), np.take_along_axis(w, order, axis=1)
-    middle = (np.cumsum(w, axis=1) - 0.5 * w) / w.sum(axis=1, keepdims=True)
+    middle = (np.cumsum(w, axis=1) - 0.5 * w) / np.maximum(w.sum(axis=1, keepdims=True), 1e-300)
     out = np.empty((len(v), len(q)))
     for i in range(len(v)):
         n = int(np.sum(w[i] > 0))

@@ -7,7 +7,6 @@ the network; the file of weights, with its errors measured on composites that to
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,12 +51,13 @@ from provabgs.sps.parameters import INDEX
 from provabgs.sps.sources import BuildOptions, build_library
 
 FloatArray = NDArray[np.float64]
-logger = logging.getLogger(__name__)
 
 WORKER_TRIES = 4
 """A shard that loses its worker this often stops the training."""
 CHECK_RANGE = (2500.0, 11000.0)
 """Rest wavelengths over which errors are quoted, Angstrom."""
+CHECKPOINT_S = 15.0
+"""Least time between checkpoints, seconds."""
 N_COMPOSITE = 2000
 """Composites on which the finished emulator is measured."""
 
@@ -223,10 +223,6 @@ def _train(config: EmulatorConfig, model: SPSModel, show: Show) -> tuple[Trained
     trained = train(state, encoding, scaled[0], scaled[1], scale[0], n_part, options, config.emulator.seed, on_look)
     store(config, state)
     return trained, standard
-
-
-CHECKPOINT_S = 15.0
-"""Least time between checkpoints, seconds."""
 
 
 def _assemble(

@@ -127,8 +127,8 @@ class EmulatedLikelihood:
         good = jnp.atleast_2d(jnp.asarray(theta, jnp.float64))
         out = EmulatedLikelihood(self.compressed.with_reference(good), self.emulator)
         spectrum, photometry = out.reduction.spectrum, out.reduction.photometry
-        exact_values, exact_bands = make_prediction(self.model, at_points=True)(good, out.compressed.reduction)
-        values, bands = _values(good, out.reduction, self.emulator)
+        exact_values, exact_bands = _exact_values(self.model)(good, out.compressed.reduction)
+        values, bands = _emulated_values(self.emulator)(good, out.reduction)
         if spectrum is not None and exact_values is not None:
             ratio = jnp.mean(exact_values, axis=0) / jnp.mean(values, axis=0)
             spectrum = spectrum._replace(rows=spectrum.rows * ratio[:, None])
@@ -246,6 +246,17 @@ def _values(theta: jax.Array, reduction: EmulatedReduction, emulator: ComponentE
         light = _attenuated(theta, reduction.photometry.light, *mixed)
         bands = mass.astype(jnp.float32)[:, None] * _sum_nodes(light)
     return values, bands
+
+
+@lru_cache(maxsize=4)
+def _emulated_values(emulator: ComponentEmulator) -> Callable[..., tuple[Any, Any]]:
+    return jax.jit(lambda theta, reduction: _values(theta, reduction, emulator))
+
+
+@lru_cache(maxsize=4)
+def _exact_values(model: SPSModel) -> Callable[..., tuple[Any, Any]]:
+    """As `_values`, of the compressed engine; its bands are whitened."""
+    return jax.jit(make_prediction(model, at_points=True))
 
 
 def _with_burst(theta: jax.Array, c: Columns) -> tuple[jax.Array, ...]:

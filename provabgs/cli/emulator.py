@@ -34,7 +34,7 @@ def train_command(
     from provabgs.pipelines.emulator import train_emulator
     from provabgs.pipelines.emulator_config import load_emulator_config
 
-    config = _adjusted(load_emulator_config(path), workers, slurm)
+    config = adjusted(load_emulator_config(path), workers, slurm)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
@@ -87,7 +87,7 @@ def info_command(file: Annotated[Path, typer.Argument(help="Weights to look at, 
     Console().print(table)
 
 
-def _adjusted(config: EmulatorConfig, workers: int | None, slurm: bool) -> EmulatorConfig:
+def adjusted(config: EmulatorConfig, workers: int | None, slurm: bool) -> EmulatorConfig:
     """Command-line options over the file's."""
     update = ({} if workers is None else {"workers": workers}) | ({"kind": "slurm"} if slurm else {})
     return config.model_copy(update={"cluster": config.cluster.model_copy(update=update)})

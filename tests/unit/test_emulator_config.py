@@ -7,7 +7,9 @@ from typing import get_args
 
 import pytest
 
+from provabgs.cli.emulator import adjusted
 from provabgs.errors import ConfigError
+from provabgs.pipelines.clusters import job_arguments
 from provabgs.pipelines.emulator_config import Product, load_emulator_config, parse_emulator_config
 
 GOOD = {"emulator": {"output": "e.h5", "work": "work"}}
@@ -77,3 +79,11 @@ def test_labels_hold_what_a_product_depends_on_and_no_paths() -> None:
     ):
         for product in get_args(Product):
             assert matters(section, key, value, product) == (product in products), (key, product)
+
+
+def test_command_line_options_over_the_files() -> None:
+    config = adjusted(parse_emulator_config(GOOD), workers=3, slurm=True)
+    assert (config.cluster.kind, config.cluster.workers) == ("slurm", 3)
+    assert job_arguments(config.cluster)["processes"] == config.cluster.cores
+    same = parse_emulator_config(GOOD)
+    assert adjusted(same, None, False) == same

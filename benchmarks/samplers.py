@@ -1,6 +1,6 @@
 """Samplers side by side: gate, time, evaluations, and quantiles against reference posteriors.
 
-``python benchmarks/samplers.py --galaxies 96 -o samplers.h5`` simulates galaxies (fixed by seed: redshifts 0.02-0.55, S/N
+``python benchmarks/samplers.py --galaxies 96 -o samplers.h5`` simulates galaxies (fixed by seed: z 0.02-0.55, S/N
 1-30 per pixel, every fourth photometry or spectrum alone in turn), makes a reference posterior of each by the default
 sampler with ten times the effective draws and another seed, and runs every route once with the budget of
 ``--time-limit`` seconds. Interrupted, it goes on where it was. Times are processor seconds, one thread, compilation

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from provabgs._jax import jax, jnp
 from provabgs.inference.config import FitConfig
-from provabgs.inference.fit import load_model
+from provabgs.inference.engines import load_model
 from provabgs.inference.posterior import Posterior
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.mocks.challenge import STORED_DRAWS, Mode, load_posteriors, load_truth

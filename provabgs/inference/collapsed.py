@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,14 +80,16 @@ def collapse(equations: Equations, data: Any, prior: Prior, weight: FloatArray) 
     weight
         ``(4,)`` history weights (`HistoryTables.weight`): ones unless histories are normalised jointly.
     """
-    marginal, masses = _compiled(equations)
+    normal = _compiled(equations)
     share = jnp.asarray(weight / np.mean(weight))
 
     def log_marginal(outer: FloatArray) -> FloatArray:
-        return np.asarray(marginal(jnp.asarray(outer), data, prior))
+        x = jnp.asarray(outer)
+        return np.asarray(_log_marginal(normal(x, data, prior), x))
 
     def draw_masses(outer: FloatArray, uniforms: FloatArray) -> tuple[FloatArray, FloatArray]:
-        latent, log_target = masses(jnp.asarray(outer), jnp.asarray(uniforms), data, prior, share)
+        x = jnp.asarray(outer)
+        latent, log_target = _draw_masses(normal(x, data, prior), x, jnp.asarray(uniforms), prior, share)
         return np.asarray(latent), np.asarray(log_target)
 
     return CollapsedPosterior(log_marginal, draw_masses)
@@ -95,13 +97,16 @@ def collapse(equations: Equations, data: Any, prior: Prior, weight: FloatArray) 
 
 def marginal_function(equations: Equations, data: Any, prior: Prior) -> Callable[[jax.Array], jax.Array]:
     """`CollapsedPosterior.log_marginal` as a function of JAX arrays, for samplers that take gradients."""
-    return lambda outer: _log_marginal(equations, outer, data, prior)
+    return lambda outer: _log_marginal(equations(_theta(outer, prior), data), outer)
 
 
 @lru_cache(maxsize=4)
-def _compiled(equations: Equations) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Compiled functions of one model: galaxies of one size class share them."""
-    return jax.jit(partial(_log_marginal, equations)), jax.jit(partial(_draw_masses, equations))
+def _compiled(equations: Equations) -> Callable[[jax.Array, Any, Prior], NormalEquations]:
+    """Normal equations at outer coordinates, compiled apart: they alone differ between size classes of galaxies.
+
+    The integrals over masses take longest to compile; apart, they are compiled once for all galaxies.
+    """
+    return jax.jit(lambda outer, data, prior: equations(_theta(outer, prior), data))
 
 
 def _theta(outer: jax.Array, prior: Prior) -> jax.Array:
@@ -125,19 +130,19 @@ def _approximate(q: jax.Array, b: jax.Array, scale: jax.Array):  # type: ignore[
     return log_z + jnp.sum(jnp.log(scale), axis=1) + log_power, sites
 
 
-def _log_marginal(equations: Equations, outer: jax.Array, data: Any, prior: Prior) -> jax.Array:
+@jax.jit
+def _log_marginal(normal: NormalEquations, outer: jax.Array) -> jax.Array:
     # the factor of joint normalisation varies slowly: it is left to the weights
-    normal = equations(_theta(outer, prior), data)
     log_z, _ = _approximate(*_scaled(normal))
     value = log_z - 0.5 * normal.constant - 0.5 * jnp.sum(outer**2, axis=1)
     return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
 
+@jax.jit
 def _draw_masses(
-    equations: Equations, outer: jax.Array, uniforms: jax.Array, data: Any, prior: Prior, share: jax.Array
+    normal: NormalEquations, outer: jax.Array, uniforms: jax.Array, prior: Prior, share: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     theta = _theta(outer, prior)
-    normal = equations(theta, data)
     q, b, scale = _scaled(normal)
     _, sites = _approximate(q, b, scale)
     x, log_weight = sample_orthant(q, b, sites, uniforms[..., 1:])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from provabgs.observe.options import ObservingOptions
 
-Engine = Literal["compressed", "exact"]
+Engine = Literal["compressed", "emulator", "exact"]
 Conventions = Literal["paper", "published-code"]
 
 
@@ -21,6 +21,11 @@ class ModelOptions(BaseModel):
     library: Path | None = Field(default=None, description="SSP library file; the one that ships if null")
     conventions: Conventions = Field(
         default="paper", description="'paper': equations of Hahn et al. 2023; 'published-code': what its code computes"
+    )
+    published_networks: tuple[Path, Path] | None = Field(
+        default=None,
+        description="arrays (.npz) of the published NMF and burst networks, in place of SSPs, to reproduce published "
+        "posteriors; needs engine = 'exact' and conventions = 'published-code'",
     )
 
 
@@ -43,7 +48,10 @@ class FitConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    engine: Engine = Field(default="compressed", description="likelihood engine")
+    engine: Engine = Field(
+        default="compressed",
+        description="'compressed', 'emulator' (its starlight from the network that ships), or 'exact' (slow)",
+    )
     model: ModelOptions = Field(default_factory=ModelOptions)
     observing: ObservingOptions = Field(default_factory=ObservingOptions)
     sampler: SamplerOptions = Field(default_factory=SamplerOptions)
@@ -52,3 +60,11 @@ class FitConfig(BaseModel):
     )
     n_samples: int = Field(default=1000, gt=0, description="posterior draws kept per galaxy")
     use: Literal["both", "spectrum", "photometry"] = Field(default="both", description="which data to fit")
+
+    @model_validator(mode="after")
+    def _networks_are_exact(self) -> FitConfig:
+        if self.model.published_networks is not None and (
+            self.engine != "exact" or self.model.conventions != "published-code"
+        ):
+            raise ValueError("published_networks need engine = 'exact' and model.conventions = 'published-code'")
+        return self

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 import provabgs
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError, UnusableTargetError
-from provabgs.inference.collapsed import Equations, collapse
+from provabgs._jax import jnp
+from provabgs.errors import UnusableTargetError
 from provabgs.inference.compressed import CompressedLikelihood
-from provabgs.inference.compressed.columns import make_normal_equations
-from provabgs.inference.config import FitConfig, ModelOptions
+from provabgs.inference.config import FitConfig
+from provabgs.inference.emulated import EmulatedLikelihood
+from provabgs.inference.engines import Likelihood, load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Diagnostics, Posterior
-from provabgs.inference.priors import LATENT_NAMES, N_LATENT, Prior, log_prior, theta_from_latent, unit_from_theta
-from provabgs.inference.samplers import SamplerResult, StartError, Target, get_sampler
+from provabgs.inference.priors import LATENT_NAMES, N_LATENT, Prior
+from provabgs.inference.samplers import SamplerResult, StartError, get_sampler
+from provabgs.inference.target import (
+    compiled_log_prior,
+    derived_columns,
+    in_chunks,
+    make_target,
+    to_theta,
+    to_unit,
+)
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import Projection, project
-from provabgs.sps.derived import derived_properties
-from provabgs.sps.histories import HistoryTables
-from provabgs.sps.library import SSPLibrary
-from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
 from provabgs.status import Status
 
 FloatArray = NDArray[np.float64]
-logger = logging.getLogger(__name__)
 
 N_CHECKED = 24
 """Draws at which the engine is held against the exact likelihood."""
@@ -45,8 +45,6 @@ N_REFERENCE = 64
 """Draws that such a correction learns from."""
 ENGINE_LIMIT = 0.5
 """Scatter in ln L above which a posterior is not called converged."""
-CHUNK = 1024
-"""Draws handled at a time by compiled functions."""
 EDGE_WIDTH = 0.01
 """Draws within this fraction of the prior's width from an edge count as at the edge."""
 
@@ -98,7 +96,7 @@ def _sample(
     sampler = get_sampler(config.sampler.name)
     result = sampler(make_target(likelihood, exact, prior), rng, config.sampler)
     error = _engine_error(likelihood, exact, prior, result)
-    if error > ENGINE_TOLERANCE and isinstance(likelihood, CompressedLikelihood):
+    if error > ENGINE_TOLERANCE and isinstance(likelihood, CompressedLikelihood | EmulatedLikelihood):
         flat = result.draws.reshape(-1, N_LATENT)
         pick = np.linspace(0, len(flat) - 1, N_REFERENCE).round().astype(int)
         likelihood = likelihood.with_reference(jnp.asarray(to_theta(flat[pick], prior)))
@@ -108,9 +106,7 @@ def _sample(
     return result, error
 
 
-def _engine_error(
-    likelihood: Callable[[jax.Array], jax.Array], exact: ExactLikelihood, prior: Prior, result: SamplerResult
-) -> float:
+def _engine_error(likelihood: Likelihood, exact: ExactLikelihood, prior: Prior, result: SamplerResult) -> float:
     """Standard deviation over a few draws of ln L of the engine minus the exact one; 0 for the exact engine."""
     if likelihood is exact:
         return 0.0
@@ -126,95 +122,13 @@ def _with_engine_error(posterior: Posterior, error: float) -> Posterior:
     posterior = replace(posterior, meta={**posterior.meta, "ENGINE_ERROR": error})
     if error <= ENGINE_LIMIT:
         return posterior
-    message = f"compressed engine is off by {error:.2g} in ln L at the posterior; refit with engine = 'exact'"
+    message = f"the engine is off by {error:.2g} in ln L at the posterior; refit with engine = 'exact'"
     return replace(posterior, status=Status.NOT_CONVERGED, message=message)
 
 
 def galaxy_rng(seed: int, targetid: int) -> np.random.Generator:
     """Random generator of one galaxy, a function of run seed and TARGETID alone."""
     return np.random.default_rng(np.random.SeedSequence([seed, targetid & (2**64 - 1)]))
-
-
-def load_model(options: ModelOptions) -> SPSModel:
-    """The SPS model of a configuration, loaded once per process."""
-    return _load_model(None if options.library is None else str(options.library), options.conventions)
-
-
-@lru_cache(maxsize=4)
-def _load_model(library: str | None, conventions: str) -> SPSModel:
-    ssp = SSPLibrary.default() if library is None else SSPLibrary.load(Path(library))
-    return SPSModel(ssp) if conventions == "paper" else SPSModel.published(ssp)
-
-
-def make_likelihood(exact: ExactLikelihood, config: FitConfig) -> Callable[[jax.Array], jax.Array]:
-    """The engine of a configuration; the exact one where the compressed one does not reach."""
-    if config.engine == "exact":
-        return exact
-    try:
-        return CompressedLikelihood(exact.projection, exact.model)
-    except InputError as err:
-        logger.warning("compressed engine not usable, exact engine in its place: %s", err)
-        return exact
-
-
-def make_target(likelihood: Callable[[jax.Array], jax.Array], exact: ExactLikelihood, prior: Prior) -> Target:
-    """The posterior in latent coordinates, with every parameter and derived property monitored.
-
-    `likelihood` is sampled; `exact` knows the model and its history tables.
-    """
-
-    def log_likelihood(latent: FloatArray) -> FloatArray:
-        return np.asarray(likelihood(_to_theta(jnp.asarray(latent), prior)))
-
-    def monitor(latent: FloatArray) -> FloatArray:
-        theta = to_theta(latent, prior)
-        derived = _derived(exact.model, theta, exact.tables)
-        return np.concatenate([theta, np.stack([derived[n] for n in DERIVED_NAMES], axis=1)], axis=1)
-
-    collapsed = None
-    if isinstance(likelihood, CompressedLikelihood):
-        collapsed = collapse(
-            _normal_equations(exact.model), likelihood.reduction, prior, np.asarray(exact.tables.weight)
-        )
-    return Target(N_LATENT, log_likelihood, monitor, collapsed)
-
-
-@lru_cache(maxsize=4)
-def _normal_equations(model: SPSModel) -> Equations:
-    return make_normal_equations(model)
-
-
-_to_theta = jax.jit(theta_from_latent)
-_to_unit = jax.jit(unit_from_theta)
-_log_prior = jax.jit(log_prior)
-
-
-def to_theta(latent: FloatArray, prior: Prior) -> FloatArray:
-    """Parameters ``(n, 13)`` of latent coordinates ``(n, 12)``."""
-    return in_chunks(lambda z: _to_theta(z, prior), latent)
-
-
-def in_chunks(function: Callable[[FloatArray], jax.Array], x: FloatArray) -> FloatArray:
-    """Evaluate in chunks of one shape, so that every galaxy shares one compilation; the last is padded."""
-    padded = np.concatenate([x, np.repeat(x[-1:], -len(x) % CHUNK, axis=0)])
-    pieces = [np.asarray(function(padded[i : i + CHUNK])) for i in range(0, len(padded), CHUNK)]
-    return np.concatenate(pieces)[: len(x)]
-
-
-def _derived(model: SPSModel, theta: FloatArray, tables: HistoryTables) -> dict[str, FloatArray]:
-    values = in_chunks(lambda t: _compiled_derived(model)(t, tables), theta)
-    return dict(zip(DERIVED_NAMES, values.T, strict=True))
-
-
-@lru_cache(maxsize=4)
-def _compiled_derived(model: SPSModel) -> Callable[[FloatArray, HistoryTables], jax.Array]:
-    """Derived properties as columns ``(batch, nderived)``."""
-
-    def columns(theta: jax.Array, tables: HistoryTables) -> jax.Array:
-        derived = derived_properties(model, theta, tables)
-        return jnp.stack([derived[name] for name in DERIVED_NAMES], axis=1)
-
-    return jax.jit(columns)
 
 
 def _select(observation: Observation, config: FitConfig) -> Observation:
@@ -243,9 +157,10 @@ def _assemble(
     log_like = result.log_likelihood.reshape(-1)
     keep = np.linspace(0, len(flat) - 1, min(config.n_samples, len(flat))).round().astype(int)
     theta_all = to_theta(flat, prior)
-    log_prob = log_like + in_chunks(lambda t: _log_prior(t, prior), theta_all)
+    log_prob = log_like + in_chunks(lambda t: compiled_log_prior(t, prior), theta_all)
     best = theta_all[np.argmax(log_prob)][None]
     theta = theta_all[keep]
+    of_best = derived_columns(likelihood.model, best, likelihood.tables)
     chi2_spec, chi2_phot = (float(c[0]) for c in likelihood.chi2(best))
     n_pix, n_band = projection.n_data
     diagnostics = Diagnostics(
@@ -264,9 +179,9 @@ def _assemble(
         message=message,
         samples=theta,
         log_prob=log_prob[keep],
-        derived=_derived(likelihood.model, theta, likelihood.tables),
+        derived=derived_columns(likelihood.model, theta, likelihood.tables),
         best_fit=best[0],
-        best_fit_derived={k: float(v[0]) for k, v in _derived(likelihood.model, best, likelihood.tables).items()},
+        best_fit_derived={k: float(v[0]) for k, v in of_best.items()},
         diagnostics=diagnostics,
         chi2_spec=chi2_spec if n_pix else float("nan"),
         chi2_phot=chi2_phot if n_band else float("nan"),
@@ -278,7 +193,7 @@ def _assemble(
 
 
 def _prior_edge(theta: FloatArray, prior: Prior) -> dict[str, float]:
-    unit = in_chunks(lambda t: _to_unit(t, prior), theta)
+    unit = in_chunks(lambda t: to_unit(t, prior), theta)
     at_edge = (unit < EDGE_WIDTH) | (unit > 1 - EDGE_WIDTH)
     return dict(zip(LATENT_NAMES, at_edge.mean(axis=0).tolist(), strict=True))
 

@@ -11,7 +11,7 @@ from provabgs._jax import jnp
 from provabgs.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
 from provabgs.errors import InputError
 from provabgs.inference.config import FitConfig
-from provabgs.inference.fit import load_model
+from provabgs.inference.engines import load_model
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.filters import effective_wavelength

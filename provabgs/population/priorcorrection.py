@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from provabgs._jax import jax, jnp
 from provabgs.errors import InputError
 from provabgs.inference.config import FitConfig
-from provabgs.inference.fit import load_model
+from provabgs.inference.engines import load_model
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent, theta_from_unit
 from provabgs.inference.samplers import Target
 from provabgs.observe.cosmology import Cosmology

@@ -22,7 +22,7 @@ from provabgs.catalog.columns import SAMPLED
 from provabgs.catalog.names import SAMPLE_FORMULAS
 from provabgs.errors import ConfigError
 from provabgs.inference.config import FitConfig
-from provabgs.inference.fit import load_model
+from provabgs.inference.engines import load_model
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.observe.cosmology import Cosmology
 from provabgs.sps.derived import derived_properties

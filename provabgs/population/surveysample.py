@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from provabgs.catalog.columns import SAMPLED
 from provabgs.errors import InputError
 from provabgs.inference.config import FitConfig
-from provabgs.inference.fit import load_model
+from provabgs.inference.engines import load_model
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.filters import bands_for, short_name
 from provabgs.population.selection import OnBad, Selection, combine_weights

@@ -11,7 +11,7 @@ from engine_mocks import draw_theta, mock, near
 
 from provabgs._jax import jax, jnp
 from provabgs.errors import InputError, UnusableTargetError
-from provabgs.inference import fit
+from provabgs.inference import engines
 from provabgs.inference.compressed import (
     CompressedLikelihood,
     Size,
@@ -303,7 +303,7 @@ def test_a_fit_uses_the_compressed_engine_unless_told_otherwise(model, monkeypat
             super().__init__(*args, **kwargs)
             made.append(self)
 
-    monkeypatch.setattr(fit, "CompressedLikelihood", Recorded)
+    monkeypatch.setattr(engines, "CompressedLikelihood", Recorded)
     rng = np.random.default_rng(4)
     data = mock(model, draw_theta(rng), 0.2, 10, rng, cameras="")
     few = SamplerOptions(max_eval=20_000, time_limit_s=5, ess=1.5, rhat=10)

@@ -1,6 +1,6 @@
 """One galaxy's posterior by backend, overlaid, and the differences of several: figure and table of docs/emulator.md.
 
-    python benchmarks/emulator_posteriors.py --galaxies 6 --figure docs/figures/emulator_posteriors.png
+    python benchmarks/emulator_posteriors.py --galaxies 3 --figure docs/figures/emulator_posteriors.png
 
 Each mock galaxy (S/N 20 per pixel and five bands) is sampled with the compressed engine, and with the emulator: as it
 is, corrected at the best draws of that first fit, and sampled again (`EmulatedLikelihood.with_reference`). The exact
@@ -112,7 +112,7 @@ def figure(posteriors: dict[str, tuple[FloatArray, FloatArray | None]], path: Pa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--galaxies", type=int, default=6)
+    parser.add_argument("--galaxies", type=int, default=3)
     parser.add_argument("--figure", type=Path, default=None)
     options = parser.parse_args()
     model, weights = SPSModel(), load_emulator(data_path("emulator_paper.h5"))

@@ -229,9 +229,7 @@ def _blackjax_guard() -> Any:
     try:
         import blackjax
     except ImportError:
-        raise MissingDependencyError(
-            "population posteriors are sampled by blackjax: pip install 'provabgs[samplers]'"
-        ) from None
+        raise MissingDependencyError("population posteriors are sampled by blackjax: pip install blackjax") from None
     return blackjax
 
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from astropy.table import Table, vstack
 
@@ -142,12 +143,39 @@ def _line(name: str, rank: np.ndarray) -> None:
     print(f"| {name} | {test.p_chi2:.2g} | {test.p_ks:.2g} | " + " | ".join(cells) + " |")
 
 
+def draw_figure(table: Table, path: Path) -> None:
+    """Distribution of ranks less uniform, per quantity, for the posteriors and for fixtures that have to fail."""
+    good = table[table["status"] == int(Status.CONVERGED)]
+    truth, reference, draws = (np.asarray(good[c], dtype=np.float64) for c in ("truth", "reference", "draws"))
+    scale = np.std(truth, axis=0) * np.array([name in NAMES for name in QUANTITIES])
+    cases = {"posteriors": draws, "narrowed to 0.7": overconfident(draws), "shifted by 0.4 sigma": biased(draws)}
+    shown = [i for i, name in enumerate(QUANTITIES) if not name.startswith("beta")]
+    figure, axes = plt.subplots(3, 5, figsize=(13, 7.5), sharex=True, sharey=True, layout="constrained")
+    expected = np.linspace(0, 1, 201)
+    # 95 % of uniform samples stay inside everywhere (Kolmogorov)
+    band = 1.358 / np.sqrt(len(good))
+    for axis, i in zip(axes.flat, [*shown, None], strict=False):
+        axis.axhspan(-band, band, color="0.88")
+        for (case, x), colour in zip(cases.items(), ("C0", "C1", "C3"), strict=True):
+            rank = tarp_ranks(x, truth, reference, scale) if i is None else ranks(x, truth)[:, i]
+            found = np.searchsorted(np.sort(rank), expected, side="right") / len(rank)
+            axis.plot(expected, found - expected, color=colour, label=case, lw=1.6 if case == "posteriors" else 1)
+        axis.set_title("TARP, all parameters" if i is None else QUANTITIES[i], fontsize=9)
+    axes.flat[0].legend(fontsize=7, loc="upper left")
+    axes.flat[0].set_ylim(-0.22, 0.22)
+    figure.supxlabel(f"rank of the truth ({len(good)} galaxies)")
+    figure.supylabel("fraction at or below, less the uniform expectation; grey: 95 % of calibrated samples")
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--galaxies", type=int, default=500)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, default=Path("calibration.h5"))
+    parser.add_argument("--figure", type=Path, help="draw the ranks")
     args = parser.parse_args()
     done = Table.read(args.output, path="calibration") if args.output.exists() else Table()
     todo = [s for s in range(args.galaxies) if s not in set(done["seed"] if len(done) else [])]
@@ -160,6 +188,8 @@ def main() -> None:
             left = (time.perf_counter() - start) / i * (len(todo) - i)
             print(f"\r{i}/{len(todo)}, {left / 60:.0f} min left ", end="", flush=True)
     report(done)
+    if args.figure:
+        draw_figure(done, args.figure)
 
 
 def _save(table: Table, path: Path) -> None:

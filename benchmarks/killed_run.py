@@ -1,0 +1,123 @@
+"""A survey run of real fits, killed on the way, against one that was left alone.
+
+``python benchmarks/killed_run.py MOCKS -o FOLDER --kills 3`` fits the coadds under MOCKS (``provabgs mock make``) twice
+with ``provabgs run``: once undisturbed, once with all its processes sent SIGKILL after random fractions of the first
+run's time, and started again by the same command each time. It prints what was kept after each kill, and compares both
+catalogs row by row and sample by sample. ``--use photometry`` is quickest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from provabgs.catalog import Catalog
+from provabgs.catalog.compare import differences
+from provabgs.catalog.layout import shard_paths
+from provabgs.catalog.shard import read_block
+from provabgs.status import Status
+
+CONFIG = """
+[run]
+output = "{output}"
+seed = 7
+
+[execution]
+batch = 2
+
+[inputs]
+paths = ["{mocks}"]
+
+[cluster]
+workers = {workers}
+
+[fit]
+use = "{use}"
+"""
+
+
+def write_config(folder: Path, name: str, args: argparse.Namespace) -> Path:
+    """A run's configuration; output beside it."""
+    path = folder / f"{name}.toml"
+    path.write_text(CONFIG.format(output=name, mocks=args.mocks.resolve(), workers=args.workers, use=args.use))
+    return path
+
+
+def start(config: Path) -> subprocess.Popen[bytes]:
+    """``provabgs run``, leader of a process group of its own."""
+    log = config.with_suffix(".log").open("ab")
+    return subprocess.Popen(
+        [sys.executable, "-m", "provabgs.cli.main", "run", str(config)], stdout=log, stderr=log, start_new_session=True
+    )
+
+
+def finish(config: Path) -> float:
+    """Run to the end; seconds."""
+    begin = time.perf_counter()
+    code = start(config).wait()
+    if code:
+        sys.exit(f"{config}: `provabgs run` ended with {code}; see {config.with_suffix('.log')}")
+    return time.perf_counter() - begin
+
+
+def kill_all(pid: int) -> None:
+    """SIGKILL to a process and everything that it started, workers and their fit processes included."""
+    parent = psutil.Process(pid)
+    family = [parent, *parent.children(recursive=True)]
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=30)
+
+
+def kept(output: Path) -> int:
+    """Rows in finished shards."""
+    if not output.exists():
+        return 0
+    return sum(len(read_block(path)) for path in shard_paths(output))
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("mocks", type=Path, help="folder of coadd and redrock files")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--use", choices=("both", "spectrum", "photometry"), default="both")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    undisturbed, killed = (write_config(args.output, name, args) for name in ("undisturbed", "killed"))
+    seconds = finish(undisturbed)
+    print(f"undisturbed: {kept(args.output / 'undisturbed')} galaxies in {seconds:.0f} s", flush=True)
+    rng = random.Random(args.seed)
+    for number in range(args.kills):
+        process, wait = start(killed), rng.uniform(0.15, 0.45) * seconds
+        try:
+            process.wait(timeout=wait)
+        except subprocess.TimeoutExpired:
+            kill_all(process.pid)
+            process.wait()
+        done = kept(args.output / "killed")
+        print(f"kill {number + 1} after {wait:.0f} s: {done} galaxies in finished shards", flush=True)
+    print(f"same command again: {finish(killed):.0f} s", flush=True)
+    found = differences(args.output / "undisturbed", args.output / "killed")
+    with Catalog.open(args.output / "killed") as catalog:
+        status = np.asarray(catalog.table(["STATUS"])["STATUS"])
+    counts = {Status(int(s)).name: int(np.sum(status == s)) for s in np.unique(status)}
+    print(f"{len(status)} galaxies: {counts}")
+    print("equal, row by row and sample by sample" if not found else "\n".join(["DIFFERENT", *found]))
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.inference.compressed.photometry import N_BAND_NODES, _core, _split_at_step
+from provabgs.inference.compressed.photometry import N_BAND_NODES, central_range, split_at_step
 from provabgs.inference.compressed.quadrature import CALZETTI_STEP, gauss_nodes, lagrange
 from provabgs.observe.projection import PhotometryProjection, Projection
 
@@ -21,8 +21,8 @@ def band_functionals(projection: Projection, data: PhotometryProjection, n_band:
     step = CALZETTI_STEP * (1 + projection.redshift)
     for b, weights in enumerate(data.operator):
         inside = np.flatnonzero(weights)
-        held = np.clip(wave[inside], *_core(wave[inside], weights[inside]))
-        for part, group in _split_at_step(held, step):
+        held = np.clip(wave[inside], *central_range(wave[inside], weights[inside]))
+        for part, group in split_at_step(held, step):
             nodes = gauss_nodes(held[part], weights[inside[part]], group.stop - group.start)
             matrix[b, group][:, inside[part]] = lagrange(held[part], nodes).T * weights[inside[part]]
     return matrix.reshape(-1, wave.size).T

@@ -23,7 +23,7 @@ from provabgs.inference.compressed import (
     stack_reductions,
 )
 from provabgs.inference.compressed.engine import CPU_CHUNK, make_prediction
-from provabgs.inference.compressed.photometry import _split_at_step
+from provabgs.inference.compressed.photometry import split_at_step
 from provabgs.inference.compressed.points import point_basis
 from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
 from provabgs.inference.config import FitConfig, SamplerOptions
@@ -354,11 +354,11 @@ def _exact_bands(model: SPSModel, projection: Projection, theta: jax.Array) -> n
 
 def test_parts_of_a_band_share_the_nodes() -> None:
     wave = np.linspace(6000, 7000, 200)
-    parts = _split_at_step(wave, 6300.0)
+    parts = split_at_step(wave, 6300.0)
     assert len(parts) == 2
     assert parts[0][0].stop == parts[1][0].start
     assert parts[0][1].stop == parts[1][1].start
-    assert len(_split_at_step(wave, 9000.0)) == 1
+    assert len(split_at_step(wave, 9000.0)) == 1
 
 
 def test_a_cached_basis_keeps_nothing_else_alive(model) -> None:

@@ -53,8 +53,8 @@ def reduce_photometry(
     centre = np.full((n_band, N_BAND_NODES), 5500.0 * (1 + projection.redshift))
     for b, weights in enumerate(data.operator):
         inside = np.flatnonzero(weights)
-        held = np.clip(wave[inside], *_core(wave[inside], weights[inside]))
-        for part, group in _split_at_step(held, step):
+        held = np.clip(wave[inside], *central_range(wave[inside], weights[inside]))
+        for part, group in split_at_step(held, step):
             x, w = held[part], weights[inside[part]]
             centre[b, group] = gauss_nodes(x, w, group.stop - group.start)
             matrix[b, group][:, inside[part]] = lagrange(x, centre[b, group]).T * w
@@ -81,14 +81,14 @@ def _band_nodes(ssps: NDArray[np.float32], matrix: FloatArray, n_band: int) -> N
     return np.ascontiguousarray(out.reshape(-1, ssps.shape[1]).T)
 
 
-def _core(wave: FloatArray, weights: FloatArray) -> FloatArray:
+def central_range(wave: FloatArray, weights: FloatArray) -> FloatArray:
     """``(2,)`` range that holds all but `BAND_TAIL` of a band at either end; leaks beyond take its end values."""
     share = np.cumsum(np.abs(weights))
     low, high = np.searchsorted(share / share[-1], [BAND_TAIL, 1 - BAND_TAIL])
     return wave[[low, min(high, wave.size - 1)]]
 
 
-def _split_at_step(wave: FloatArray, step: float) -> list[tuple[slice, slice]]:
+def split_at_step(wave: FloatArray, step: float) -> list[tuple[slice, slice]]:
     """Parts of a band on either side of the attenuation's step, each with its share of the nodes."""
     cut = int(np.searchsorted(wave, step, side="right"))
     fewest = 2 * N_BAND_NODES  # of distinct wavelengths: those in the tails of a band are one

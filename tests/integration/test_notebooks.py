@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
-OURS = [path for path in NOTEBOOKS if path.stem in ("accuracy", "prior_correction")]
+OURS = [path for path in NOTEBOOKS if path.stem in ("accuracy", "mock_challenge", "prior_correction")]
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
@@ -23,5 +23,5 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     assert sum(map(len, texts)) > 100
 
 
-def test_both_are_here() -> None:
-    assert {path.stem for path in OURS} == {"accuracy", "prior_correction"}
+def test_all_are_here() -> None:
+    assert {path.stem for path in OURS} == {"accuracy", "mock_challenge", "prior_correction"}

@@ -32,6 +32,7 @@ class EngineName(StrEnum):
     """Likelihood engines; see `provabgs.inference.config`."""
 
     compressed = "compressed"
+    emulator = "emulator"
     exact = "exact"
 
 

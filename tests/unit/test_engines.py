@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from support_sps import small_library
 
 from provabgs._jax import jnp
+from provabgs.cli.fit import EngineName
 from provabgs.emulator.models import PublishedNetworkModel
 from provabgs.errors import ConfigError
 from provabgs.inference.compressed import CompressedLikelihood
-from provabgs.inference.config import FitConfig, ModelOptions
+from provabgs.inference.config import Engine, FitConfig, ModelOptions
 from provabgs.inference.emulated import EmulatedLikelihood
 from provabgs.inference.engines import load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
@@ -50,6 +52,10 @@ def test_each_engine_by_name_and_all_agree(engine, expected):
     assert np.sum(near) >= 10
     assert np.ptp(truth[near]) > 5
     np.testing.assert_allclose(target.log_likelihood(latent)[near], truth[near], atol=0.1)
+
+
+def test_the_command_line_names_every_engine():
+    assert {e.value for e in EngineName} == set(get_args(Engine))
 
 
 def test_an_emulator_of_another_model_is_a_config_error():

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from provabgs.catalog import read_posteriors, write_posteriors
 from provabgs.desi import read_observations
 from provabgs.errors import ConfigError, DataFileError, ProvabgsError
-from provabgs.inference.config import FitConfig
+from provabgs.inference.config import FitConfig, read_toml
 from provabgs.inference.fit import fit_observation
 from provabgs.inference.posterior import Posterior
 from provabgs.mocks.files import coadd_name, read_truth, truth_table, write_desi_files, write_truth
@@ -75,21 +75,16 @@ def load_challenge(path: str | Path) -> ChallengeConfig:
     ConfigError
         When the file is missing, is not TOML, or holds an unknown key or a value that is not allowed.
     """
-    import tomllib
-
     from pydantic import ValidationError
 
     path = Path(path)
+    data = read_toml(path, f"; `provabgs mock init {path}` writes one")
     try:
-        config = ChallengeConfig.model_validate(tomllib.loads(path.read_text()))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; `provabgs mock init {path}` writes one") from None
+        config = ChallengeConfig.model_validate(data)
     except ValidationError as err:
         first = err.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {key}: {first['msg']}; `provabgs mock init` shows all keys") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
-        raise ConfigError(f"{path}: not a TOML file: {err}") from None
     return config.model_copy(update={"output": path.parent / config.output})
 
 

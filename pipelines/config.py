@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,7 +14,7 @@ from provabgs.catalog.encode import Encoding
 from provabgs.catalog.layout import DEFAULT_SHARD_ROWS
 from provabgs.catalog.records import DEFAULT_SAMPLES
 from provabgs.errors import ConfigError
-from provabgs.inference.config import FitConfig
+from provabgs.inference.config import FitConfig, read_toml
 from provabgs.status import Status
 
 
@@ -118,12 +117,7 @@ def load_config(path: str | Path) -> RunConfig:
         When the file is missing or not TOML, and for every unknown key or value that is not allowed.
     """
     path = Path(path)
-    try:
-        data = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; `provabgs config init {path}` writes one") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    data = read_toml(path, f"; `provabgs config init {path}` writes one")
     return _absolute(parse_config(data, str(path)), path.resolve().parent)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from provabgs.emulator.training import TrainingOptions
 from provabgs.errors import ConfigError
-from provabgs.inference.config import Conventions
+from provabgs.inference.config import Conventions, read_toml
 from provabgs.pipelines.config import ClusterOptions, _Section
 
 Product = Literal["weights", "network", "shards", "spectra"]
@@ -127,12 +126,7 @@ def load_emulator_config(path: str | Path) -> EmulatorConfig:
         When the file is missing or not TOML, and for every unknown key or value that is not allowed.
     """
     path = Path(path)
-    try:
-        data = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; pipelines/emulator.toml is the one that made what ships") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    data = read_toml(path, "; pipelines/emulator.toml is the one that made what ships")
     config = parse_emulator_config(data, str(path))
     base = path.resolve().parent
     own = config.emulator

@@ -121,21 +121,14 @@ def load_fit_config(path: Path | None, changes: dict[str, Any]) -> FitConfig:
     ConfigError
         When the file is missing or not TOML, and for a key or value that is not allowed.
     """
-    import tomllib
-
     from pydantic import ValidationError
 
     from provabgs.errors import ConfigError
-    from provabgs.inference.config import FitConfig
+    from provabgs.inference.config import FitConfig, read_toml
 
     data: dict[str, Any] = {}
     if path is not None:
-        try:
-            document = tomllib.loads(path.read_text())
-        except FileNotFoundError:
-            raise ConfigError(f"{path}: no such file") from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{path}: not a TOML file: {error}") from None
+        document = read_toml(path)
         data = document.get("fit", {})
         if "fit" not in document:
             raise ConfigError(f"{path}: has no [fit] table; put the options of the fit under one")

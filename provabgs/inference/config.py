@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from provabgs.errors import ConfigError
 from provabgs.observe.options import ObservingOptions
 
 Engine = Literal["compressed", "emulator", "exact"]
 Conventions = Literal["paper", "published-code"]
+
+
+def read_toml(path: Path, missing: str = "") -> dict[str, Any]:
+    """Content of a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        When the file is missing (`missing` is added to the message) or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file{missing}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
 
 
 class ModelOptions(BaseModel):

@@ -18,12 +18,11 @@ from provabgs._jax import jax, jnp
 from provabgs.emulator.component import ComponentEmulator, Functions
 from provabgs.emulator.mixture import Columns, EmulatorArrays, GalaxyMasses, columns, mix
 from provabgs.errors import InputError
-from provabgs.inference.compressed.columns import N_BASES, NormalEquations
-from provabgs.inference.compressed.engine import CPU_CHUNK, CompressedLikelihood, make_prediction
-from provabgs.inference.compressed.photometry import N_BAND_NODES
+from provabgs.inference.compressed.columns import N_BASES, NormalEquations, accumulate
+from provabgs.inference.compressed.engine import CompressedLikelihood, dust_of, in_cache, make_prediction, matmul
+from provabgs.inference.compressed.photometry import N_BAND_NODES, band_functionals
 from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
 from provabgs.inference.compressed.training import SMOOTHING_KMS, training_set
-from provabgs.inference.emulated_bands import band_functionals
 from provabgs.observe.linespread import spread_matrix, velocity_sigma
 from provabgs.observe.projection import Projection
 from provabgs.sps.dust import LAMBDA_V, DustCurves, transmission
@@ -153,8 +152,9 @@ def _reduce(compressed: CompressedLikelihood, emulator: ComponentEmulator) -> Em
     if reduction.photometry is not None and projection.photometry is not None:
         p = reduction.photometry
         scale = projection.flux_factor * 10.0**REFERENCE_LOG_MASS
-        matrix = scale * band_functionals(projection, projection.photometry, len(p.flux))
-        functions = Functions(*(jnp.asarray(f @ matrix, jnp.float32) for f in emulator.functions))
+        matrix, _ = band_functionals(projection, projection.photometry, len(p.flux))
+        flat = scale * matrix.reshape(-1, projection.wave_model.size).T
+        functions = Functions(*(jnp.asarray(f @ flat, jnp.float32) for f in emulator.functions))
         photometry = EmulatedPhotometry(Light(functions, p.curves), p.flux, p.root_ivar)
     masses = GalaxyMasses.of(compressed.model, projection.t_age)
     return EmulatedReduction(emulator.arrays, masses, spectrum, photometry)
@@ -191,22 +191,13 @@ def make_log_likelihood(emulator: ComponentEmulator) -> Callable[[jax.Array, Emu
         chi2 = jnp.zeros(theta.shape[0], theta.dtype)
         if reduction.spectrum is not None:
             s = reduction.spectrum
-            chi2 += s.constant + jnp.sum((s.data - _matmul(values, s.rows)) ** 2, axis=1)
+            chi2 += s.constant + jnp.sum((s.data - matmul(values, s.rows)) ** 2, axis=1)
         if reduction.photometry is not None:
             p = reduction.photometry
             chi2 += jnp.sum((p.flux - p.root_ivar * bands) ** 2, axis=1)
         return jnp.where(emulator.inside(theta, reduction.masses.t_age), -0.5 * chi2, -jnp.inf)
 
-    def in_cache(theta: jax.Array, reduction: EmulatedReduction) -> jax.Array:
-        n = len(theta)
-        if n <= CPU_CHUNK or jax.default_backend() != "cpu":
-            return log_likelihood(theta, reduction)
-        n_chunk = -(-n // CPU_CHUNK)
-        padded = jnp.pad(theta, ((0, n_chunk * CPU_CHUNK - n), (0, 0)), mode="edge")
-        chunk = jax.checkpoint(lambda t: log_likelihood(t, reduction))
-        return jax.lax.map(chunk, padded.reshape(n_chunk, CPU_CHUNK, -1)).reshape(-1)[:n]
-
-    return in_cache
+    return in_cache(log_likelihood)
 
 
 @lru_cache(maxsize=4)
@@ -220,13 +211,13 @@ def normal_equations(emulator: ComponentEmulator) -> Callable[[jax.Array, Emulat
         if reduction.spectrum is not None:
             s = reduction.spectrum
             f_fiber = theta[:, INDEX["f_fiber"]].astype(jnp.float32)[:, None, None]
-            rows = _matmul(f_fiber * _attenuated(theta, s.light, *per_basis), s.rows)
-            q, b = _accumulate(q, b, rows, s.data)
+            rows = matmul(f_fiber * _attenuated(theta, s.light, *per_basis), s.rows)
+            q, b = accumulate(q, b, rows, s.data)
             constant += s.constant + jnp.sum(s.data.astype(jnp.float64) ** 2)
         if reduction.photometry is not None:
             p = reduction.photometry
             bands = p.root_ivar * _sum_nodes(_attenuated(theta, p.light, *per_basis))
-            q, b = _accumulate(q, b, bands, p.flux)
+            q, b = accumulate(q, b, bands, p.flux)
             constant += jnp.sum(p.flux.astype(jnp.float64) ** 2)
         inside = emulator.inside(theta, reduction.masses.t_age)
         return NormalEquations(q, jnp.where(inside[:, None], b, jnp.nan), constant)
@@ -276,26 +267,15 @@ def _attenuated(
     burst_old: jax.Array,
 ) -> jax.Array:
     """Attenuated light ``(batch, ..., nwhere)`` from factors on the basis functions ``(batch, ..., nfunction)``."""
-    single = theta.astype(jnp.float32)
-    a_old, a_young = transmission(light.curves, *(single[:, INDEX[n]] for n in ("tau_bc", "tau_ism", "n_dust")))
+    a_old, a_young = transmission(light.curves, *dust_of(theta))
     if young.ndim == 3:
         a_old, a_young = a_old[:, None], a_young[:, None]
     f = light.functions
-    return a_young * (_matmul(young, f.young) + _matmul(burst_young, f.burst)) + a_old * (
-        _matmul(old, f.old) + _matmul(burst_old, f.burst)
+    return a_young * (matmul(young, f.young) + matmul(burst_young, f.burst)) + a_old * (
+        matmul(old, f.old) + matmul(burst_old, f.burst)
     )
 
 
 def _sum_nodes(values: jax.Array) -> jax.Array:
     """Sum over the nodes of each band, ``(..., nband)``."""
     return values.reshape(*values.shape[:-1], -1, N_BAND_NODES).sum(axis=-1)
-
-
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Product in full single precision, on GPUs too."""
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
-
-
-def _accumulate(q: jax.Array, b: jax.Array, rows: jax.Array, data: jax.Array) -> tuple[jax.Array, jax.Array]:
-    rows, data = rows.astype(jnp.float64), data.astype(jnp.float64)
-    return q + jnp.einsum("bir,bjr->bij", rows, rows), b + rows @ data

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import provabgs
 from provabgs._jax import jnp
 from provabgs.errors import UnusableTargetError
+from provabgs.inference.batches import in_chunks
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig
 from provabgs.inference.emulated import EmulatedLikelihood
@@ -23,9 +24,9 @@ from provabgs.inference.posterior import Diagnostics, Posterior
 from provabgs.inference.priors import LATENT_NAMES, N_LATENT, Prior
 from provabgs.inference.samplers import SamplerResult, StartError, get_sampler
 from provabgs.inference.target import (
+    CHUNK,
     compiled_log_prior,
     derived_columns,
-    in_chunks,
     make_target,
     to_theta,
     to_unit,
@@ -157,7 +158,7 @@ def _assemble(
     log_like = result.log_likelihood.reshape(-1)
     keep = np.linspace(0, len(flat) - 1, min(config.n_samples, len(flat))).round().astype(int)
     theta_all = to_theta(flat, prior)
-    log_prob = log_like + in_chunks(lambda t: compiled_log_prior(t, prior), theta_all)
+    log_prob = log_like + in_chunks(lambda t: compiled_log_prior(t, prior), theta_all, CHUNK)
     best = theta_all[np.argmax(log_prob)][None]
     theta = theta_all[keep]
     of_best = derived_columns(likelihood.model, best, likelihood.tables)
@@ -193,7 +194,7 @@ def _assemble(
 
 
 def _prior_edge(theta: FloatArray, prior: Prior) -> dict[str, float]:
-    unit = in_chunks(lambda t: to_unit(t, prior), theta)
+    unit = in_chunks(lambda t: to_unit(t, prior), theta, CHUNK)
     at_edge = (unit < EDGE_WIDTH) | (unit > 1 - EDGE_WIDTH)
     return dict(zip(LATENT_NAMES, at_edge.mean(axis=0).tolist(), strict=True))
 

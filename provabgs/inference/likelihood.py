@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provabgs._jax import jax, jnp
+from provabgs.inference.batches import in_chunks
 from provabgs.observe.linespread import BandedOperator
 from provabgs.observe.projection import Projection
 from provabgs.sps.histories import HistoryTables
@@ -119,14 +120,9 @@ class ExactLikelihood:
 
     def _rest_frame(self, theta: FloatArray) -> FloatArray:
         """Luminosity density ``(batch, nwave)``, in chunks of one shape."""
-        n = len(theta)
-        padded = np.concatenate([theta, np.repeat(theta[-1:], -n % CHUNK, axis=0)])
         spectra = _rest_frame(self.model)
-        pieces = [
-            np.asarray(spectra(padded[i : i + CHUNK], self.tables, self.model.flat_spectra), dtype=np.float64)
-            for i in range(0, len(padded), CHUNK)
-        ]
-        return np.concatenate(pieces)[:n]
+        light = in_chunks(lambda t: spectra(t, self.tables, self.model.flat_spectra), theta, CHUNK)
+        return light.astype(np.float64)
 
 
 @lru_cache(maxsize=8)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs._jax import jax, jnp
+from provabgs.inference.batches import in_chunks
 from provabgs.inference.collapsed import Equations, collapse
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.compressed.columns import make_normal_equations
@@ -65,19 +66,12 @@ compiled_log_prior = jax.jit(log_prior)
 
 def to_theta(latent: FloatArray, prior: Prior) -> FloatArray:
     """Parameters ``(n, 13)`` of latent coordinates ``(n, 12)``."""
-    return in_chunks(lambda z: _to_theta(z, prior), latent)
-
-
-def in_chunks(function: Callable[[FloatArray], jax.Array], x: FloatArray) -> FloatArray:
-    """Evaluate in chunks of one shape, so that every galaxy shares one compilation; the last is padded."""
-    padded = np.concatenate([x, np.repeat(x[-1:], -len(x) % CHUNK, axis=0)])
-    pieces = [np.asarray(function(padded[i : i + CHUNK])) for i in range(0, len(padded), CHUNK)]
-    return np.concatenate(pieces)[: len(x)]
+    return in_chunks(lambda z: _to_theta(z, prior), latent, CHUNK)
 
 
 def derived_columns(model: SPSModel, theta: FloatArray, tables: HistoryTables) -> dict[str, FloatArray]:
     """Derived properties by name, each ``(n,)``."""
-    values = in_chunks(lambda t: _compiled_derived(model)(t, tables), theta)
+    values = in_chunks(lambda t: _compiled_derived(model)(t, tables), theta, CHUNK)
     return dict(zip(DERIVED_NAMES, values.T, strict=True))
 
 

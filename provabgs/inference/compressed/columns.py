@@ -53,13 +53,13 @@ def make_normal_equations(model: SPSModel) -> Callable[[jax.Array, Reduction], N
             f_fiber = theta[:, INDEX["f_fiber"], None, None].astype(jnp.float32)
             values = f_fiber * _at_points(weights, s.young, s.old, s.curves, dust)
             rows = matmul(values.reshape(n * N_BASES, -1), s.rows).reshape(n, N_BASES, -1)
-            q, b = _accumulate(q, b, rows, s.data)
+            q, b = accumulate(q, b, rows, s.data)
             constant += s.constant + jnp.sum(s.data.astype(jnp.float64) ** 2)
         if reduction.photometry is not None:
             p = reduction.photometry
             values = _at_points(weights, p.young, p.old, p.curves, dust)
             bands = p.root_ivar * values.reshape(n, N_BASES, -1, N_BAND_NODES).sum(axis=-1)
-            q, b = _accumulate(q, b, bands, p.flux)
+            q, b = accumulate(q, b, bands, p.flux)
             constant += jnp.sum(p.flux.astype(jnp.float64) ** 2)
         return NormalEquations(q, b, constant)
 
@@ -89,7 +89,7 @@ def _at_points(
     return parts[0] * a_young[:, None] + parts[1] * a_old[:, None]
 
 
-def _accumulate(q: jax.Array, b: jax.Array, columns: jax.Array, data: jax.Array) -> tuple[jax.Array, jax.Array]:
+def accumulate(q: jax.Array, b: jax.Array, columns: jax.Array, data: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Add products of columns ``(batch, nbasis, nrow)``: ten sums written out beat a batch of tiny matrices."""
     column = [columns[:, i].astype(jnp.float64) for i in range(N_BASES)]
     products = {(i, j): jnp.sum(column[i] * column[j], axis=1) for i in range(N_BASES) for j in range(i + 1)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -94,7 +94,13 @@ def make_log_likelihood(model: SPSModel) -> Callable[[jax.Array, Reduction], jax
             chi2 += jnp.sum((reduction.photometry.flux - rows.photometry) ** 2, axis=1)
         return -0.5 * chi2
 
-    def in_cache(theta: jax.Array, reduction: Reduction) -> jax.Array:
+    return in_cache(log_likelihood)
+
+
+def in_cache(log_likelihood: Callable[[jax.Array, Any], jax.Array]) -> Callable[[jax.Array, Any], jax.Array]:
+    """The same function of theta ``(batch, 13)`` and a reduction, large batches cut to what a CPU's caches hold."""
+
+    def cut(theta: jax.Array, reduction: Any) -> jax.Array:
         n = len(theta)
         if n <= CPU_CHUNK or jax.default_backend() != "cpu":
             return log_likelihood(theta, reduction)
@@ -103,7 +109,7 @@ def make_log_likelihood(model: SPSModel) -> Callable[[jax.Array, Reduction], jax
         chunk = jax.checkpoint(lambda t: log_likelihood(t, reduction))
         return jax.lax.map(chunk, padded.reshape(n_chunk, CPU_CHUNK, -1)).reshape(-1)[:n]
 
-    return in_cache
+    return cut
 
 
 def dust_of(theta: jax.Array) -> Dust:

@@ -47,17 +47,7 @@ def reduce_photometry(
 ) -> PhotometryReduction:
     """SSP fluxes per band and attenuation node: exact in the library, Gauss quadrature in the attenuation."""
     n_band = -(-len(data.bands) // BAND_MULTIPLE) * BAND_MULTIPLE
-    wave = projection.wave_model
-    matrix = np.zeros((n_band, N_BAND_NODES, wave.size))
-    step = CALZETTI_STEP * (1 + projection.redshift)
-    centre = np.full((n_band, N_BAND_NODES), 5500.0 * (1 + projection.redshift))
-    for b, weights in enumerate(data.operator):
-        inside = np.flatnonzero(weights)
-        held = np.clip(wave[inside], *central_range(wave[inside], weights[inside]))
-        for part, group in split_at_step(held, step):
-            x, w = held[part], weights[inside[part]]
-            centre[b, group] = gauss_nodes(x, w, group.stop - group.start)
-            matrix[b, group][:, inside[part]] = lagrange(x, centre[b, group]).T * w
+    matrix, centre = band_functionals(projection, data, n_band)
     fluxes = _band_nodes(merged_spectra_by_wave(model), matrix * scale, len(data.bands))
     young, old = np.split(fluxes, [len(merged_spectra(model)[0])])
     pad = n_band - len(data.bands)
@@ -71,6 +61,30 @@ def reduce_photometry(
     )
 
 
+def band_functionals(projection: Projection, data: PhotometryProjection, n_band: int) -> tuple[FloatArray, FloatArray]:
+    """Bands as linear functionals of rest-frame light, one per attenuation node.
+
+    Returns
+    -------
+    matrix
+        ``(n_band, N_BAND_NODES, nwave)``; bands beyond the galaxy's own are zero.
+    centre
+        ``(n_band, N_BAND_NODES)`` observed wavelengths of the nodes, Angstrom.
+    """
+    wave = projection.wave_model
+    matrix = np.zeros((n_band, N_BAND_NODES, wave.size))
+    step = CALZETTI_STEP * (1 + projection.redshift)
+    centre = np.full((n_band, N_BAND_NODES), 5500.0 * (1 + projection.redshift))
+    for b, weights in enumerate(data.operator):
+        inside = np.flatnonzero(weights)
+        held = np.clip(wave[inside], *_central_range(wave[inside], weights[inside]))
+        for part, group in split_at_step(held, step):
+            x, w = held[part], weights[inside[part]]
+            centre[b, group] = gauss_nodes(x, w, group.stop - group.start)
+            matrix[b, group][:, inside[part]] = lagrange(x, centre[b, group]).T * w
+    return matrix, centre
+
+
 def _band_nodes(ssps: NDArray[np.float32], matrix: FloatArray, n_band: int) -> NDArray[np.float32]:
     """SSPs per band and node, ``(nssp, nband * N_BAND_NODES)``; each band reads its own stretch of wavelengths."""
     out = np.zeros((*matrix.shape[:2], ssps.shape[1]), np.float32)
@@ -81,7 +95,7 @@ def _band_nodes(ssps: NDArray[np.float32], matrix: FloatArray, n_band: int) -> N
     return np.ascontiguousarray(out.reshape(-1, ssps.shape[1]).T)
 
 
-def central_range(wave: FloatArray, weights: FloatArray) -> FloatArray:
+def _central_range(wave: FloatArray, weights: FloatArray) -> FloatArray:
     """``(2,)`` range that holds all but `BAND_TAIL` of a band at either end; leaks beyond take its end values."""
     share = np.cumsum(np.abs(weights))
     low, high = np.searchsorted(share / share[-1], [BAND_TAIL, 1 - BAND_TAIL])

@@ -15,12 +15,14 @@ Everything is evaluated in large batches; nothing is trained beforehand.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from provabgs.inference.batches import in_chunks
 from provabgs.inference.collapsed import N_OUTER, OUTER_INDEX, CollapsedPosterior
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
@@ -315,8 +317,6 @@ def _resample(x: FloatArray, weights: FloatArray, n: int, rng: np.random.Generat
     return x[np.minimum(np.searchsorted(np.cumsum(weights), positions), len(x) - 1)]
 
 
-def _batched(function, x: FloatArray) -> FloatArray:  # type: ignore[no-untyped-def]
-    """Evaluate in batches of one size, so that one shape is compiled; the last is padded."""
-    n = len(x)
-    padded = np.concatenate([x, np.repeat(x[:1], -n % BATCH, axis=0)])
-    return np.concatenate([function(padded[i : i + BATCH]) for i in range(0, len(padded), BATCH)])[:n]
+def _batched(function: Callable[[FloatArray], FloatArray], x: FloatArray) -> FloatArray:
+    """Evaluate in batches of one size, so that one shape is compiled."""
+    return in_chunks(function, x, BATCH)

@@ -21,6 +21,7 @@ from provabgs.sps.derived import derived_properties
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
+from provabgs.status import Status
 
 Z = 0.15
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")
@@ -115,21 +116,24 @@ def test_few_free_parameters_in_seconds(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 def test_default_fit_recovers_an_injected_galaxy(library: SSPLibrary):
-    """All thirteen parameters, the shipped library, the default configuration.
+    """All thirteen parameters, the shipped library, the default configuration, six draws of the noise.
 
-    Whether the sampler converged is not asserted here; what is: the best fit is as good as the noise allows, and no
-    truth lies outside the central 99.9 % of the draws.
+    What is asserted: fits converge, the best fit is as good as the noise allows, and of the galaxies no more have a
+    truth outside the central 99.9 % of the draws than chance allows (one: nineteen quantities each, correlated).
     """
     wave = [np.arange(3600.0, 5800.0, 4.0), np.arange(5760.0, 7620.0, 4.0), np.arange(7520.0, 9824.0, 4.0)]
-    observation = mock(library, wave, (*BANDS, "wise2010-W1"), snr=12, seed=2)
     config = FitConfig()
-    posterior = fit_observation(observation, config, seed=2)
-    assert posterior.status.has_samples, posterior.message
-    fits_the_data(posterior)
-    truth = truth_of(library, project(observation, library, config.observing).t_age)
-    assert set(truth) == {*NAMES, *DERIVED_NAMES}
-    assert not outside(posterior, truth, 0.999), posterior.message
-    # the mass is among what the data fix; quantiles, for chains that are not all converged
-    low, middle, high = posterior.quantiles("logmstar")
-    assert high - low < 0.4
-    assert abs(middle - TRUTH["logmstar"]) < 0.3
+    missed = []
+    for seed in range(2, 8):
+        observation = mock(library, wave, (*BANDS, "wise2010-W1"), snr=12, seed=seed)
+        posterior = fit_observation(observation, config, seed=2)
+        assert posterior.status is Status.CONVERGED, posterior.message
+        fits_the_data(posterior)
+        truth = truth_of(library, project(observation, library, config.observing).t_age)
+        assert set(truth) == {*NAMES, *DERIVED_NAMES}
+        missed += [outside(posterior, truth, 0.999)] if outside(posterior, truth, 0.999) else []
+        # the mass is among what the data fix
+        low, middle, high = posterior.quantiles("logmstar")
+        assert high - low < 0.5
+        assert abs(middle - TRUTH["logmstar"]) < 0.3
+    assert len(missed) <= 1, missed

@@ -13,6 +13,8 @@ from provabgs.inference.priors import N_LATENT
 from provabgs.inference.samplers.annealed import sample_annealed
 from provabgs.inference.samplers.base import StartError, Target
 from provabgs.inference.samplers.mixture import combine, fit_mixture
+from provabgs.inference.samplers.pool import ProposalPool
+from provabgs.inference.samplers.weights import normalised, truncated
 
 CENTRES = np.array([np.full(N_OUTER, -0.8), np.full(N_OUTER, 0.8)])
 SHARES = np.array([0.3, 0.7])
@@ -71,6 +73,48 @@ def test_budget_ends_unconverged_and_says_so():
     result = sample_annealed(target_of(two_modes), np.random.default_rng(0), options)
     assert not result.convergence.passes(options.rhat, options.ess)
     assert result.n_eval < 200_000
+
+
+def two_proposals():
+    rng = np.random.default_rng(3)
+    wide = fit_mixture(CENTRES[1] + 0.5 * rng.standard_normal((2000, N_OUTER)), 1, rng)
+    one_mode = fit_mixture(CENTRES[0] + SIGMA * rng.standard_normal((2000, N_OUTER)), 1, rng)
+    return wide, one_mode
+
+
+def test_pool_weights_by_the_density_of_all_its_proposals():
+    wide, one_mode = two_proposals()
+    pool = ProposalPool(target_of(two_modes).collapsed)
+    rng = np.random.default_rng(4)
+    alone = [pool.add(p, n, rng) for p, n in ((wide, 5000), (one_mode, 3000))]
+    density = (5000 * np.exp(wide.log_density(pool.outer)) + 3000 * np.exp(one_mode.log_density(pool.outer))) / 8000
+    np.testing.assert_allclose(pool.log_weights(), two_modes(pool.outer) - np.log(density))
+    # the second proposal misses a mode: its own weights say nothing of that, the pool's do
+    assert np.exp(alone[1]).mean() == pytest.approx(SHARES[0], abs=0.02)
+    assert np.exp(pool.log_weights()).mean() == pytest.approx(1.0, abs=0.15)
+    assert normalised(pool.log_weights())[pool.outer[:, 0] > 0].sum() == pytest.approx(SHARES[1], abs=0.05)
+
+
+def test_merged_pools_are_one_pool():
+    wide, one_mode = two_proposals()
+    posterior = target_of(two_modes).collapsed
+    rng = np.random.default_rng(4)
+    both, one, two = (ProposalPool(posterior) for _ in range(3))
+    both.add(wide, 3000, rng)
+    both.add(one_mode, 2000, rng)
+    rng = np.random.default_rng(4)
+    one.add(wide, 3000, rng)
+    two.add(one_mode, 2000, rng)
+    one.merge(two)
+    np.testing.assert_array_equal(one.outer, both.outer)
+    np.testing.assert_allclose(one.log_weights(), both.log_weights(), rtol=1e-12)
+
+
+def test_weights_without_a_finite_one_are_equal_and_truncation_caps():
+    np.testing.assert_array_equal(normalised(np.array([-np.inf, np.nan])), [0.5, 0.5])
+    np.testing.assert_array_equal(normalised(np.array([-np.inf, 0.0])), [0.0, 1.0])
+    heavy = truncated(normalised(np.append(np.zeros(99), 10.0)))
+    assert heavy[-1] == pytest.approx(0.1 / (0.1 + 99 / (99 + np.exp(10))))
 
 
 def test_mixture_density_is_normalised():

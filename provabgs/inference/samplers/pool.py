@@ -1,0 +1,108 @@
+"""All draws from all proposals of a posterior, used together, and Metropolis chains that walk over them.
+
+Draws of proposals q_1 ... q_J, n_j of each, are treated as draws of their mixture sum_j n_j q_j / N: the balance
+heuristic of Veach & Guibas (1995), which adaptive multiple importance sampling (Cornuet et al. 2012) applies to
+proposals that learn from the draws before them. A proposal that comes later takes weight off draws that the earlier
+ones nearly missed; nothing that was evaluated is thrown away. Judged and returned are independence Metropolis chains
+over the shuffled draws: where one weight is heavy, chains stay on it, and R-hat and ESS say so.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs.inference.collapsed import N_OUTER, CollapsedPosterior
+from provabgs.inference.priors import N_LATENT
+from provabgs.inference.samplers.mixture import Mixture
+from provabgs.inference.samplers.weights import normalised
+
+FloatArray = NDArray[np.float64]
+
+N_MASSES = 6
+"""Mass draws per outer draw."""
+BATCH = 1024
+"""Rows evaluated at a time: one shape is compiled."""
+
+
+class ProposalPool:
+    """Draws of the exact posterior's twelve coordinates, with what is needed to weight them.
+
+    Attributes
+    ----------
+    outer, latent
+        ``(n, 8)`` outer and ``(n, 12)`` latent coordinates.
+    """
+
+    def __init__(self, posterior: CollapsedPosterior) -> None:
+        self.posterior = posterior
+        self.outer = np.empty((0, N_OUTER))
+        self.latent = np.empty((0, N_LATENT))
+        self._log_target = np.empty(0)
+        self._log_density = np.empty(0)  # log of sum_j n_j q_j at each draw
+        self._proposals: list[tuple[Mixture, float]] = []
+
+    def __len__(self) -> int:
+        return len(self.outer)
+
+    def add(self, proposal: Mixture, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw and evaluate `n` more; their log weights ``(n,)`` under this proposal alone."""
+        outer = proposal.sample(n, rng)
+        latent, log_target = self._evaluate(outer, rng)
+        own = proposal.log_density(outer)
+        terms = [own + np.log(n), *(q.log_density(outer) + log_count for q, log_count in self._proposals)]
+        if len(self):
+            at_old = proposal.log_density(self.outer) + np.log(n)
+            self._log_density = np.logaddexp(self._log_density, at_old)
+        self._log_density = np.append(self._log_density, np.logaddexp.reduce(terms, axis=0))
+        self.outer = np.concatenate([self.outer, outer])
+        self.latent = np.concatenate([self.latent, latent])
+        self._log_target = np.append(self._log_target, log_target)
+        self._proposals.append((proposal, float(np.log(n))))
+        return log_target - own
+
+    def merge(self, other: ProposalPool) -> None:
+        """Take in the draws and proposals of another pool of the same posterior."""
+        for proposal, log_count in other._proposals:
+            at_own = proposal.log_density(self.outer) + log_count
+            self._log_density = np.logaddexp(self._log_density, at_own)
+        terms = [other._log_density, *(q.log_density(other.outer) + log_count for q, log_count in self._proposals)]
+        self._log_density = np.append(self._log_density, np.logaddexp.reduce(terms, axis=0))
+        self.outer = np.concatenate([self.outer, other.outer])
+        self.latent = np.concatenate([self.latent, other.latent])
+        self._log_target = np.append(self._log_target, other._log_target)
+        self._proposals += other._proposals
+
+    def log_weights(self) -> FloatArray:
+        """Of every draw, ``(n,)``; their mean estimates the evidence."""
+        return self._log_target - self._log_density + np.log(len(self))
+
+    def walk(self, n_chain: int, rng: np.random.Generator) -> FloatArray:
+        """Independence Metropolis chains, ``(n_chain, n // n_chain, 12)``: each walks over its share of the draws."""
+        log_weight = self.log_weights()
+        n = len(self) // n_chain
+        shares = rng.permutation(len(self))[: n_chain * n].reshape(n_chain, n)
+        log_uniform = np.log(rng.random((n_chain, n)))
+        steps = np.empty((n_chain, n), dtype=np.int64)
+        for c, share in enumerate(shares):
+            weights = log_weight[share].tolist()
+            thresholds = log_uniform[c].tolist()
+            # start where the weights say: stationary from the first step
+            state = int(rng.choice(n, p=normalised(log_weight[share])))
+            for s in range(n):
+                if weights[s] - weights[state] > thresholds[s]:
+                    state = s
+                steps[c, s] = share[state]
+        return self.latent[steps]
+
+    def _evaluate(self, outer: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Latent coordinates with masses ``(n, 12)`` and log target ``(n,)``."""
+        n = len(outer)
+        padded = np.concatenate([outer, np.repeat(outer[-1:], -n % BATCH, axis=0)])
+        uniforms = rng.random((len(padded), N_MASSES, 5))
+        pieces = [
+            self.posterior.draw_masses(padded[i : i + BATCH], uniforms[i : i + BATCH])
+            for i in range(0, len(padded), BATCH)
+        ]
+        latent, log_target = (np.concatenate(p)[:n] for p in zip(*pieces, strict=True))
+        return latent, np.where(np.isfinite(log_target), log_target, -np.inf)

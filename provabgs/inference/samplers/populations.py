@@ -1,0 +1,127 @@
+"""Annealed populations: from draws of the prior to proposals that fit the posterior.
+
+Each stage draws from a Student-t mixture fitted to the reweighted draws of the last few, and raises the likelihood to
+the highest power at which enough of them stay effective. At the posterior itself mixtures are refitted until their
+efficiency settles; the draws of these refits are kept as draws of the posterior.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from provabgs.inference.batches import in_chunks
+from provabgs.inference.collapsed import N_OUTER, CollapsedPosterior
+from provabgs.inference.samplers.base import StartError
+from provabgs.inference.samplers.mixture import Mixture, fit_mixture
+from provabgs.inference.samplers.pool import BATCH, ProposalPool
+from provabgs.inference.samplers.weights import effective, log_normal, next_power, normalised, resample, tempered
+
+FloatArray = NDArray[np.float64]
+
+N_PRIOR = 4096
+"""Prior draws that start each population."""
+N_STAGE = 1024
+"""Draws per annealing stage."""
+N_KEPT = 4
+"""Stages whose draws are used together, weighted by the density of all their proposals."""
+N_FITTED = 2048
+"""Draws that a stage's mixture is fitted to."""
+STAGE_EFFICIENCY = 0.05
+"""Effective fraction at which a stage stops."""
+N_COMPONENTS = 4
+"""Mixture components while annealing."""
+POLISH = ((2048, 8), (3072, 12), (4096, 16))
+"""Draws and components of the refits at the posterior."""
+GOOD_EFFICIENCY = 0.10
+"""Refitting stops once this fraction of draws is effective."""
+MAX_STAGES = 60
+
+
+@dataclass
+class Population:
+    """One annealed population: its draws at the posterior, its best proposal, and what it has cost."""
+
+    pool: ProposalPool
+    proposal: Mixture
+    efficiency: float
+    log_evidence: float
+    n_eval: int
+
+
+@dataclass
+class Window:
+    """Draws of the last stages with the target at them, to be used as draws of the mixture of their proposals.
+
+    The same weights as `ProposalPool`, over a sliding window. A proposal of None is the prior.
+    """
+
+    draws: list[FloatArray] = field(default_factory=list)
+    log_target: list[FloatArray] = field(default_factory=list)
+    proposals: list[Mixture | None] = field(default_factory=list)
+
+    def add(self, x: FloatArray, log_target: FloatArray, proposal: Mixture | None) -> None:
+        """Take in a stage and forget the oldest."""
+        self.draws = [*self.draws, x][-N_KEPT:]
+        self.log_target = [*self.log_target, log_target][-N_KEPT:]
+        self.proposals = [*self.proposals, proposal][-N_KEPT:]
+
+    def together(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """All draws ``(n, 8)``, log target at them, and log density of the mixture they were drawn from."""
+        x = np.concatenate(self.draws)
+        counts = np.array([len(d) for d in self.draws])
+        shares = np.log(counts / counts.sum())
+        terms = [s + _log_density(p, x) for s, p in zip(shares, self.proposals, strict=True)]
+        return x, np.concatenate(self.log_target), logsumexp(terms, axis=0)
+
+
+def anneal(posterior: CollapsedPosterior, rng: np.random.Generator) -> Population:
+    """Carry one population from the prior to the posterior.
+
+    Raises
+    ------
+    StartError
+        When the likelihood is nowhere finite.
+    """
+    window = Window()
+    x = rng.standard_normal((N_PRIOR, N_OUTER))
+    window.add(x, in_chunks(posterior.log_marginal, x, BATCH), None)
+    n_eval, power = len(x), 0.0
+    if not np.any(np.isfinite(window.log_target[0])):
+        raise StartError(f"the likelihood is 0 or NaN at all of {N_PRIOR} draws from the prior")
+    for _ in range(MAX_STAGES):
+        x, log_target, log_proposal = window.together()
+        log_prior = log_normal(x)
+        log_like = np.where(np.isfinite(log_target), log_target - log_prior, -np.inf)
+        power = next_power(log_like, log_prior - log_proposal, power, STAGE_EFFICIENCY)
+        weights = normalised(tempered(log_like, log_prior - log_proposal, power))
+        proposal = fit_mixture(resample(x, weights, N_FITTED, rng), N_COMPONENTS, rng)
+        if power >= 1.0:
+            break
+        x = proposal.sample(N_STAGE, rng)
+        window.add(x, in_chunks(posterior.log_marginal, x, BATCH), proposal)
+        n_eval += len(x)
+    return _polish(ProposalPool(posterior), proposal, n_eval, rng)
+
+
+def _polish(pool: ProposalPool, proposal: Mixture, n_eval: int, rng: np.random.Generator) -> Population:
+    """Refit at the posterior itself, remembering the best proposal met."""
+    best, efficiency, log_evidence = proposal, 0.0, -np.inf
+    for n, k in POLISH:
+        log_weight = pool.add(proposal, n, rng)
+        n_eval += n
+        reached = effective(log_weight) / n
+        if reached > efficiency:
+            best, efficiency, log_evidence = proposal, reached, float(logsumexp(log_weight) - np.log(n))
+        if efficiency > GOOD_EFFICIENCY and n > POLISH[0][0]:
+            break
+        proposal = fit_mixture(resample(pool.outer, normalised(pool.log_weights()), n, rng), k, rng)
+    return Population(pool, best, efficiency, log_evidence, n_eval)
+
+
+def _log_density(proposal: Mixture | None, x: FloatArray) -> FloatArray:
+    """Of a proposal; of the prior, normalised, for None."""
+    return log_normal(x) - 0.5 * N_OUTER * np.log(2 * np.pi) if proposal is None else proposal.log_density(x)

@@ -1,0 +1,65 @@
+"""Importance weights: normalised, tempered, resampled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+def normalised(log_weight: FloatArray) -> FloatArray:
+    """Weights of sum one; NaN and -inf count as none, and where all are, all count the same."""
+    finite = np.where(np.isnan(log_weight), -np.inf, log_weight)
+    peak = np.max(finite)
+    w = np.exp(finite - peak) if np.isfinite(peak) else np.ones(len(finite))
+    return w / w.sum()
+
+
+def effective(log_weight: FloatArray) -> float:
+    """Effective number of draws, ``1 / sum w^2``."""
+    return float(1 / np.sum(normalised(log_weight) ** 2))
+
+
+def truncated(weights: FloatArray) -> FloatArray:
+    """Normalised weights with none above ``1 / sqrt(n)`` of the sum (Ionides 2008): what a proposal is fitted to.
+
+    A draw that the proposals nearly missed weighs more than thousands of others; fitted as it is, the next proposal
+    would shrink to it.
+    """
+    cut = np.minimum(weights, len(weights) ** -0.5)
+    return cut / cut.sum()
+
+
+def log_normal(x: FloatArray) -> FloatArray:
+    """Prior in standard-normal coordinates, in the normalisation of `Target.log_prob` (constant left out)."""
+    return -0.5 * np.sum(x * x, axis=1)
+
+
+def tempered(log_like: FloatArray, log_ratio: FloatArray, power: float) -> FloatArray:
+    """Log weights at ``likelihood^power``, for draws whose prior has `log_ratio` to their proposal."""
+    return np.where(np.isfinite(log_like), power * log_like, -np.inf) + log_ratio
+
+
+def next_power(log_like: FloatArray, log_ratio: FloatArray, power: float, efficiency: float) -> float:
+    """Largest power of the likelihood at which `efficiency` of the draws stay effective.
+
+    At least a hair above `power`, so that annealing ends.
+    """
+
+    def fraction(p: float) -> float:
+        return effective(tempered(log_like, log_ratio, p)) / len(log_like)
+
+    if fraction(1.0) >= efficiency:
+        return 1.0
+    low, high = power, 1.0
+    for _ in range(40):
+        middle = np.sqrt(max(low, 1e-9) * high)
+        low, high = (middle, high) if fraction(middle) >= efficiency else (low, middle)
+    return min(1.0, max(low, power * 1.05, 1e-8))
+
+
+def resample(x: FloatArray, weights: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
+    """Systematic resampling, ``(n, d)``."""
+    positions = (rng.random() + np.arange(n)) / n
+    return x[np.minimum(np.searchsorted(np.cumsum(weights), positions), len(x) - 1)]

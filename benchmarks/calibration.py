@@ -55,12 +55,19 @@ QUANTITIES = (*NAMES, *DERIVED_NAMES)
 
 
 def simulate(seed: int) -> tuple[Observation, np.ndarray]:
-    """One galaxy of the prior as data: no noise floor, so that the likelihood is the one the noise was drawn from."""
+    """One galaxy of the prior as data."""
     rng = np.random.default_rng([seed, 77])
     z, snr = rng.uniform(0.02, 0.55), 10 ** rng.uniform(0, 1.5)
     fraction = rng.uniform(0.2, 0.8)
     prior = Prior.create((fraction, 0.1 * fraction))
     theta = np.array(theta_from_unit(jnp.asarray(rng.random((1, N_LATENT))), prior))
+    return observe(theta, z, snr, fraction, rng, seed), theta
+
+
+def observe(
+    theta: np.ndarray, z: float, snr: float, fraction: float, rng: np.random.Generator, targetid: int
+) -> Observation:
+    """Data of one galaxy: no noise floor, so that the likelihood is the one the noise was drawn from."""
     blank = [_camera(c, None, None) for c in CAMERAS]
     empty = Observation(z, tuple(blank), Photometry(BANDS, np.ones(5), np.ones(5)))
     options = ObservingOptions(line_mask="none", floor_spectrum=0, floor_optical=0, floor_infrared=0)
@@ -76,7 +83,7 @@ def simulate(seed: int) -> tuple[Observation, np.ndarray]:
     band_sigma = np.hypot(BAND_SIGMA, BAND_FLOOR * bands)
     photometry = Photometry(BANDS, bands + band_sigma * rng.standard_normal(5), band_sigma**-2.0)
     meta = {"SNR": float(snr)}
-    return Observation(z, tuple(spectra), photometry, (fraction, 0.1 * fraction), targetid=seed, meta=meta), theta
+    return Observation(z, tuple(spectra), photometry, (fraction, 0.1 * fraction), targetid=targetid, meta=meta)
 
 
 def _camera(name: str, flux: np.ndarray | None, ivar: np.ndarray | None) -> Spectrum:

@@ -4,8 +4,10 @@
    in their evidence and in R-hat.
 2. Their draws and proposals are pooled, with more draws from both (`pool`), with masses drawn from their exact
    conditional (`collapsed`).
-3. Independence Metropolis chains walk over the pool. They are draws of the exact posterior; the gate is held against
-   them. While it fails, a proposal fitted to the pool adds to it, until the budget ends.
+3. Independence Metropolis chains walk over the pool, and the gate is held against them. While it fails, a proposal
+   fitted to the pool adds to it, until the budget ends.
+4. What is returned is resampled from the weighted pool: the same posterior with less Monte Carlo error than the chains,
+   which stand still where weights are heavy and so are the stricter judges.
 
 Everything is evaluated in large batches; nothing is trained beforehand.
 """
@@ -40,8 +42,8 @@ FIRST_COMPONENTS, MAX_COMPONENTS = 12, 28
 """Mixture components of the proposals fitted to the pool."""
 N_FITTED = 16384
 """Draws that they are fitted to."""
-MAX_JUDGED = 4096
-"""Steps per chain that diagnostics look at and that are returned."""
+MAX_LENGTH = 4096
+"""Steps per chain that diagnostics look at, and draws per chain that are returned."""
 
 
 def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOptions) -> SamplerResult:
@@ -64,7 +66,7 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
     while True:
         pool.add(proposal, n_more, rng)
         n_eval += n_more
-        draws, report = _judge(pool, target, rng)
+        report = _judge(pool, target, rng)
         n_more = _whole_batches(GROWTH * len(pool))
         if report.passes(options.rhat, options.ess) or n_eval + n_more > options.max_eval:
             break
@@ -73,6 +75,7 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         weights = truncated(normalised(pool.log_weights()))
         proposal = fit_mixture(resample(pool.outer, weights, N_FITTED, rng), n_components, rng)
         n_components = min(n_components + 4, MAX_COMPONENTS)
+    draws = _draws(pool, rng)
     log_like = in_chunks(target.log_likelihood, draws.reshape(-1, draws.shape[-1]), BATCH).reshape(draws.shape[:2])
     evidence = [p.log_evidence for p in populations]
     efficiency = effective(pool.log_weights()) / len(pool)
@@ -97,9 +100,16 @@ def _whole_batches(n: float) -> int:
     return int(-(-n // BATCH)) * BATCH
 
 
-def _judge(pool: ProposalPool, target: Target, rng: np.random.Generator) -> tuple[FloatArray, Convergence]:
-    """Chains over the pool and their diagnostics; long ones are thinned first, which can only lower the numbers."""
+def _judge(pool: ProposalPool, target: Target, rng: np.random.Generator) -> Convergence:
+    """Diagnostics of chains over the pool; long ones are thinned first, which can only lower the numbers."""
     draws = pool.walk(N_CHAINS, rng)
-    draws = draws[:, :: -(-draws.shape[1] // MAX_JUDGED)]
+    draws = draws[:, :: -(-draws.shape[1] // MAX_LENGTH)]
     quantities = in_chunks(target.monitor, draws.reshape(-1, draws.shape[-1]), BATCH)
-    return draws, convergence(quantities.reshape(*draws.shape[:2], -1))
+    return convergence(quantities.reshape(*draws.shape[:2], -1))
+
+
+def _draws(pool: ProposalPool, rng: np.random.Generator) -> FloatArray:
+    """Draws of the posterior from the weighted pool, in no order, ``(N_CHAINS, n, 12)``."""
+    n = N_CHAINS * min(len(pool) // N_CHAINS, MAX_LENGTH)
+    drawn = resample(pool.latent, normalised(pool.log_weights()), n, rng)
+    return rng.permutation(drawn).reshape(N_CHAINS, -1, drawn.shape[1])

@@ -79,21 +79,7 @@ class ProposalPool:
 
     def walk(self, n_chain: int, rng: np.random.Generator) -> FloatArray:
         """Independence Metropolis chains, ``(n_chain, n // n_chain, 12)``: each walks over its share of the draws."""
-        log_weight = self.log_weights()
-        n = len(self) // n_chain
-        shares = rng.permutation(len(self))[: n_chain * n].reshape(n_chain, n)
-        log_uniform = np.log(rng.random((n_chain, n)))
-        steps = np.empty((n_chain, n), dtype=np.int64)
-        for c, share in enumerate(shares):
-            weights = log_weight[share].tolist()
-            thresholds = log_uniform[c].tolist()
-            # start where the weights say: stationary from the first step
-            state = int(rng.choice(n, p=normalised(log_weight[share])))
-            for s in range(n):
-                if weights[s] - weights[state] > thresholds[s]:
-                    state = s
-                steps[c, s] = share[state]
-        return self.latent[steps]
+        return self.latent[walk(self.log_weights(), n_chain, rng)]
 
     def _evaluate(self, outer: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Latent coordinates with masses ``(n, 12)`` and log target ``(n,)``."""
@@ -106,3 +92,20 @@ class ProposalPool:
         ]
         latent, log_target = (np.concatenate(p)[:n] for p in zip(*pieces, strict=True))
         return latent, np.where(np.isfinite(log_target), log_target, -np.inf)
+
+
+def walk(log_weight: FloatArray, n_chain: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Independence Metropolis chains over shuffled draws of these log weights; indices ``(n_chain, n // n_chain)``."""
+    n = len(log_weight) // n_chain
+    shares = rng.permutation(len(log_weight))[: n_chain * n].reshape(n_chain, n)
+    log_uniform = np.log(rng.random((n_chain, n)))
+    steps = np.empty((n_chain, n), dtype=np.int64)
+    for c, share in enumerate(shares):
+        weights, thresholds = log_weight[share].tolist(), log_uniform[c].tolist()
+        # start where the weights say: stationary from the first step
+        state = int(rng.choice(n, p=normalised(log_weight[share])))
+        for s in range(n):
+            if weights[s] - weights[state] > thresholds[s]:
+                state = s
+            steps[c, s] = share[state]
+    return steps

@@ -1,79 +1,51 @@
 """Samplers side by side: gate, time, evaluations, and quantiles against reference posteriors.
 
-``python benchmarks/samplers.py --galaxies 96 -o samplers.h5`` simulates galaxies (fixed by seed: z 0.02-0.55, S/N
-1-30 per pixel, every fourth photometry or spectrum alone in turn), makes a reference posterior of each by the default
-sampler with ten times the effective draws and another seed, and runs every route once with the budget of
-``--time-limit`` seconds. Interrupted, it goes on where it was. Times are processor seconds, one thread, compilation
-excluded by a first run of the same shapes.
+``python benchmarks/samplers.py --desi demo/data -o samplers`` runs the galaxies of ``benchmark_set.py`` (96 simulated
+and, with ``--desi``, the real one) and keeps one file a galaxy, so that it can be interrupted, and split by ``--part
+0/2`` and ``--part 1/2``; ``--report`` prints the tables and ``--figure`` draws the real galaxy's posterior.
 
-Routes: ``annealed`` (the default); ``emcee`` in twelve dimensions (differential evolution); ``emcee-collapsed`` and
-``nuts-collapsed`` in the eight dimensions that are left when the masses are integrated out, the latter blackjax's NUTS
-with window adaptation, eight chains. Collapsed routes draw masses afterwards and are weighted to the exact posterior.
+Each galaxy has two references by different algorithms: the default sampler with ten times the effective draws and
+another seed, and nautilus (importance nested sampling). Then every route of ``sampler_routes.py`` runs once:
+``annealed`` and nautilus on all galaxies, the routes that are known to lose on every ``--every``-th of each kind, with
+``--time-limit`` processor seconds. One thread; compilation excluded. Needs the ``bench`` extra.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-import blackjax
-import emcee
+import h5py
+import matplotlib.pyplot as plt
 import numpy as np
 from astropy.table import Table, vstack
 
 sys.path.insert(0, str(Path(__file__).parent))
-from calibration import simulate
+from benchmark_set import KINDS, REAL, galaxy, kind_of
+from sampler_routes import GATE, ROUTES, Case, Outcome, by_name, warm
 
-from provabgs._jax import jax, jnp
-from provabgs.inference.collapsed import N_OUTER, CollapsedPosterior, marginal_function
+from provabgs.inference.collapsed import marginal_function
 from provabgs.inference.compressed.columns import make_normal_equations
-from provabgs.inference.config import FitConfig, SamplerOptions
-from provabgs.inference.diagnostics import convergence
+from provabgs.inference.config import FitConfig
 from provabgs.inference.fit import load_model, make_likelihood, make_target
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.priors import Prior
-from provabgs.inference.samplers import Target, get_sampler
-from provabgs.observe.observation import Observation
-from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
+from provabgs.sps.parameters import DERIVED_NAMES, NAMES
 
-FIRST_SEED = 5000
-N_CHAINS, N_WALKERS = 8, 64
 QUANTILES = (0.16, 0.5, 0.84)
-OBSERVING = ObservingOptions(line_mask="none", floor_spectrum=0, floor_optical=0, floor_infrared=0)
+QUANTITIES = (*NAMES, *DERIVED_NAMES)
+LONG = by_name("annealed", ess=4000, rhat=1.003)
+KEPT = 4000
+"""Reference draws kept."""
 
 
-class Outcome(NamedTuple):
-    """What a route gave."""
-
-    quantities: np.ndarray
-    """``(nchain, ndraw, nquantity)``."""
-    n_eval: int
-
-
-Route = Callable[["Case", np.random.Generator, float], Outcome]
-
-
-class Case(NamedTuple):
-    """One galaxy's target, and the collapsed posterior as a JAX function."""
-
-    target: Target
-    collapsed: CollapsedPosterior
-    log_marginal: Callable[[jax.Array], jax.Array]
-
-
-def make_case(number: int) -> Case:
-    """Target of one benchmark galaxy."""
-    observation, _ = simulate(FIRST_SEED + number)
-    if number % 4 == 3:
-        observation = _without(observation, "photometry" if number % 8 == 3 else "spectra")
-    model, config = load_model(FitConfig().model), FitConfig(observing=OBSERVING)
-    exact = ExactLikelihood(project(observation, model.library, OBSERVING), model)
+def make_case(number: int, desi: Path | None) -> Case:
+    """Target of one galaxy of the set."""
+    observation, observing = galaxy(number, desi)
+    model, config = load_model(FitConfig().model), FitConfig(observing=observing)
+    exact = ExactLikelihood(project(observation, model.library, observing), model)
     prior = Prior.create(observation.fiber_fraction)
     likelihood = make_likelihood(exact, config)
     target = make_target(likelihood, exact, prior)
@@ -81,176 +53,119 @@ def make_case(number: int) -> Case:
     return Case(target, target.collapsed, marginal_function(make_normal_equations(model), likelihood.reduction, prior))
 
 
-def _without(observation: Observation, what: str) -> Observation:
-    return replace(observation, **{what: None if what == "photometry" else ()})
-
-
-def by_name(name: str, **options: float) -> Route:
-    """A sampler of the package."""
-
-    def route(case: Case, rng: np.random.Generator, limit: float) -> Outcome:
-        settings = SamplerOptions(name=name, time_limit_s=limit, max_eval=100_000_000, **options)
-        result = get_sampler(name)(case.target, rng, settings)
-        return Outcome(_monitored(case, result.draws), result.n_eval)
-
-    return route
-
-
-def emcee_collapsed(case: Case, rng: np.random.Generator, limit: float) -> Outcome:
-    """Differential evolution in eight dimensions: four ensembles, steps until the gate or the end of the budget."""
-    start, n_ensemble, n_step = time.process_time(), 4, 500
-    moves = [(emcee.moves.DEMove(), 0.7), (emcee.moves.DEMove(gamma0=1.0), 0.1), (emcee.moves.DESnookerMove(), 0.2)]
-    samplers, states = [], []
-    for _ in range(n_ensemble):
-        first = rng.standard_normal((1024, N_OUTER))
-        order = np.argsort(-case.collapsed.log_marginal(first))[: 2 * N_WALKERS]
-        sampler = emcee.EnsembleSampler(N_WALKERS, N_OUTER, case.collapsed.log_marginal, moves=moves, vectorize=True)
-        sampler.random_state = np.random.RandomState(int(rng.integers(2**32))).get_state()
-        samplers.append(sampler)
-        states.append(first[rng.permutation(order)[:N_WALKERS]])
-    while True:
-        states = [s.run_mcmc(p, n_step, skip_initial_state_check=True) for s, p in zip(samplers, states, strict=True)]
-        done = samplers[0].iteration
-        half = [s.get_chain()[done // 2 :: max(1, done // 1000)] for s in samplers]
-        outcome = _with_masses(case, np.concatenate(half, axis=1).swapaxes(0, 1), rng)
-        n_eval = n_ensemble * (1024 + N_WALKERS * done)
-        if _passes(outcome) or time.process_time() - start > limit:
-            return Outcome(outcome, n_eval)
-        n_step = done
-
-
-def nuts_collapsed(case: Case, rng: np.random.Generator, limit: float) -> Outcome:
-    """NUTS in eight dimensions, chains from the best of prior draws, window adaptation of 500 steps each."""
-    start, key = time.process_time(), jax.random.key(int(rng.integers(2**31)))
-    log_density = lambda x: case.log_marginal(x[None])[0]  # noqa: E731
-    first = rng.standard_normal((1024, N_OUTER))
-    starts = first[np.argsort(-case.collapsed.log_marginal(first))[:N_CHAINS]]
-    chains, n_eval = [], 1024
-
-    @jax.jit
-    def chain(key: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
-        warm, run = jax.random.split(key)
-        adaptation = blackjax.window_adaptation(blackjax.nuts, log_density, is_mass_matrix_diagonal=False)
-        (state, parameters), info = adaptation.run(warm, position, 500)
-        step = blackjax.nuts(log_density, **parameters).step
-
-        def one(state, key):  # type: ignore[no-untyped-def]
-            state, info = step(key, state)
-            return state, (state.position, info.num_integration_steps)
-
-        _, (positions, cost) = jax.lax.scan(one, state, jax.random.split(run, 1000))
-        return positions, cost.sum() + info.info.num_integration_steps.sum()
-
-    for k, position in zip(jax.random.split(key, N_CHAINS), starts, strict=True):
-        positions, cost = chain(k, jnp.asarray(position))
-        chains.append(np.asarray(positions))
-        n_eval += int(cost)
-        if time.process_time() - start > limit and len(chains) >= 2:
-            break
-    return Outcome(_with_masses(case, np.stack(chains), rng), n_eval)
-
-
-def _with_masses(case: Case, outer: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Masses drawn at collapsed chains ``(nchain, ndraw, 8)``, resampled within chains to the exact posterior."""
-    n_chain, n_draw = outer.shape[:2]
-    flat = outer.reshape(-1, N_OUTER)
-    latent, ratio = [], []
-    for i in range(0, len(flat), 1024):
-        x = np.resize(flat[i : i + 1024], (1024, N_OUTER))
-        drawn, log_target = case.collapsed.draw_masses(x, rng.random((1024, 4, 5)))
-        latent.append(drawn)
-        ratio.append(log_target - case.collapsed.log_marginal(x))
-    full = np.concatenate(latent)[: len(flat)].reshape(n_chain, n_draw, -1)
-    log_weight = np.concatenate(ratio)[: len(flat)].reshape(n_chain, n_draw)
-    keep = np.log(rng.random((n_chain, n_draw))) < log_weight - np.quantile(log_weight, 0.999)
-    kept = [chain[np.resize(np.flatnonzero(k), n_draw)] for chain, k in zip(full, keep, strict=True)]
-    return _monitored(case, np.stack(kept))
-
-
-def _monitored(case: Case, draws: np.ndarray) -> np.ndarray:
-    thinned = draws[:, :: max(1, draws.shape[1] // 4096)]
-    return case.target.monitor(thinned.reshape(-1, thinned.shape[-1])).reshape(*thinned.shape[:2], -1)
-
-
-def _passes(quantities: np.ndarray) -> bool:
-    return convergence(quantities).passes(1.01, 400)
-
-
-ROUTES: dict[str, Route] = {
-    "annealed": by_name("annealed"),
-    "emcee": by_name("emcee"),
-    "emcee-collapsed": emcee_collapsed,
-    "nuts-collapsed": nuts_collapsed,
-}
-REFERENCE = by_name("annealed", ess=5000, rhat=1.002)
-
-
-def run_galaxy(number: int, routes: list[str], limit: float) -> list[dict]:
-    """All routes on one galaxy."""
-    case, rows = make_case(number), []
-    reference = REFERENCE(case, np.random.default_rng([number, 999]), 20 * limit).quantities
-    wanted, sigma = _quantiles(reference)
+def run_galaxy(number: int, desi: Path | None, routes: list[str], limit: float, path: Path) -> None:
+    """References and routes of one galaxy, written to `path`."""
+    case = make_case(number, desi)
+    warm(case)
+    reference = LONG(case, np.random.default_rng([number, 999]), 10 * limit)
+    wanted, sigma = _quantiles(reference.draws)
+    rows, kept = [], {"reference": reference}
     for name in routes:
-        if name not in _WARM:  # compile
-            ROUTES[name](case, np.random.default_rng(0), 1.0)
-            _WARM.add(name)
-        start = time.process_time()
         outcome = ROUTES[name](case, np.random.default_rng([number, 1]), limit)
-        seconds = time.process_time() - start
-        report = convergence(outcome.quantities)
-        found, _ = _quantiles(outcome.quantities)
-        row = {"galaxy": number, "route": name, "seconds": seconds, "n_eval": outcome.n_eval}
-        row |= {"rhat": report.rhat_max, "ess": report.ess_min, "gate": report.passes(1.01, 400)}
-        rows.append(row | {"shift": np.max(np.abs(found - wanted)[:, sigma > 0] / sigma[sigma > 0])})
+        shift = np.abs(_quantiles(outcome.draws)[0] - wanted)[:, sigma > 0] / sigma[sigma > 0]
+        rows.append(_row(number, name, outcome) | {"shift": shift.max(), "typical": np.median(shift)})
         print(" ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in rows[-1].items()), flush=True)
-    return rows
+        kept |= {name: outcome} if name in ("annealed", "nautilus-collapsed") else {}
+    rows.append(_row(number, "reference", reference) | {"shift": 0.0, "typical": 0.0})
+    part = path.with_suffix(".part")
+    with h5py.File(part, "w") as file:
+        for name, outcome in kept.items():
+            take = np.linspace(0, len(outcome.draws) - 1, KEPT).astype(int)
+            file[f"draws/{name}"] = outcome.draws[take].astype(np.float32)
+        for column in rows[0]:
+            file[f"rows/{column}"] = [r[column] for r in rows]
+    part.replace(path)
 
 
-_WARM: set[str] = set()
+def _row(number: int, name: str, outcome: Outcome) -> dict:
+    judged = outcome.convergence
+    row = {"galaxy": number, "kind": kind_of(number), "route": name, "seconds": outcome.seconds}
+    row |= {"n_eval": outcome.n_eval, "rhat": float(judged.rhat_max), "ess": float(judged.ess_min)}
+    return row | {"gate": bool(judged.passes(*GATE))}
 
 
-def _quantiles(quantities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _quantiles(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``(3, nquantity)`` and half the distance of the outer two."""
-    q = np.quantile(quantities.reshape(-1, quantities.shape[-1]), QUANTILES, axis=0)
+    q = np.quantile(draws, QUANTILES, axis=0)
     return q, (q[2] - q[0]) / 2
 
 
+def read_rows(folder: Path) -> Table:
+    """Rows of all galaxies done."""
+    tables = []
+    for path in sorted(folder.glob("*.h5")):
+        with h5py.File(path) as file:
+            columns = {k: v[()] for k, v in file["rows"].items()}
+        tables.append(Table({k: v.astype(str) if v.dtype.kind == "O" else v for k, v in columns.items()}))
+    return vstack(tables, metadata_conflicts="silent")
+
+
 def report(table: Table) -> None:
-    """Print Markdown."""
+    """Print Markdown: all galaxies by route, and the default route by kind."""
+    columns = "galaxies|gate|s: median|95 %|evaluations: median|95 %|ESS/s|worst shift: median|95 %|max"
+    print("| | " + columns.replace("|", " | ") + " |\n" + "|---" * 11 + "|")
+    for name in (*ROUTES, "reference"):
+        _line(name, table[table["route"] == name])
+    for kind in (*KINDS, "real"):
+        _line(f"annealed: {kind}", table[(table["route"] == "annealed") & (table["kind"] == kind)])
+
+
+def _line(name: str, t: Table) -> None:
+    if not len(t):
+        return
+    speed = np.median(np.nan_to_num(t["ess"]) / t["seconds"])
+    seconds, n_eval, shift = ((np.median(t[c]), np.percentile(t[c], 95)) for c in ("seconds", "n_eval", "shift"))
     print(
-        "| route | galaxies | gate | seconds: median, 95 % | evaluations | ESS/s | worst quantile shift: median, max |"
+        f"| {name} | {len(t)} | {np.mean(t['gate']):.1%} | {seconds[0]:.1f} | {seconds[1]:.1f} | {n_eval[0]:.3g} | "
+        f"{n_eval[1]:.3g} | {speed:.3g} | {shift[0]:.3f} | {shift[1]:.3f} | {np.max(t['shift']):.3f} |"
     )
-    print("|---|---|---|---|---|---|---|")
-    for name in dict.fromkeys(table["route"]):
-        t = table[table["route"] == name]
-        speed = np.median(np.nan_to_num(t["ess"]) / t["seconds"])
-        print(
-            f"| {name} | {len(t)} | {np.mean(t['gate']):.0%} | {np.median(t['seconds']):.1f}, "
-            f"{np.percentile(t['seconds'], 95):.1f} | {np.median(t['n_eval']):.3g} | {speed:.3g} | "
-            f"{np.median(t['shift']):.2f}, {np.max(t['shift']):.2f} |"
-        )
+
+
+def draw_figure(path: Path, output: Path) -> None:
+    """One galaxy's posterior by the default sampler and by nautilus, overlaid."""
+    with h5py.File(path) as file:
+        draws = {name: file[f"draws/{name}"][()] for name in ("annealed", "nautilus-collapsed")}
+    figure, axes = plt.subplots(3, 6, figsize=(13, 6.2), layout="constrained")
+    for axis, i in zip(axes.flat, range(len(QUANTITIES)), strict=False):
+        both = np.concatenate([d[:, i] for d in draws.values()])
+        bins = np.linspace(*np.quantile(both, [0.001, 0.999]), 41)
+        for (name, x), style in zip(
+            draws.items(),
+            ({"histtype": "stepfilled", "color": "0.8"}, {"histtype": "step", "color": "C3"}),
+            strict=True,
+        ):
+            axis.hist(x[:, i], bins, density=True, label=name, **style)
+        axis.set_title(QUANTITIES[i], fontsize=9)
+        axis.set_yticks([])
+    axes.flat[0].legend(fontsize=7)
+    figure.savefig(output, dpi=90)
+    plt.close(figure)
 
 
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--galaxies", type=int, default=96)
-    parser.add_argument("--routes", nargs="+", default=list(ROUTES), choices=list(ROUTES))
-    parser.add_argument("--time-limit", type=float, default=60.0, help="processor seconds per route and galaxy")
-    parser.add_argument("-o", "--output", type=Path, default=Path("samplers.h5"))
+    parser.add_argument("--desi", type=Path, help="folder of the real galaxy's files (after `make demo`: demo/data)")
+    parser.add_argument("--part", default="0/1", help="which galaxies: K/N, those of number K modulo N")
+    parser.add_argument("--every", type=int, default=8, help="slow routes on every so many of a kind")
+    parser.add_argument("--time-limit", type=float, default=30.0, help="processor seconds per route and galaxy")
+    parser.add_argument("-o", "--output", type=Path, default=Path("samplers"))
+    parser.add_argument("--report", action="store_true", help="only print the tables of what is done")
+    parser.add_argument("--figure", type=Path, help="draw the real galaxy's posterior by two samplers")
     args = parser.parse_args()
-    done = Table.read(args.output, path="samplers") if args.output.exists() else Table()
-    for number in range(args.galaxies):
-        missing = [r for r in args.routes if not len(done) or not np.any(_rows(done, number, r))]
-        if missing:
-            done = vstack([done, Table(run_galaxy(number, missing, args.time_limit))], metadata_conflicts="silent")
-            done.write(args.output, path="samplers", overwrite=True, serialize_meta=False)
-    report(Table({c: (done[c].astype(str) if c == "route" else done[c]) for c in done.colnames}))
-
-
-def _rows(table: Table, number: int, route: str) -> np.ndarray:
-    names = np.array([r.decode() if isinstance(r, bytes) else r for r in table["route"]])
-    return (table["galaxy"] == number) & (names == route)
+    args.output.mkdir(exist_ok=True, parents=True)
+    part, n_part = map(int, args.part.split("/"))
+    numbers = range(REAL + bool(args.desi))
+    # the real one first, then kind by kind in turn
+    for number in sorted(numbers, key=lambda n: n != REAL) if not args.report else ():
+        path = args.output / f"{number:03d}.h5"
+        if number % n_part == part and not path.exists():
+            everything = number == REAL or number // len(KINDS) % args.every == 0
+            routes = list(ROUTES) if everything else ["annealed", "nautilus-collapsed"]
+            run_galaxy(number, args.desi, routes, 10 * args.time_limit if number == REAL else args.time_limit, path)
+    report(read_rows(args.output))
+    if args.figure:
+        draw_figure(args.output / f"{REAL:03d}.h5", args.figure)
 
 
 if __name__ == "__main__":

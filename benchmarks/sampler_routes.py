@@ -29,7 +29,7 @@ from provabgs.inference.samplers.pool import walk
 
 N_CHAINS, N_WALKERS, N_ENSEMBLES = 8, 128, 4
 N_LIVE, N_EFFECTIVE = 600, 10_000
-NUTS_WARM, NUTS_STEPS = 500, 1000
+NUTS_WARM, NUTS_STEPS = 300, 400
 BATCH = 1024
 GATE = (1.01, 400)
 
@@ -80,7 +80,7 @@ def by_name(name: str, **options: float) -> Route:
     return route
 
 
-def nautilus_collapsed(case: Case, rng: np.random.Generator, limit: float) -> Outcome:
+def nautilus_collapsed(case: Case, rng: np.random.Generator, _limit: float) -> Outcome:
     """Importance nested sampling, to its end: no limit, as a reference may have none. Its weighted points are walked
     over as the default sampler walks over its pool.
     """

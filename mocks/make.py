@@ -165,6 +165,10 @@ class MockMaker:
         targetid = mock_targetid(int(self.galaxies.galaxy_id[i]))
         return MockGalaxy(i, targetid, z, ra, dec, dust_of, sed, photometry, spectrum, self.config.conditions)
 
+    def passes(self, i: int) -> bool:
+        """Whether galaxy number `i` is within the magnitude limit."""
+        return bool(bgs_selected(self.light(i)[2].flux, self.config.r_max))
+
     def order(self) -> np.ndarray:
         """Usable galaxies in the order in which they are tried: a fixed random permutation of the sample."""
         usable = np.flatnonzero(self.galaxies.usable & (self.galaxies.redshift > 0))
@@ -176,6 +180,6 @@ class MockMaker:
         for i in self.order():
             if self.config.n is not None and found >= self.config.n:
                 return
-            if bgs_selected(self.light(int(i))[2].flux, self.config.r_max):
+            if self.passes(int(i)):
                 found += 1
                 yield int(i)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from provabgs.errors import DataFileError, ProvabgsError
+from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation
 from provabgs.pipelines.config import RunConfig
@@ -43,6 +44,7 @@ def main(requests: Connection, replies: Connection) -> None:
 
 def _answer(config: RunConfig, reader: Reader, fit: Any, request: dict[str, Any], replies: Connection) -> None:
     """Fit one batch; every galaxy is announced before it is touched."""
+    settings = FitConfig.model_validate_json(request["fit"]) if request["fit"] else config.fit
     places = {key: k for k, key in enumerate(zip(request["targetids"], request["rows"], strict=True))}
     try:
         for result in reader.read(Path(request["path"]), request["targetids"], request["rows"]):
@@ -55,7 +57,7 @@ def _answer(config: RunConfig, reader: Reader, fit: Any, request: dict[str, Any]
             _set_alarm(config)
             replies.send(("started", place))
             try:
-                posterior = fit(result.observation, config.fit, config.run.seed)
+                posterior = fit(result.observation, settings, config.run.seed)
             except Exception as error:
                 text = (str(error).splitlines() or [""])[0]
                 replies.send(("raised", place, f"{type(error).__name__}: {text}"))

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from provabgs.errors import ProvabgsError
+from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.config import RunConfig
 from provabgs.status import Status
@@ -90,8 +91,8 @@ class FitProcess:
         self._n_fits = 0
         self._failed_starts = 0
 
-    def fit(self, batch: Batch) -> list[Posterior]:
-        """Fit every galaxy of a batch.
+    def fit(self, batch: Batch, fit: FitConfig | None = None) -> list[Posterior]:
+        """Fit every galaxy of a batch, by the settings `fit` or else by those of the configuration.
 
         Galaxies that exceed the time limit become TIMED_OUT; those that kill the process or raise are tried again in a
         fresh one, after the others, and become CRASHED after `tries`. A file that cannot be read gives INPUT_ERROR.
@@ -104,7 +105,7 @@ class FitProcess:
         results: dict[int, Posterior] = {}
         tries: Counter[int | None] = Counter()
         while pending := sorted((k for k in range(len(batch)) if k not in results), key=lambda k: tries[k]):
-            failure = self._pass(batch, pending, results)
+            failure = self._pass(batch, pending, results, fit)
             if failure is None:
                 for k in (k for k in pending if k not in results):
                     results[k] = batch.failed(k, Status.INPUT_ERROR, f"{batch.name}: the reader gave no such row")
@@ -125,7 +126,9 @@ class FitProcess:
         elif tries >= self.limits.tries:
             results[failure.place] = batch.failed(failure.place, Status.CRASHED, f"{failure.message} ({tries} tries)")
 
-    def _pass(self, batch: Batch, pending: list[int], results: dict[int, Posterior]) -> _Failure | None:
+    def _pass(
+        self, batch: Batch, pending: list[int], results: dict[int, Posterior], fit: FitConfig | None
+    ) -> _Failure | None:
         """Send the pending galaxies; collect results until all are done or something fails."""
         if self._n_fits >= self.limits.restart_after > 0:
             self.close()
@@ -135,7 +138,10 @@ class FitProcess:
         part = batch.take(pending)
         current: int | None = None
         try:
-            self._requests.send({"path": part.path, "name": part.name, "targetids": part.targetids, "rows": part.rows})
+            settings = fit.model_dump_json() if fit is not None else None
+            self._requests.send(
+                {"path": part.path, "name": part.name, "targetids": part.targetids, "rows": part.rows, "fit": settings}
+            )
             while True:
                 if not self._replies.poll(self._limit(current)):
                     self.close()

@@ -29,9 +29,14 @@ class Progress:
         Where the line goes; rewritten in place on a terminal, else printed every half minute.
     quiet
         No line at all.
+    unit
+        What a row is called.
     """
 
-    def __init__(self, output: Path, total: int, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+    def __init__(
+        self, output: Path, total: int, stream: TextIO | None = None, *, quiet: bool = False, unit: str = "galaxies"
+    ) -> None:
+        self.unit = unit
         self.path = output / PROGRESS_NAME
         self.total = total
         self.stream = stream or sys.stderr
@@ -100,7 +105,7 @@ class Progress:
         left = _duration((self.total - self.done) / rate) if rate > 0 else "unknown"
         percent = 100.0 * self.done / self.total if self.total else 100.0
         return (
-            f"{self.done}/{self.total} ({percent:.1f} %), {rate:.3g} galaxies/s, {left} left, {n_workers} workers; "
+            f"{self.done}/{self.total} ({percent:.1f} %), {rate:.3g} {self.unit}/s, {left} left, {n_workers} workers; "
             f"not converged {counts[Status.NOT_CONVERGED]}, unusable {unusable}, failed {failed}"
         )
 

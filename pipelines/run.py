@@ -100,7 +100,7 @@ def run(config: RunConfig, *, quiet: bool = False, announce: Callable[[str], Non
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"[run] output = {output}: cannot be made ({error.strerror})") from None
-    with DirectoryLock(output), _orderly_stop():
+    with DirectoryLock(output), orderly_stop():
         check_manifest(config)
         sweep(output)
         plan = make_plan(config)
@@ -135,7 +135,7 @@ def _finish(config: RunConfig, report: RunReport) -> None:
 
 
 @contextmanager
-def _orderly_stop() -> Iterator[None]:
+def orderly_stop() -> Iterator[None]:
     """Let SIGTERM, which batch systems send before they kill, stop the run as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield

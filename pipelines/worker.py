@@ -81,7 +81,7 @@ def fit_batch(config_json: str, pixel: int, batch: Batch) -> BatchReport:
     FitterError
         When no galaxy can be fitted at all.
     """
-    config, process = _fit_process(config_json)
+    config, process = fit_process(config_json)
     posteriors = process.fit(batch)
     store_batch(config, pixel, batch, posteriors)
     seconds = sum(p.diagnostics.runtime_s for p in posteriors if np.isfinite(p.diagnostics.runtime_s))
@@ -102,7 +102,7 @@ def _write(path: Path, block: Block) -> None:
         raise StorageError(f"{path.parent}: cannot write ({error.strerror}); free space there and run again") from None
 
 
-def _fit_process(config_json: str) -> tuple[RunConfig, FitProcess]:
+def fit_process(config_json: str) -> tuple[RunConfig, FitProcess]:
     """The thread's own fit process for a configuration: model and compiled functions are loaded once."""
     if getattr(_LOCAL, "config_json", None) != config_json:
         if hasattr(_LOCAL, "process"):

@@ -31,9 +31,15 @@ def differences(first: str | Path, second: str | Path, *, limit: int = 20) -> li
     DataFileError
         When a shard of either is damaged.
     """
-    a, b = _load(Path(first)), _load(Path(second))
-    if len(a) != len(b):
-        return [f"{first} has {len(a)} galaxies, {second} has {len(b)}"]
+    blocks = [concatenate([read_block(path) for path in shard_paths(root)]) for root in (first, second)]
+    return block_differences(*blocks)[:limit]
+
+
+def block_differences(first: Block, second: Block) -> list[str]:
+    """What differs between the rows of two blocks, as `differences` does for catalogs."""
+    if len(first) != len(second):
+        return [f"the first has {len(first)} galaxies, the second has {len(second)}"]
+    a, b = _sorted(first), _sorted(second)
     found: list[str] = []
     for name in a.summary.dtype.names or ():
         if name not in VOLATILE:
@@ -44,12 +50,11 @@ def differences(first: str | Path, second: str | Path, *, limit: int = 20) -> li
             _compare(f"scale/{name}", a.scale[name], b.scale[name], a.summary["TARGETID"], found)
     if a.configs != b.configs or a.versions != b.versions:
         found.append("fit configurations or versions differ")
-    return found[:limit]
+    return found
 
 
-def _load(root: Path) -> Block:
-    """All shards of a catalog, rows in order of their key."""
-    block = concatenate([read_block(path) for path in shard_paths(root)])
+def _sorted(block: Block) -> Block:
+    """Rows in order of their key."""
     keys = block.summary
     return block.take(np.lexsort((keys["ROW"], keys["INPUT"], keys["TARGETID"])))
 

@@ -18,7 +18,6 @@ output = "challenge"          # directory, relative to this file
 seed = 0                      # of the fits
 modes = ["both", "spectrum", "photometry"]
 chunk = 10                    # galaxies per piece: what is lost when a run is stopped
-workers = 1                   # processes
 
 [mock]
 n = 20                        # galaxies, drawn at random from those that pass the cut; leave out for all
@@ -38,10 +37,17 @@ n_samples = 1000
 [fit.sampler]
 # name = "auto"
 # time_limit_s = 300.0
+
+[cluster]                     # as for `provabgs run`; `provabgs config init` lists all keys
+workers = 1                   # fit processes; 0 for all cores here
+# kind = "local"              # or slurm, pbs, lsf, address
+# address = "tcp://host:8786" # with kind = "address"
 """
 
+EXIT_STOPPED = 130
+
 ConfigArgument = Annotated[Path, typer.Argument(help="Challenge configuration, TOML; `provabgs mock init` writes one.")]
-WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes; overrides the file.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Fit processes, in place of [cluster] workers.")]
 
 
 @mock_app.command()
@@ -58,7 +64,8 @@ def init(path: Annotated[Path, typer.Argument(help="File to write.")] = Path("ch
 @mock_app.command()
 def make(config: ConfigArgument) -> None:
     """Make mock observations: DESI coadd and redrock files, and the truth, under OUTPUT/mocks."""
-    from provabgs.mocks.challenge import load_challenge, make_mocks
+    from provabgs.mocks.challenge import make_mocks
+    from provabgs.pipelines.challenge import load_challenge
 
     challenge = load_challenge(config)
     with _Bar("making mocks") as progress:
@@ -71,18 +78,22 @@ def challenge(
     config: ConfigArgument,
     workers: WorkersOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Fit at most this many pieces now.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress line.")] = False,
 ) -> None:
-    """Make the mocks, fit them, and write tables and figures of how well truth was recovered.
+    """Make the mocks, fit them on a Dask cluster, and write tables and figures of how well truth was recovered.
 
     Stop it at any time; the same command goes on where it was.
     """
-    from provabgs.mocks.challenge import load_challenge, run_challenge
+    from provabgs.pipelines.challenge import load_challenge, run_challenge
 
     loaded = load_challenge(config)
     if workers is not None:
         loaded = loaded.model_copy(update={"workers": workers})
-    with _Bar("mock challenge") as progress:
-        run_challenge(loaded, progress, limit)
+    try:
+        run_challenge(loaded, limit=limit, quiet=quiet, announce=lambda line: typer.echo(line, err=True))
+    except KeyboardInterrupt:
+        typer.echo("stopped; finished pieces are kept: run the same command to go on", err=True)
+        raise typer.Exit(EXIT_STOPPED) from None
     _report(loaded)
 
 
@@ -94,7 +105,7 @@ def score(
     ] = False,
 ) -> None:
     """Tables and figures of what is fitted so far."""
-    from provabgs.mocks.challenge import load_challenge
+    from provabgs.pipelines.challenge import load_challenge
 
     _report(load_challenge(config), divide_by_prior)
 

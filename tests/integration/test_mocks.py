@@ -16,12 +16,10 @@ from provabgs.inference.posterior import Posterior
 from provabgs.mocks.challenge import (
     MODES,
     ChallengeConfig,
-    load_challenge,
     load_posteriors,
     load_truth,
     make_mocks,
     pending,
-    run_challenge,
 )
 from provabgs.mocks.files import read_truth
 from provabgs.mocks.histories import true_properties
@@ -29,6 +27,7 @@ from provabgs.mocks.make import MockConfig, MockMaker, mock_targetid
 from provabgs.mocks.report import write_report
 from provabgs.mocks.score import TRUTH_COLUMNS, collect, induced_priors, summary_table
 from provabgs.mocks.spectra import Conditions, noiseless
+from provabgs.pipelines.challenge import load_challenge, run_challenge
 from provabgs.sps.parameters import DERIVED_NAMES, INDEX, NAMES
 from provabgs.status import Status
 

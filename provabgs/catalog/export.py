@@ -15,9 +15,10 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from provabgs import __version__
 from provabgs.catalog.atomic import atomic_path
 from provabgs.catalog.catalog import Catalog
-from provabgs.catalog.columns import LOG_PROB, SAMPLED
+from provabgs.catalog.columns import BY_NAME, LOG_PROB, SAMPLED
 from provabgs.catalog.encode import thin
 from provabgs.errors import InputError, MissingDependencyError
 from provabgs.sps.parameters import DERIVED, PARAMETERS, DerivedProperty, Parameter
@@ -46,15 +47,15 @@ def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
         File to write, replaced when it exists.
     form
         ``"provabgs"`` (published columns, FITS or HDF5 by the suffix), ``"summary"`` (all summary columns, FITS or
-        Parquet) or ``"arviz"`` (netCDF of draws; needs xarray). None: summary for .fits and .parquet, provabgs for
-        .h5 and .hdf5, arviz for .nc.
+        Parquet) or ``"arviz"`` (netCDF of draws; needs the extra `arviz`). None: summary for .fits and .parquet,
+        provabgs for .h5 and .hdf5, arviz for .nc.
 
     Raises
     ------
     InputError
         When the form and the suffix do not go together, or the selection is empty.
     MissingDependencyError
-        For ``"arviz"`` without xarray.
+        For ``"arviz"`` without xarray and h5netcdf.
     """
     path = Path(path)
     suffix = ".h5" if path.suffix == ".hdf5" else path.suffix
@@ -102,24 +103,38 @@ def published_table(catalog: Catalog, n_samples: int = PUBLISHED_SAMPLES) -> Tab
 def to_arviz(catalog: Catalog) -> Any:
     """Draws of the chosen galaxies as an xarray Dataset of ArviZ's shape: dimensions chain (1), draw, galaxy.
 
-    `arviz.convert_to_inference_data` and arviz-stats take it as it is. R-hat and ESS of the fit are in the summary:
-    they come from all chains and cannot be recomputed from thinned draws.
+    `arviz.convert_to_inference_data` and arviz-stats take it as it is. Galaxies without draws are left out; where
+    numbers of draws differ, the shorter are filled with NaN. R-hat and ESS of the fit come along as variables of
+    dimension galaxy: they are of all chains and cannot be recomputed from thinned draws.
 
     Raises
     ------
+    InputError
+        When no galaxy has draws.
     MissingDependencyError
         Without xarray.
     """
-    try:
-        xarray = importlib.import_module("xarray")
-    except ImportError:
-        raise MissingDependencyError("export to ArviZ needs xarray: pip install arviz") from None
+    xarray = _optional("xarray")
+    catalog = catalog.select("N_SAMPLES > 0")
+    if len(catalog) == 0:
+        raise InputError("no galaxy of the selection has draws: there is nothing to export for ArviZ")
     names = [*SAMPLED.values(), LOG_PROB]
     draws = catalog.samples(None, names)
     quantities: tuple[Parameter | DerivedProperty, ...] = (*PARAMETERS, *DERIVED)
     about = {q.column: {"units": q.unit, "long_name": q.description} for q in quantities}
     data = {n: (("chain", "draw", "galaxy"), np.asarray(draws[n]).T[None], about.get(n, {})) for n in names}
-    return xarray.Dataset(data, coords={"galaxy": np.asarray(draws["TARGETID"])})
+    rows = catalog.table(["Z", "STATUS", "RHAT_MAX", "ESS_MIN"])
+    per_galaxy = {n: (("galaxy",), np.asarray(rows[n]), {"long_name": BY_NAME[n].description}) for n in rows.colnames}
+    origin = {"inference_library": "provabgs", "inference_library_version": __version__}
+    return xarray.Dataset(data | per_galaxy, coords={"galaxy": np.asarray(draws["TARGETID"])}, attrs=origin)
+
+
+def _optional(module: str) -> Any:
+    """A module of the extra `arviz`."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise MissingDependencyError(f"export to ArviZ needs {module}: pip install 'provabgs[arviz]'") from None
 
 
 def _thinned(values: NDArray[np.float64], kept: list[NDArray[np.int64]], width: int) -> NDArray[np.float32]:
@@ -169,9 +184,16 @@ def _write_hdf5(table: Table, path: Path) -> None:
 
 
 def _write_netcdf(catalog: Catalog, path: Path) -> None:
-    """A netCDF file with the ``posterior`` group that ArviZ looks for."""
+    """A netCDF file of the groups that ArviZ looks for: ``posterior``, and ``sample_stats`` with ln p as ``lp``.
+
+    Draws are stored in single precision, as the store's own are at best.
+    """
+    _optional("h5netcdf")
     dataset = to_arviz(catalog)
-    try:
-        dataset.to_netcdf(path, group="posterior", engine="h5netcdf")
-    except (ValueError, ImportError):
-        raise MissingDependencyError("writing netCDF needs h5netcdf: pip install h5netcdf") from None
+    per_galaxy = ["Z", "STATUS", "RHAT_MAX", "ESS_MIN"]
+    posterior = dataset.drop_vars([LOG_PROB, *per_galaxy])
+    stats = dataset[[LOG_PROB, *per_galaxy]].rename({LOG_PROB: "lp"})
+    for group, part, mode in (("posterior", posterior, "w"), ("sample_stats", stats, "a")):
+        drawn = [n for n in part.data_vars if "draw" in part[n].dims]
+        packed = {n: {"dtype": "float64" if n == "lp" else "float32", "zlib": True, "complevel": 1} for n in drawn}
+        part.to_netcdf(path, mode=mode, group=group, engine="h5netcdf", encoding=packed)

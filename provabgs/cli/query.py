@@ -32,7 +32,9 @@ def query_command(
     probability: Annotated[str | None, typer.Option("--probability", "-p", help="Query on samples.")] = None,
     select: Annotated[str | None, typer.Option("--select", "-s", help="Columns, by commas; '*' for all.")] = None,
     samples: Annotated[str | None, typer.Option(help="Sample columns, by commas: draws, with --output.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help=".fits, .ecsv, .csv or .parquet.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help=".fits, .ecsv, .csv, .parquet; .nc: draws for ArviZ.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="Rows to print.")] = 20,
     count: Annotated[bool, typer.Option("--count", help="Only count the galaxies.")] = False,
     columns: Annotated[bool, typer.Option("--columns", help="List the columns and leave.")] = False,
@@ -49,8 +51,8 @@ def query_command(
         if count:
             typer.echo(len(chosen))
             return
-        if output is not None and output.suffix == ".parquet" and not (probability or samples or select):
-            export(chosen, output, "summary")
+        if output is not None and output.suffix in (".parquet", ".nc") and not (probability or samples or select):
+            export(chosen, output)
             return
         _emit(_table(chosen, probability, select, samples, None if output else limit), output, limit)
 
@@ -58,7 +60,9 @@ def query_command(
 def export_command(
     catalog: CatalogPath,
     output: Annotated[Path, typer.Argument(help="File to write: .fits, .parquet, .h5 or .nc.")],
-    form: Annotated[str | None, typer.Option("--as", help="provabgs, summary or arviz; by suffix if left out.")] = None,
+    form: Annotated[
+        str | None, typer.Option("--as", "--format", help="provabgs, summary or arviz; by suffix if left out.")
+    ] = None,
     where: Where = None,
     cone: Cone = None,
 ) -> None:
@@ -111,7 +115,9 @@ def _emit(table: Table, output: Path | None, limit: int) -> None:
             typer.echo(line)
         return
     if output.suffix not in _SUFFIXES:
-        raise InputError(f"{output}: unknown kind of table; use {', '.join(_SUFFIXES)} or .parquet (whole rows)")
+        raise InputError(
+            f"{output}: unknown kind of table; use {', '.join(_SUFFIXES)}, .parquet (whole rows) or .nc (draws)"
+        )
     table.write(output, format=_SUFFIXES[output.suffix], overwrite=True)
     print(f"wrote {len(table)} rows to {output}", file=sys.stderr)
 

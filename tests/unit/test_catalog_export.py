@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,17 +88,49 @@ def test_summaries(root: Path, tmp_path: Path) -> None:
     reopened.close()
 
 
-def test_arviz(root: Path, tmp_path: Path) -> None:
+def test_arviz_is_an_extra(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Catalog.open(root) as catalog:
-        good = catalog.select("STATUS == 'CONVERGED'")
-        if importlib.util.find_spec("xarray") is None:
-            with pytest.raises(MissingDependencyError, match="pip install arviz"):
-                to_arviz(good)
-            return
-        dataset = to_arviz(good)
-        assert dataset["LOGMSTAR"].shape == (1, 256, 4)
-        draws = catalog.samples([3], ["LOGMSTAR"])["LOGMSTAR"][0]
-        np.testing.assert_array_equal(dataset["LOGMSTAR"].sel(galaxy=3)[0], draws)
+        for module in ("xarray", "h5netcdf"):
+            monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+            with pytest.raises(MissingDependencyError, match=r"provabgs\[arviz\]"):
+                export(catalog, tmp_path / "a.nc")
+            monkeypatch.undo()
+            if importlib.util.find_spec("xarray") is None:
+                return
+    assert not list(tmp_path.iterdir())
+
+
+def test_arviz(root: Path, posteriors: list[Posterior], tmp_path: Path) -> None:
+    xarray = pytest.importorskip("xarray", reason="needs the extra 'arviz'")
+    pytest.importorskip("h5netcdf", reason="needs the extra 'arviz'")
+    with Catalog.open(root) as catalog:
+        dataset = to_arviz(catalog)
+        assert dataset["LOGMSTAR"].shape == (1, 256, 4)  # the galaxy without draws is left out
+        draws = catalog.samples([3], ["LOGMSTAR", "LOG_PROB"])
+        np.testing.assert_array_equal(dataset["LOGMSTAR"].sel(galaxy=3)[0], draws["LOGMSTAR"][0])
+        export(catalog.select("RA > 11"), tmp_path / "a.nc")
+        with pytest.raises(InputError, match="no galaxy of the selection has draws"):
+            to_arviz(catalog.select("STATUS == 'CRASHED'"))
+    with xarray.open_dataset(tmp_path / "a.nc", group="posterior", engine="h5netcdf") as posterior:
+        assert set(posterior.sizes.items()) == {("chain", 1), ("draw", 256), ("galaxy", 2)}
+        assert sorted(posterior["galaxy"].values) == [2, 3]
+        np.testing.assert_allclose(posterior["LOGMSTAR"].sel(galaxy=3)[0], draws["LOGMSTAR"][0], rtol=1e-6)
+        assert posterior["TAU_ISM"].attrs["long_name"]
+        assert posterior.attrs["inference_library"] == "provabgs"
+    with xarray.open_dataset(tmp_path / "a.nc", group="sample_stats", engine="h5netcdf") as stats:
+        np.testing.assert_array_equal(stats["lp"].sel(galaxy=3)[0], draws["LOG_PROB"][0])
+        assert float(stats["RHAT_MAX"].sel(galaxy=2)) == pytest.approx(posteriors[2].diagnostics.rhat_max)
+
+
+def test_arviz_opens_it(root: Path, tmp_path: Path) -> None:
+    arviz = pytest.importorskip("arviz", reason="reading back by ArviZ needs arviz")
+    pytest.importorskip("h5netcdf", reason="needs the extra 'arviz'")
+    with Catalog.open(root) as catalog:
+        export(catalog, tmp_path / "a.nc")
+    read = arviz.from_netcdf(tmp_path / "a.nc")
+    assert float(read["posterior"]["LOGMSTAR"].mean()) == pytest.approx(
+        float(to_arviz(Catalog.open(root))["LOGMSTAR"].mean()), rel=1e-6
+    )
 
 
 @pytest.fixture
@@ -127,5 +160,9 @@ def test_shell(root: Path, shell: typer.Typer, tmp_path: Path) -> None:
     assert Table.read(tmp_path / "q.fits")["LOGMSTAR"].shape == (5, 256)
     run("export", str(tmp_path / "e.fits"), "--as", "provabgs", "-w", "STATUS = 0")
     assert len(Table.read(tmp_path / "e.fits")) == 4
+    if importlib.util.find_spec("xarray") and importlib.util.find_spec("h5netcdf"):
+        run("export", str(tmp_path / "e.nc"), "--format", "arviz", "-w", "STATUS = 0")
+        run("query", "-w", "STATUS = 0", "-o", str(tmp_path / "q.nc"))
+        assert (tmp_path / "e.nc").stat().st_size == (tmp_path / "q.nc").stat().st_size > 10_000
     with pytest.raises(InputError, match="RA,DEC,RADIUS"):
         run("query", "--cone", "10,1")

@@ -9,10 +9,18 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from provabgs.inference.posterior import Posterior
 from provabgs.mocks.challenge import Mode
 from provabgs.mocks.score import TRUTH_COLUMNS, Scored
 from provabgs.plotting import accuracy as plots
+from provabgs.plotting.corner import plot_corner
+from provabgs.plotting.photometry import plot_photometry
+from provabgs.plotting.predictive import Predictive
+from provabgs.plotting.spectrum import plot_residuals, plot_spectrum
+from provabgs.plotting.style import style
+from provabgs.plotting.summary import title_of
 from provabgs.population.accuracy import BinAccuracy, accuracy_in_bins, accuracy_over_plane
+from provabgs.sps.parameters import label
 
 FloatArray = NDArray[np.float64]
 
@@ -47,12 +55,26 @@ def sample_figure(truth: Table) -> Figure:
 
 
 def truth_figure(scored: dict[Mode, Scored]) -> Figure:
-    """Inferred against true, a row per set of data and a column per property."""
+    """Inferred against true, a row per set of data and a column per property; red lines: published floor and cap."""
     figure, axes = plots.grid_figure(len(scored), len(TRUTH_COLUMNS))
     for row, (mode, s) in zip(axes, scored.items(), strict=True):
         for ax, (name, column) in zip(row, TRUTH_COLUMNS.items(), strict=True):
             if len(s):
                 plots.plot_truth(ax, name, np.asarray(s.truth[column]), s.draws[name], mode)
+            if (name, mode) in PUBLISHED_WALLS:
+                ax.axhline(PUBLISHED_WALLS[name, mode], color="r", ls=":", lw=1)
+    return figure
+
+
+def delta_figure(scored: dict[Mode, Scored], by_mode: dict[Mode, dict[str, list[BinAccuracy]]]) -> Figure:
+    """Inferred minus true against true: every galaxy, and the hierarchical mu and sigma of each bin."""
+    figure, axes = plots.grid_figure(len(scored), len(TRUTH_COLUMNS))
+    for row, (mode, s) in zip(axes, scored.items(), strict=True):
+        for ax, (name, column) in zip(row, TRUTH_COLUMNS.items(), strict=True):
+            if len(s):
+                plots.plot_delta(ax, np.asarray(s.truth[column]), s.draws[name], mode)
+            plots.plot_accuracy(ax, name, by_mode[mode][name], mode)
+            ax.set_title(f"{plots.MODE_STYLE[mode][1]} (n = {len(s)})", fontsize="small")
     return figure
 
 
@@ -66,23 +88,28 @@ def accuracy_figure(by_mode: dict[Mode, dict[str, list[BinAccuracy]]]) -> Figure
     return figure
 
 
-def dependence_figure(scored: Scored, n_bin: int = 6, min_count: int = 10) -> Figure:
+def observables(truth: Table) -> dict[str, FloatArray]:
+    """Fiber magnitude, magnitude and colours of mock galaxies, by axis label."""
+    g, r, z = (np.asarray(truth[f"MAG_{band}"], dtype=np.float64) for band in "GRZ")
+    return {"$r_{fiber}$": np.asarray(truth["FIBMAG_R"]), "$r$": r, "$g - r$": g - r, "$r - z$": r - z}
+
+
+def dependence_figure(scored: dict[Mode, Scored], n_bin: int = 6, min_count: int = 10) -> Figure:
     """Bias and scatter of each property against fiber magnitude, magnitude and colours, in equal-count bins."""
-    t = scored.truth
-    quantities = {
-        "$r_{fiber}$": np.asarray(t["FIBMAG_R"]),
-        "$r$": np.asarray(t["MAG_R"]),
-        "$g - r$": np.asarray(t["MAG_G"] - t["MAG_R"]),
-        "$r - z$": np.asarray(t["MAG_R"] - t["MAG_Z"]),
-    }
-    figure, axes = plots.grid_figure(len(TRUTH_COLUMNS), len(quantities))
+    columns = observables(next(iter(scored.values())).truth)
+    figure, axes = plots.grid_figure(len(TRUTH_COLUMNS), len(columns))
     for row, (name, column) in zip(axes, TRUTH_COLUMNS.items(), strict=True):
-        for ax, (title, by) in zip(row, quantities.items(), strict=True):
-            edges = np.unique(np.nanquantile(by, np.linspace(0, 1, n_bin + 1)))
+        for ax, (title, values) in zip(row, columns.items(), strict=True):
+            edges = np.unique(np.nanquantile(values, np.linspace(0, 1, n_bin + 1)))
             edges[-1] = np.nextafter(edges[-1], np.inf)
-            bins = accuracy_in_bins(scored.draws[name], np.asarray(t[column]), by=by, edges=edges, min_count=min_count)
-            plots.plot_accuracy(ax, name, bins, scored.mode, published=False)
-            ax.set(xlabel=title, xlim=(edges[0], edges[-1]))
+            for mode, s in scored.items():
+                by = observables(s.truth)[title]
+                bins = accuracy_in_bins(
+                    s.draws[name], np.asarray(s.truth[column]), by=by, edges=edges, min_count=min_count
+                )
+                plots.plot_accuracy(ax, name, bins, mode, published=False)
+            ax.set(xlabel=title, xlim=np.nanquantile(values, [0.002, 0.998]).tolist())
+    axes[0, 0].legend(fontsize="x-small")
     return figure
 
 
@@ -102,7 +129,93 @@ def plane_figure(scored: Scored, min_count: int = 10) -> Figure:
         )
         for i, what in enumerate(("mu", "sigma")):
             plots.plot_plane(axes[i, j], plane, what, plots.DELTA_LIMITS[name] / 2)
-            axes[i, j].set(xlabel="true log M [dex]", ylabel="true log SFR [dex]", title=name)
+            axes[i, j].set(xlabel="true log M [dex]", ylabel="true log SFR [dex]", title=label(name))
+    return figure
+
+
+def prior_figure(prior: dict[str, FloatArray], scored: dict[Mode, Scored]) -> Figure:
+    """Priors that the priors on parameters induce on properties, beside the truth and all draws of all galaxies.
+
+    Parameters
+    ----------
+    prior
+        ``(n,)`` prior draws of each scored property.
+    scored
+        Fits.
+    """
+    prior = {**prior, SPECIFIC: prior["log_sfr_1gyr"] - prior["logmstar"]}
+    figure, axes = plots.grid_figure(1, len(prior), 3.4)
+    first = next(iter(scored.values()))
+    for ax, (name, values) in zip(axes[0], prior.items(), strict=True):
+        finite = values[np.isfinite(values)]
+        bins = np.linspace(float(np.quantile(finite, 0.002)), float(finite.max()), 41).tolist()
+        ax.hist(finite, bins, density=True, color="0.8", label="induced prior")
+        truth = _truth(first, name)
+        ax.hist(truth, bins, density=True, histtype="step", color="k", ls="--", label="truth")
+        for mode, s in scored.items():
+            colour, text = plots.MODE_STYLE[mode]
+            draws = s.draws["log_sfr_1gyr"] - s.draws["logmstar"] if name == SPECIFIC else s.draws[name]
+            ax.hist(draws[np.isfinite(draws)], bins, density=True, histtype="step", color=colour, label=text)
+        ax.set(
+            xlabel=r"$\log_{10}$ SFR$_{1\,Gyr}$ / M$_{formed}$ [1/yr]" if name == SPECIFIC else label(name), yticks=[]
+        )
+    axes[0, 0].legend(fontsize="x-small")
+    return figure
+
+
+def _truth(scored: Scored, name: str) -> FloatArray:
+    """True values of a scored property or of the specific SFR, finite ones only."""
+    columns = [TRUTH_COLUMNS[n] for n in (("log_sfr_1gyr", "logmstar") if name == SPECIFIC else (name,))]
+    value = np.asarray(scored.truth[columns[0]], dtype=np.float64)
+    for column in columns[1:]:
+        value = value - np.asarray(scored.truth[column], dtype=np.float64)
+    return value[np.isfinite(value)]
+
+
+SPECIFIC = "log_ssfr_1gyr"
+"""SFR over 1 Gyr per mass formed, log10 1/yr: shown beside the scored properties."""
+PUBLISHED_WALLS: dict[tuple[str, Mode], float] = {
+    ("log_sfr_1gyr", "both"): -1.0,
+    ("log_sfr_1gyr", "spectrum"): -1.0,
+    ("log_sfr_1gyr", "photometry"): 0.0,
+    ("t_age_mw", "both"): 8.0,
+    ("t_age_mw", "spectrum"): 8.0,
+}
+"""Floor of inferred log SFR and cap of inferred age that Hahn et al. (2023) report."""
+
+
+def posterior_figure(posterior: Posterior, predictive: Predictive, truth: dict[str, float]) -> Figure:
+    """Posterior of the main properties with the truth (blue), and above it the data with their best models.
+
+    Parameters
+    ----------
+    posterior, predictive
+        A fit and what it says of its data.
+    truth
+        True values by property or parameter; those that are not known have no line.
+    """
+    names = ("logmstar", "log_sfr_1gyr", "log_z_mw", "t_age_mw", "tau_ism", "f_fiber")
+    with style():
+        figure = Figure(figsize=(11, 11))
+        plot_corner(figure, posterior, names)
+        grid = np.array(figure.axes).reshape(len(names), len(names))
+        for i, row in enumerate(names):
+            for j, column in enumerate(names[: i + 1]):
+                if column in truth:
+                    grid[i, j].axvline(truth[column], color="C0", lw=1)
+                if i != j and row in truth:
+                    grid[i, j].axhline(truth[row], color="C0", lw=1)
+        if predictive.spectrum is not None:
+            plot_spectrum(figure.add_axes((0.47, 0.80, 0.50, 0.145)), predictive.spectrum)
+            plot_residuals(figure.add_axes((0.47, 0.735, 0.50, 0.05)), predictive.spectrum)
+        if predictive.photometry is not None:
+            plot_photometry(
+                figure.add_axes((0.69, 0.48, 0.28, 0.19)),
+                predictive.photometry,
+                predictive.sed_wave,
+                predictive.sed,
+            )
+        figure.suptitle(title_of(posterior), x=0.5, y=0.985)
     return figure
 
 

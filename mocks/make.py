@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +18,7 @@ from provabgs.constants import SOLAR_Z_PROVABGS
 from provabgs.desi import encode_targetid
 from provabgs.errors import InputError
 from provabgs.mocks.histories import RowFlag, SimulatedGalaxies
-from provabgs.mocks.noise import NoiseModel
+from provabgs.mocks.noise import Noise, NoiseModel
 from provabgs.mocks.photometry import BANDS, MockPhotometry, bgs_selected, simulate_photometry
 from provabgs.mocks.sample import load_galaxies
 from provabgs.mocks.sed import DustParameters, GalaxySED, SEDModel, draw_dust
@@ -41,6 +41,9 @@ class MockConfig(BaseModel):
     seed: int = Field(20220203, ge=0, description="seed of everything random")
     r_max: float = Field(20.0, description="measured r-band magnitude limit")
     conditions: Conditions = Field(default_factory=Conditions, description="exposure")
+    noise: Literal["shipped", "specsim"] = Field(
+        "shipped", description="noise model: the one that ships, or specsim's (needs the extra specsim, DESIMODEL data)"
+    )
     n_sub: int = Field(1, ge=1, le=64, description="time slices per history bin; 1 as published")
     solar_z: float = Field(SOLAR_Z_PROVABGS, gt=0, description="solar metallicity that turns Z into the SSPs' logzsol")
     library: Path | None = Field(None, description="SSP library; the shipped one if null")
@@ -108,8 +111,16 @@ class MockMaker:
         self.galaxies = load_galaxies(self.config.galaxies) if galaxies is None else galaxies
         library = SSPLibrary.default() if self.config.library is None else SSPLibrary.load(self.config.library)
         self.model = SEDModel(library, self.config.solar_z, self.config.n_sub)
-        self.noise = NoiseModel.load()
+        self.noise = self._noise()
         self.cosmology = Cosmology(self.config.cosmology)
+
+    def _noise(self) -> Noise:
+        """The noise model that the configuration names."""
+        if self.config.noise == "shipped":
+            return NoiseModel.load()
+        from provabgs.mocks.specsim_noise import load_specsim  # most installations lack what it needs
+
+        return load_specsim(self.config.conditions.airmass)
 
     def _streams(self, i: int) -> list[np.random.Generator]:
         """Generators for sky position, dust, photometry and spectrum of galaxy number `i`."""

@@ -7,8 +7,9 @@ well it agrees with real coadds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import h5py
 import numpy as np
@@ -116,6 +117,39 @@ class CameraNoise(NamedTuple):
         shift = np.arange(N_DIAG)[:, None] - N_DIAG // 2
         kernel = np.exp(-0.5 * (shift * PIXEL_AA / self.resolution_sigma) ** 2)
         return kernel / kernel.sum(axis=0)
+
+
+class Camera(Protocol):
+    """What a spectrum is simulated with; `CameraNoise` says what the arguments mean."""
+
+    @property
+    def name(self) -> str:
+        """Letter of the camera."""
+        ...
+
+    @property
+    def wave(self) -> FloatArray:
+        """``(nwave,)`` pixel centres, Angstrom."""
+        ...
+
+    def sigma(
+        self, flux: FloatArray, seconds: float, sky_factor: float, airmass: float, read_noise: float, n_exposure: int
+    ) -> FloatArray:
+        """Standard deviation of flux per pixel."""
+        ...
+
+    def resolution_matrix(self) -> FloatArray:
+        """``(11, nwave)`` in DESI's band format."""
+        ...
+
+
+class Noise(Protocol):
+    """A noise model: the one that ships, or specsim's."""
+
+    @property
+    def cameras(self) -> Mapping[str, Camera]:
+        """Cameras by name, in order of wavelength."""
+        ...
 
 
 class NoiseModel(NamedTuple):

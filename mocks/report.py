@@ -52,11 +52,14 @@ def write_report(
     written.append(figures.save(figures.sample_figure(truth), folder / "sample.png"))
     if scored:
         written.append(figures.save(figures.truth_figure(scored), folder / "truth.png"))
+        written.append(figures.save(figures.delta_figure(scored, by_mode), folder / f"delta{suffix}.png"))
         written.append(figures.save(figures.accuracy_figure(by_mode), folder / f"accuracy{suffix}.png"))
         best = next(iter(scored.values()))
         if len(best) > 3 * min_count:
             written.append(
-                figures.save(figures.dependence_figure(best, min_count=min_count), folder / "dependence.png")
+                figures.save(
+                    figures.dependence_figure({best.mode: best}, min_count=min_count), folder / "dependence.png"
+                )
             )
             written.append(figures.save(figures.plane_figure(best, min_count), folder / "plane.png"))
     return summary, written

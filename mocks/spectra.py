@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from provabgs.mocks.noise import READ_NOISE_E, CameraNoise, NoiseModel
+from provabgs.mocks.noise import READ_NOISE_E, Camera, Noise
 from provabgs.mocks.sed import DISK_DISPERSION_KMS, GalaxySED, SEDModel
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.observation import Spectrum
@@ -35,7 +35,9 @@ class Conditions(BaseModel):
     n_exposure: int = Field(1, ge=1, description="exposures into which it is split")
     sky_factor: float = Field(2.5, gt=0, description="sky brightness over dark sky; the exposure is longer by as much")
     airmass: float = Field(1.0, ge=1, le=3, description="airmass")
-    read_noise: float = Field(READ_NOISE_E, ge=0, description="read noise, electrons per CCD pixel")
+    read_noise: float = Field(
+        READ_NOISE_E, ge=0, description="read noise, electrons per CCD pixel (specsim has its own)"
+    )
     psf_to_fiber: float = Field(
         0.789, gt=0, le=1, description="PSF_TO_FIBER_SPECFLUX: point-source share of light in the fiber (real: 0.79)"
     )
@@ -60,9 +62,7 @@ class MockCamera(NamedTuple):
     """``(11, npix)`` DESI's band format."""
 
 
-def noiseless(
-    camera: CameraNoise, sed: GalaxySED, model: SEDModel, redshift: float, cosmology: Cosmology
-) -> FloatArray:
+def noiseless(camera: Camera, sed: GalaxySED, model: SEDModel, redshift: float, cosmology: Cosmology) -> FloatArray:
     """Total flux of a galaxy on the pixels of one camera, ``(npix,)`` 1e-17 erg/s/cm2/A: no fiber loss, no noise."""
     frame = Spectrum(
         camera.name,
@@ -84,7 +84,7 @@ def simulate_spectrum(
     model: SEDModel,
     redshift: float,
     fiber_fraction: float,
-    noise: NoiseModel,
+    noise: Noise,
     conditions: Conditions,
     cosmology: Cosmology,
     rng: np.random.Generator,

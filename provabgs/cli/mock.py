@@ -24,6 +24,7 @@ n = 20                        # galaxies, drawn at random from those that pass t
 seed = 20220203
 r_max = 20.0                  # magnitude limit, measured r
 # galaxies = "mine.h5"        # simulated galaxies; the L-GALAXIES sample that ships if left out
+# noise = "shipped"           # or "specsim", with the extra specsim and the DESIMODEL data
 # n_sub = 1                   # time slices per history bin
 
 [mock.conditions]

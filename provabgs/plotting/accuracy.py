@@ -69,6 +69,17 @@ def plot_truth(ax: Axes, name: str, truth: ArrayLike, draws: ArrayLike, mode: st
     ax.set_title(f"{text} (n = {len(x)})", fontsize="small")
 
 
+def plot_delta(ax: Axes, truth: ArrayLike, draws: ArrayLike, mode: str) -> None:
+    """Posterior medians minus truth, with 68 % intervals, against truth; parameters as of `plot_truth`."""
+    x = np.asarray(truth, dtype=np.float64)
+    known = np.isfinite(x)
+    q = np.nanquantile(np.asarray(draws, dtype=np.float64)[known], [0.16, 0.5, 0.84], axis=1) - x[known]
+    ax.errorbar(
+        x[known], q[1], yerr=(q[1] - q[0], q[2] - q[1]), fmt=".", ms=3, lw=0.5, color=MODE_STYLE[mode][0],
+        alpha=0.4 if len(x) < 200 else 0.12,
+    )  # fmt: skip
+
+
 def plot_accuracy(ax: Axes, name: str, bins: Sequence[BinAccuracy], mode: str, published: bool = True) -> None:
     """Bias mu (line) and mu +- sigma (band) against the true property; thin bars are 68 % intervals of mu.
 

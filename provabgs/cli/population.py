@@ -121,6 +121,10 @@ def prior(
     redshift: Annotated[float, typer.Option("--redshift", "-z", help="Of the galaxies.")] = 0.2,
     n: Annotated[int, typer.Option(help="Prior draws.")] = 200_000,
     correct: Annotated[bool, typer.Option(help="Show the maximum-entropy correction beside it.")] = True,
+    save_to: Annotated[
+        Path | None,
+        typer.Option("--save", help="Write the corrected prior (.json): prior_correction of a fit configuration."),
+    ] = None,
     fit_config: FitFile = None,
     seed: Seed = 0,
     output: Output = Path("population"),
@@ -131,6 +135,9 @@ def prior(
 
         provabgs population prior -z 0.15
         provabgs population prior -p LOGSSFR_1GYR -p T_AGE_MW
+        provabgs population prior -p LOGSSFR_1GYR --save ssfr.json
+
+    and then fits under the corrected prior, with prior_correction = "ssfr.json" in the [fit] table.
     """
     import numpy as np
     from astropy.table import Table
@@ -150,6 +157,8 @@ def prior(
             raise InputError(f"{name!r} is not a property; known: {', '.join(drawn)}")
     weight, limits = None, {}
     flat = tuple(k for k in names if k in LIMITS)
+    if save_to is not None and not (correct and flat):
+        raise InputError(f"--save {save_to}: nothing is corrected; choose among {', '.join(LIMITS)}")
     if correct and flat:
         made = MaxEntropyPrior.build(flat, config, redshift, n=max(n, 200_000), seed=seed + 1)
         values = np.stack([drawn[k] for k in flat], axis=-1)[None]
@@ -159,6 +168,9 @@ def prior(
         n_effective = weight.sum() ** 2 / np.sum(weight**2)
         typer.echo(f"flat in {', '.join(flat)} (largest deviation {100 * max(made.flatness.values()):.1f} %); "
                    f"{n_effective:.0f} of {n} prior draws effective")  # fmt: skip
+        if save_to is not None:
+            made.correction.save(save_to)
+            typer.echo(f"wrote {save_to}")
     q = [0.001, 0.025, 0.16, 0.5, 0.84, 0.975, 0.999]
     rows = [(name, *np.nanquantile(drawn[name], q)) for name in names]
     table = Table(rows=rows, names=["property", *(f"P{100 * v:g}" for v in q)])

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from provabgs.errors import ConfigError
+from provabgs.inference.correction import PriorCorrection, correction_from
 from provabgs.observe.options import ObservingOptions
 
 Engine = Literal["compressed", "emulator", "exact"]
@@ -76,8 +85,18 @@ class FitConfig(BaseModel):
     prior_bounds: dict[str, tuple[float, float]] = Field(
         default_factory=dict, description="edges of box priors other than the published ones, by parameter name"
     )
+    prior_correction: Annotated[PriorCorrection | None, BeforeValidator(correction_from)] = Field(
+        default=None,
+        description="file of a corrected prior, as `provabgs population prior --save` writes it; its content is kept "
+        "with every posterior",
+    )
     n_samples: int = Field(default=1000, gt=0, description="posterior draws kept per galaxy")
     use: Literal["both", "spectrum", "photometry"] = Field(default="both", description="which data to fit")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Left out where there is none: runs begun before priors could be corrected have not changed."""
+        return {k: v for k, v in dump(self).items() if k != "prior_correction" or v is not None}
 
     @model_validator(mode="after")
     def _networks_are_exact(self) -> FitConfig:

@@ -17,6 +17,7 @@ from provabgs.errors import UnusableTargetError
 from provabgs.inference.batches import in_chunks
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig
+from provabgs.inference.correction import log_ratio_function
 from provabgs.inference.emulated import EmulatedLikelihood
 from provabgs.inference.engines import Likelihood, load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
@@ -31,6 +32,7 @@ from provabgs.inference.target import (
     to_theta,
     to_unit,
 )
+from provabgs.inference.tilted import LogRatio, tilt
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import Projection, project
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
@@ -76,32 +78,50 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         projection = project(observation, model.library, config.observing)
         prior = Prior.create(observation.fiber_fraction, config.prior_bounds)
         exact = ExactLikelihood(projection, model)
-        result, engine_error = _sample(exact, prior, config, galaxy_rng(seed, observation.targetid))
+        ratio = _prior_ratio(exact, prior, config)
+        result, engine_error = _sample(exact, prior, config, galaxy_rng(seed, observation.targetid), ratio)
     except UnusableTargetError as err:
         return failed(observation, Status(err.status), str(err), config, seed)
     except StartError as err:
         return failed(observation, Status.LIKELIHOOD_FAILED, str(err), config, seed)
-    posterior = _assemble(observation, projection, exact, prior, result, config, seed, time.perf_counter() - start)
+    runtime = time.perf_counter() - start
+    posterior = _assemble(observation, projection, exact, prior, ratio, result, config, seed, runtime)
     return _with_engine_error(posterior, engine_error)
 
 
+def _prior_ratio(exact: ExactLikelihood, prior: Prior, config: FitConfig) -> LogRatio | None:
+    """Ln of the corrected prior over the one on parameters; None where it is not corrected."""
+    if config.prior_correction is None:
+        return None
+    return log_ratio_function(config.prior_correction, exact.model, prior, exact.tables)
+
+
 def _sample(
-    exact: ExactLikelihood, prior: Prior, config: FitConfig, rng: np.random.Generator
+    exact: ExactLikelihood, prior: Prior, config: FitConfig, rng: np.random.Generator, ratio: LogRatio | None
 ) -> tuple[SamplerResult, float]:
     """Sample, and hold the engine against the exact likelihood at draws of the result.
 
     Where the two differ by more than `ENGINE_TOLERANCE` (the scatter counts, a constant does not), the engine is
     corrected at draws of the posterior and the galaxy sampled once more.
     """
+
+    def sample(likelihood: Likelihood) -> SamplerResult:
+        target = make_target(likelihood, exact, prior)
+        if ratio is None:
+            return sampler(target, rng, config.sampler)
+        result = sampler(tilt(target, ratio), rng, config.sampler)
+        log_ratio = ratio(result.draws.reshape(-1, N_LATENT)).reshape(result.log_likelihood.shape)
+        return result._replace(log_likelihood=result.log_likelihood - log_ratio)
+
     likelihood = make_likelihood(exact, config)
     sampler = get_sampler(config.sampler.name)
-    result = sampler(make_target(likelihood, exact, prior), rng, config.sampler)
+    result = sample(likelihood)
     error = _engine_error(likelihood, exact, prior, result)
     if error > ENGINE_TOLERANCE and isinstance(likelihood, CompressedLikelihood | EmulatedLikelihood):
         flat = result.draws.reshape(-1, N_LATENT)
         pick = np.linspace(0, len(flat) - 1, N_REFERENCE).round().astype(int)
         likelihood = likelihood.with_reference(jnp.asarray(to_theta(flat[pick], prior)))
-        first, result = result, sampler(make_target(likelihood, exact, prior), rng, config.sampler)
+        first, result = result, sample(likelihood)
         result = result._replace(n_eval=first.n_eval + result.n_eval)
         error = _engine_error(likelihood, exact, prior, result)
     return result, error
@@ -146,6 +166,7 @@ def _assemble(
     projection: Projection,
     likelihood: ExactLikelihood,
     prior: Prior,
+    ratio: LogRatio | None,
     result: SamplerResult,
     config: FitConfig,
     seed: int,
@@ -159,6 +180,8 @@ def _assemble(
     keep = np.linspace(0, len(flat) - 1, min(config.n_samples, len(flat))).round().astype(int)
     theta_all = to_theta(flat, prior)
     log_prob = log_like + in_chunks(lambda t: compiled_log_prior(t, prior), theta_all, CHUNK)
+    if ratio is not None:
+        log_prob += ratio(flat)
     best = theta_all[np.argmax(log_prob)][None]
     theta = theta_all[keep]
     of_best = derived_columns(likelihood.model, best, likelihood.tables)

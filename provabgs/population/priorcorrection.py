@@ -21,9 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 from provabgs._jax import jax, jnp
 from provabgs.errors import InputError
 from provabgs.inference.config import FitConfig
+from provabgs.inference.correction import Factor, PriorCorrection, log_ratio_function, log_ratio_of_properties
 from provabgs.inference.engines import load_model
-from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent, theta_from_unit
+from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.inference.samplers import Target
+from provabgs.inference.tilted import tilt
 from provabgs.observe.cosmology import Cosmology
 from provabgs.population.induced import AGES
 from provabgs.population.priordraws import FIBER, age_of_universe, draw_properties
@@ -46,8 +48,6 @@ COLLAPSE = 20.0
 N_BIN = 40
 N_PRIOR = 400_000
 SWEEPS = 60
-_PYTHON = {"LOGZ_MW": "log_z_mw", "T_AGE_MW": "t_age_mw"}
-_SSFR = {"LOGSSFR_1GYR": "log_sfr_1gyr", "LOGSSFR_100MYR": "log_sfr_100myr"}
 
 
 class Reweighted(NamedTuple):
@@ -105,9 +105,14 @@ class MaxEntropyPrior:
         Raises
         ------
         InputError
-            For an unknown property, or a bin within its limits that no prior draw reaches, which no weight can mend.
+            For an unknown property, a configuration whose prior is a corrected one already, or a bin within the limits
+            that no prior draw reaches, which no weight can mend.
         """
         config = config or FitConfig()
+        if config.prior_correction is not None:
+            raise InputError(
+                "the prior of this configuration is a corrected one already; correct the one on parameters"
+            )
         for name in names:
             if name not in LIMITS:
                 raise InputError(f"{name!r} cannot be made flat; choose among {', '.join(LIMITS)}")
@@ -160,35 +165,23 @@ class MaxEntropyPrior:
 
     # ---- sampling, where weights collapse ----------------------------------------------------------------------------
 
+    @property
+    def correction(self) -> PriorCorrection:
+        """The same as `FitConfig.prior_correction` takes it, for fits under the corrected prior."""
+        factors = [
+            Factor(name=name, nodes=tuple(nodes.tolist()), log_g=tuple(np.round(log_g, 6).tolist()))
+            for name, nodes, log_g in zip(self.names, self.nodes, self.log_g, strict=True)
+        ]
+        return PriorCorrection(redshift=self.redshift, factors=tuple(factors))
+
     def log_ratio_theta(self, model: SPSModel, tables: HistoryTables) -> Callable[[jax.Array], jax.Array]:
         """Ln of corrected over fitted prior as a function of parameters ``(batch, 13)``, traceable by JAX."""
-
-        def call(theta: jax.Array) -> jax.Array:
-            derived = derived_properties(model, theta, tables)
-            total = jnp.zeros(theta.shape[0])
-            for k, name in enumerate(self.names):
-                if name in _SSFR:
-                    x = derived[_SSFR[name]] - derived["logmstar_surviving"]
-                else:
-                    x = derived[_PYTHON[name]] / (tables.t_age if name in AGES else 1.0)
-                total += jnp.interp(x, jnp.asarray(self.nodes[k]), jnp.asarray(self.log_g[k]))
-            return total
-
-        return call
+        correction = self.correction
+        return lambda theta: log_ratio_of_properties(correction, derived_properties(model, theta, tables), tables)
 
     def correct_target(self, target: Target, prior: Prior, model: SPSModel, tables: HistoryTables) -> Target:
-        """A sampler's target under the corrected prior: latent coordinates stay standard normal under the fitted one.
-
-        The collapsed form is dropped: it integrates the shares of the history out under their flat prior, on which g
-        depends.
-        """
-        ratio = self.log_ratio_theta(model, tables)
-        extra = jax.jit(lambda latent: ratio(theta_from_latent(latent, prior)))
-
-        def log_likelihood(latent: FloatArray) -> FloatArray:
-            return target.log_likelihood(latent) + np.asarray(extra(jnp.asarray(latent)))
-
-        return Target(target.n_dim, log_likelihood, target.monitor, None)
+        """A sampler's target under the corrected prior (`provabgs.inference.tilted`), its collapsed form included."""
+        return tilt(target, log_ratio_function(self.correction, model, prior, tables))
 
     def sample(self, rng: np.random.Generator, n: int, *, batch: int = 20_000) -> FloatArray:
         """``(n, 13)`` parameters from the corrected prior itself, by rejection from the fitted one.

@@ -22,6 +22,7 @@ from provabgs.catalog.columns import SAMPLED
 from provabgs.catalog.names import SAMPLE_FORMULAS
 from provabgs.errors import ConfigError
 from provabgs.inference.config import FitConfig
+from provabgs.inference.correction import log_ratio_of_properties
 from provabgs.inference.engines import load_model
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.observe.cosmology import Cosmology
@@ -34,6 +35,8 @@ FloatArray = NDArray[np.float64]
 
 CHUNK = 20_000
 """Prior draws per call of the model."""
+CORRECTED_EXCESS = 10
+"""Draws of the prior on parameters per draw of a corrected one; a twentieth of them may be effective."""
 FIBER = (0.3, 0.03)
 """f_fiber of prior draws; no property depends on it, but a prior must say something."""
 
@@ -44,6 +47,7 @@ def prior_identity(config: FitConfig) -> dict[str, Any]:
         "prior_bounds": {k: list(v) for k, v in sorted(config.prior_bounds.items())},
         "model": json.loads(config.model.model_dump_json()),
         "cosmology": config.observing.cosmology,
+        "prior_correction": config.prior_correction and config.prior_correction.model_dump(),
     }
 
 
@@ -90,11 +94,19 @@ def _same(a: FitConfig, b: FitConfig, what: str, mend: str) -> None:
     first, second = prior_identity(a), prior_identity(b)
     for key, value in first.items():
         if value != second[key]:
-            raise ConfigError(f"{what} ({key}: {value} against {second[key]}); {mend}")
+            raise ConfigError(f"{what} ({key}: {_short(value)} against {_short(second[key])}); {mend}")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def draw_properties(config: FitConfig, redshift: float, n: int, rng: np.random.Generator) -> dict[str, FloatArray]:
     """Draws of every parameter and property from the prior, for galaxies at one redshift.
+
+    Under a corrected prior, `CORRECTED_EXCESS` times as many draws of the one on parameters are resampled by its
+    ratio: some come more than once.
 
     Parameters
     ----------
@@ -115,11 +127,18 @@ def draw_properties(config: FitConfig, redshift: float, n: int, rng: np.random.G
     model = load_model(config.model)
     tables = model.tables(age_of_universe(config, redshift))
     prior = Prior.create(FIBER, config.prior_bounds)
+    drawn = n if config.prior_correction is None else CORRECTED_EXCESS * n
     pieces = [
-        _evaluate(model)(jnp.asarray(rng.uniform(size=(min(CHUNK, n), N_LATENT))), prior, tables)
-        for _ in range(-(-n // CHUNK))
+        _evaluate(model)(jnp.asarray(rng.uniform(size=(min(CHUNK, drawn), N_LATENT))), prior, tables)
+        for _ in range(-(-drawn // CHUNK))
     ]
-    out = {column: np.concatenate([np.asarray(p[name]) for p in pieces])[:n] for name, column in SAMPLED.items()}
+    by_name = {name: np.concatenate([np.asarray(p[name]) for p in pieces])[:drawn] for name in SAMPLED}
+    if config.prior_correction is not None:
+        log_ratio = np.asarray(log_ratio_of_properties(config.prior_correction, by_name, tables))
+        weight = np.exp(log_ratio - log_ratio.max())
+        chosen = rng.choice(drawn, n, p=weight / weight.sum())
+        by_name = {name: values[chosen] for name, values in by_name.items()}
+    out = {SAMPLED[name]: values for name, values in by_name.items()}
     for name, formula in SAMPLE_FORMULAS.items():
         if name.startswith("LOGSSFR"):
             out[name] = expression.evaluate(expression.parse(formula), out)

@@ -1,0 +1,118 @@
+"""Sampling under a corrected prior: the tilt of a known posterior, the factors, and how a fit is told of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from scipy.special import ndtri
+
+from provabgs.errors import ConfigError, InputError
+from provabgs.inference.collapsed import OUTER_INDEX, CollapsedPosterior
+from provabgs.inference.config import FitConfig, SamplerOptions
+from provabgs.inference.correction import Factor, PriorCorrection, load_correction, log_ratio_function
+from provabgs.inference.engines import load_model
+from provabgs.inference.priors import N_LATENT, Prior
+from provabgs.inference.samplers import Target
+from provabgs.inference.samplers.annealed import sample_annealed
+from provabgs.inference.target import derived_columns, to_theta
+from provabgs.inference.tilted import tilt
+from provabgs.population.priorcorrection import MaxEntropyPrior
+from provabgs.population.priordraws import config_of, draw_properties
+
+INNER_INDEX = np.setdiff1d(np.arange(N_LATENT), OUTER_INDEX)
+CORRECTION = PriorCorrection(
+    redshift=0.2,
+    factors=(
+        Factor(name="LOGSSFR_1GYR", nodes=(-13.0, -11.0, -9.5), log_g=(2.0, 1.0, -1.0)),
+        Factor(name="T_AGE_MW", nodes=(0.1, 0.9), log_g=(-0.5, 0.5)),
+    ),
+)
+
+
+def toy() -> Target:
+    """No data: the posterior is the prior, a standard normal in all twelve coordinates, four of them collapsed."""
+
+    def draw_masses(outer: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        latent = np.empty((len(outer), N_LATENT))
+        latent[:, OUTER_INDEX] = outer
+        latent[:, INNER_INDEX] = ndtri(uniforms[:, 0, 1:])
+        return latent, -0.5 * np.sum(outer**2, axis=1)
+
+    collapsed = CollapsedPosterior(lambda outer: -0.5 * np.sum(outer**2, axis=1), draw_masses)
+    return Target(N_LATENT, lambda z: np.zeros(len(z)), lambda z: z, collapsed)
+
+
+def test_tilting_a_normal_moves_its_mean() -> None:
+    """exp(a z) times a standard normal is a normal about a: along collapsed coordinates as along the others."""
+    shift = np.zeros(N_LATENT)
+    shift[OUTER_INDEX[0]], shift[INNER_INDEX[1]], shift[INNER_INDEX[3]] = 1.5, -1.0, 0.5
+    tilted = tilt(toy(), lambda z: z @ shift)
+    result = sample_annealed(tilted, np.random.default_rng(0), SamplerOptions(max_eval=200_000))
+    flat = result.draws.reshape(-1, N_LATENT)
+    error = 1 / np.sqrt(result.convergence.ess_bulk)
+    assert result.convergence.passes(1.01, 400)
+    assert np.all(np.abs(flat.mean(axis=0) - shift) < 5 * error)
+    assert flat.std(axis=0) == pytest.approx(1.0, abs=0.1)
+    np.testing.assert_allclose(result.log_likelihood.ravel(), flat @ shift)  # what walkers without it climb
+    forgotten = sample_annealed(toy(), np.random.default_rng(0), SamplerOptions(max_eval=200_000))
+    assert abs(forgotten.draws[..., OUTER_INDEX[0]].mean() - 1.5) > 1
+
+
+def test_ratio_of_latent_coordinates_is_that_of_properties() -> None:
+    model = load_model(FitConfig().model)
+    tables, prior = model.tables(11.0), Prior.create((0.4, 0.05))
+    latent = np.random.default_rng(1).standard_normal((40, N_LATENT))
+    got = log_ratio_function(CORRECTION, model, prior, tables)(latent)
+    derived = derived_columns(model, to_theta(latent, prior), tables)
+    ssfr = derived["log_sfr_1gyr"] - derived["logmstar_surviving"]
+    expected = np.interp(ssfr, (-13.0, -11.0, -9.5), (2.0, 1.0, -1.0))
+    expected += np.interp(derived["t_age_mw"] / 11.0, (0.1, 0.9), (-0.5, 0.5))
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_configuration_holds_what_its_file_held(tmp_path: Path) -> None:
+    CORRECTION.save(tmp_path / "prior.json")
+    config = FitConfig(prior_correction=str(tmp_path / "prior.json"))  # type: ignore[arg-type]
+    (tmp_path / "prior.json").unlink()
+    assert FitConfig.model_validate_json(config.model_dump_json()).prior_correction == CORRECTION
+    assert FitConfig(prior_correction="").prior_correction is None  # type: ignore[arg-type]
+    # a run that corrects nothing is stored as before there was anything to say
+    assert "prior_correction" not in FitConfig().model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        ({"name": "LOGMSTAR", "nodes": [0, 1], "log_g": [0, 1]}, "known properties are LOGSSFR_1GYR"),
+        ({"name": "LOGZ_MW", "nodes": [0, 1], "log_g": [0, 1, 2]}, "2 nodes for 3 values"),
+        ({"name": "LOGZ_MW", "nodes": [1, 0], "log_g": [0, 1]}, "increasing"),
+    ],
+)
+def test_refusals_name_the_file(tmp_path: Path, factor: dict, message: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps({"redshift": 0.2, "factors": [factor]}))
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_correction(path)
+    assert str(path) in str(caught.value)
+    with pytest.raises(ValidationError, match="no readable corrected prior"):
+        FitConfig(prior_correction=tmp_path / "missing.json")  # type: ignore[arg-type]
+
+
+def test_populations_know_under_which_prior_draws_were_made() -> None:
+    """Catalogs of the two priors are not mixed, and prior draws of a corrected configuration follow its ratio."""
+    plain, corrected = FitConfig(), FitConfig(prior_correction=CORRECTION)
+    with pytest.raises(ConfigError, match="another prior than claimed \\(prior_correction"):
+        config_of([corrected.model_dump_json()], plain)
+    with pytest.raises(InputError, match="corrected one already"):
+        MaxEntropyPrior.build(("LOGSSFR_1GYR",), corrected, n=2000)
+    before = draw_properties(plain, 0.2, 40_000, np.random.default_rng(2))
+    after = draw_properties(corrected, 0.2, 4_000, np.random.default_rng(3))
+    ssfr, age = before["LOGSSFR_1GYR"], before["T_AGE_MW"] / 11.3
+    ratio = np.exp(np.interp(ssfr, (-13.0, -11.0, -9.5), (2.0, 1.0, -1.0)) + np.interp(age, (0.1, 0.9), (-0.5, 0.5)))
+    expected = np.average(ssfr < -11, weights=ratio)
+    assert np.mean(after["LOGSSFR_1GYR"] < -11) == pytest.approx(expected, abs=0.04)
+    assert expected > np.mean(ssfr < -11) + 0.15

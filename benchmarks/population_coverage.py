@@ -1,9 +1,10 @@
 """Calibration of population inference over synthetic surveys: ranks and coverage, and the faults that must fail.
 
-    python benchmarks/population_coverage.py --surveys 120 --output coverage.json
+    python benchmarks/population_coverage.py --surveys 120 --output coverage.json --minutes 20
 
-Each case is written when it is done and not run again; prints the table of docs/population.md. About 25 minutes on one
-core for everything.
+Surveys are written a few at a time, and those that are there are not run again: call it until it says that nothing is
+left. The simplest cases come first, and faults, which show early, are given fewer surveys. Prints the table of
+docs/population.md, with what each case has so far.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +32,10 @@ DENSITIES: dict[str, Density] = {
     "histogram, 8 x 8": HistogramDensity.uniform([-4, -4], [4, 4], [8, 8]),
 }
 POINTS_2D = np.array([[0.5, 0.5], [-1.5, 0.5], [0.5, -1.5], [1.5, 1.5], [-1.5, -1.5]])
-OPTIONS = SamplingOptions(n_chain=2, n_warmup=200, n_draw=300, n_start=8)
+OPTIONS = SamplingOptions(n_chain=2, n_warmup=300, n_draw=1000, n_start=8)
+SEED = 7
+PIECE = 5
+"""Surveys between two writes."""
 
 
 def main() -> None:
@@ -37,46 +43,66 @@ def main() -> None:
     parser.add_argument("--surveys", type=int, default=120, help="surveys of a right inference")
     parser.add_argument("--faulty", type=int, default=60, help="surveys of each fault")
     parser.add_argument("--output", type=Path, default=Path("coverage.json"))
-    parser.add_argument("--only", help="densities whose name holds this")
+    parser.add_argument("--only", help="cases whose name (density | fault) holds this")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many of processor time")
     arguments = parser.parse_args()
-    done = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-    for name, density in DENSITIES.items():
-        for fault in FAULTS:
-            n = arguments.surveys if fault == "none" else arguments.faulty
-            key = f"{name} | {fault} | {n}"
-            wanted = (arguments.only is None or arguments.only in name) and (fault == "none" or density.ndim == 1)
-            if wanted and key not in done:
-                done[key] = run(density, n, fault)
-                arguments.output.write_text(json.dumps(done))
-                print(row(key, done[key]), flush=True)
-    print("\n| density | fault | surveys | 68 % | 95 % | smallest KS p | passes | s a survey |\n" + "|---" * 8 + "|")
+    done: dict[str, dict[str, Any]] = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    end = time.process_time() + 60 * arguments.minutes
+    for key, density, fault, wanted in cases(arguments):
+        while (have := len(done.get(key, {}).get("rank", ()))) < wanted and time.process_time() < end:
+            n = min(PIECE, wanted - have)
+            done[key] = joined(done.get(key), run(density, have, n, fault))
+            temporary = arguments.output.with_suffix(".tmp")
+            temporary.write_text(json.dumps(done))
+            temporary.replace(arguments.output)
+            print(row(key, done[key]), flush=True)
+    print("\n| density | fault | surveys | 68 % | 95 % | smallest KS p | passes | CPU s a survey |")
+    print("|---" * 8 + "|")
     for key, value in done.items():
         print(row(key, value))
+    left = sum(max(n - len(done.get(key, {}).get("rank", ())), 0) for key, _, _, n in cases(arguments))
+    print(f"\n{left} surveys left to run" if left else "\nnothing is left to run")
 
 
-def run(density: Density, n: int, fault: Fault) -> dict:
-    start = time.perf_counter()
+def cases(arguments: argparse.Namespace) -> Iterator[tuple[str, Density, Fault, int]]:
+    """Key, density, fault and number of surveys wanted of every case asked for; faults in one dimension only."""
+    for fault in FAULTS:
+        for name, density in DENSITIES.items():
+            key = f"{name} | {fault}"
+            if (arguments.only is None or arguments.only in key) and (fault == "none" or density.ndim == 1):
+                yield key, density, fault, arguments.surveys if fault == "none" else arguments.faulty
+
+
+def run(density: Density, first: int, n: int, fault: Fault) -> dict[str, Any]:
+    """Surveys `first` to `first + n` of a case."""
+    start = time.process_time()
     points = POINTS_2D if density.ndim == 2 else None
-    found = check(density, Survey(n_galaxy=80), n, 7, fault=fault, options=OPTIONS, points=points)
+    found = check(density, Survey(n_galaxy=80), n, SEED, fault=fault, options=OPTIONS, points=points, first=first)
     return {
         "names": list(found.names),
         "rank": found.rank.tolist(),
         "converged": found.converged.tolist(),
-        "seconds": (time.perf_counter() - start) / n,
+        "seconds": time.process_time() - start,
     }
 
 
-def row(key: str, value: dict) -> str:
+def joined(before: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+    """A case with more surveys."""
+    return new if before is None else {**new, **{k: before[k] + new[k] for k in ("rank", "converged", "seconds")}}
+
+
+def row(key: str, value: dict[str, Any]) -> str:
     """A line of the table: range of the coverage over all quantities."""
-    name, fault, n = key.split(" | ")
+    name, fault = key.split(" | ")
     found = Calibration(tuple(value["names"]), np.array(value["rank"]), np.array(value["converged"]))
+    n = len(found.rank)
     cells = [
         f"{c.mean():.3f} ({c.min():.2f}-{c.max():.2f}) +- {found.error(q):.3f}"
         for q, c in ((q, found.coverage(q)) for q in LEVELS)
     ]
     verdict = "yes" if found.passes() else "**no**"
-    tail = f"{found.p_values().min():.2g} | {verdict} | {value['seconds']:.1f} |"
-    return f"| {name} | {fault} | {n} | {' | '.join(cells)} | {tail}"
+    tail = f"{found.p_values().min():.2g} | {verdict} | {value['seconds'] / n:.1f} |"
+    return f"| {name} | {fault} | {n} ({int(found.converged.sum())} converged) | {' | '.join(cells)} | {tail}"
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ def check(
     fault: Fault = "none",
     options: SamplingOptions | None = None,
     points: FloatArray | None = None,
+    first: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Calibration:
     """Run `n_survey` synthetic surveys through the inference.
@@ -133,6 +134,9 @@ def check(
         Of the sampler.
     points
         ``(m, d)`` where the density is compared with the truth; five over the middle of the range by default.
+    first
+        Number of the first survey. A survey depends on its number and the seed alone, so that a study may be made in
+        pieces.
     progress
         Called with the number of surveys done.
 
@@ -145,7 +149,7 @@ def check(
         raise InputError(f"fault {fault!r}: choose one of {', '.join(FAULTS)}")
     at = np.linspace(-1.5, 1.5, 5)[:, None] * np.ones(density.ndim) if points is None else points
     ranks, converged = [], []
-    for k in range(n_survey):
+    for k in range(first, first + n_survey):
         rng = np.random.default_rng([seed, k])
         truth = density.sample_prior(rng)
         draws = survey.draws(density.sample(truth, rng, survey.n_galaxy), rng, fault)
@@ -155,7 +159,7 @@ def check(
         ranks.append(np.mean(inferred < true, axis=0))
         converged.append(found.convergence.passes(1.02, 200))
         if progress:
-            progress(k + 1)
+            progress(k + 1 - first)
     return Calibration(quantity_names(density, at), np.array(ranks), np.array(converged))
 
 

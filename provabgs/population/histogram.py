@@ -5,6 +5,10 @@ itself is inferred (ln tau ~ N(ln 0.5, 0.7^2)). Bins without data are thus fille
 that grow with distance; bins that data determine are left alone. The level of f, which softmax does not see, is
 N(0, 1).
 
+The coordinates are not f but its amplitudes along the eigenvectors of the grid's Laplacian, in units of what tau allows
+each: standard normal, whatever tau. In (f, tau) itself the prior is a funnel whose density is highest where tau = 0 and
+all bins are alike, so that a search for the mode ends there, and chains that start from it stay.
+
 Given the draws, all that the likelihood needs of a galaxy is how much of its (prior-divided) posterior falls into each
 bin: `provabgs.population.grid.onto_histogram` turns 256 draws into those few numbers, once.
 """
@@ -30,7 +34,8 @@ LN_TAU_PRIOR = (float(np.log(0.5)), 0.7)
 class HistogramDensity:
     """Piecewise constant density.
 
-    eta = (ln tau, f), f per bin in C order; see the module's text for the prior.
+    eta = (ln tau, u), ``f = V (a u)`` per bin in C order: V the eigenvectors, a = 1 for the level and
+    tau / sqrt(lambda) for the rest; see the module's text.
 
     Attributes
     ----------
@@ -70,7 +75,7 @@ class HistogramDensity:
 
     @property
     def n_eta(self) -> int:
-        """One per bin, and ln tau."""
+        """One per bin (eigenvector), and ln tau."""
         return 1 + self.n_bin
 
     @cached_property
@@ -99,9 +104,15 @@ class HistogramDensity:
         cell, inside = self.bin_of(theta)
         return jnp.where(inside, self.log_density(eta).astype(theta.dtype)[cell], -jnp.inf)
 
+    def field(self, eta: jax.Array) -> jax.Array:
+        """``(n_bin,)`` f, see the module's text."""
+        values, vectors = self._modes
+        amplitude = jnp.exp(eta[0]) / jnp.sqrt(jnp.asarray(values[1:]))
+        return jnp.asarray(vectors) @ (eta[1:] * jnp.concatenate([jnp.ones(1), amplitude]))
+
     def log_density(self, eta: jax.Array) -> jax.Array:
         """``(n_bin,)`` ln density in each bin."""
-        return jax.nn.log_softmax(eta[1:]) - jnp.asarray(self.log_volume, dtype=eta.dtype)
+        return jax.nn.log_softmax(self.field(eta)) - jnp.asarray(self.log_volume)
 
     def bin_of(self, theta: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Flat index of the bin of ``theta (..., d)`` and whether it is inside; outside the index is of no meaning."""
@@ -124,17 +135,7 @@ class HistogramDensity:
 
     def log_prior(self, eta: jax.Array) -> jax.Array:
         """Ln prior, see `Density.log_prior`."""
-        ln_tau, f = eta[0], eta[1:]
-        field = f.reshape(self.shape)
-        roughness = sum(jnp.sum(jnp.diff(field, axis=k) ** 2) for k in range(self.ndim))
-        level = jnp.sum(f) / np.sqrt(self.n_bin)
-        # n_bin - 1 directions carry a factor 1/tau each
-        return (
-            -0.5 * ((ln_tau - LN_TAU_PRIOR[0]) / LN_TAU_PRIOR[1]) ** 2
-            - 0.5 * roughness * jnp.exp(-2 * ln_tau)
-            - (self.n_bin - 1) * ln_tau
-            - 0.5 * level**2
-        )
+        return -0.5 * ((eta[0] - LN_TAU_PRIOR[0]) / LN_TAU_PRIOR[1]) ** 2 - 0.5 * jnp.sum(eta[1:] ** 2)
 
     def transform(self, eta: jax.Array) -> dict[str, jax.Array]:
         """``density`` of the shape of the grid (per unit of the properties) and the smoothness ``tau``."""
@@ -143,10 +144,7 @@ class HistogramDensity:
     def sample_prior(self, rng: np.random.Generator) -> FloatArray:
         """One draw of eta from the prior."""
         ln_tau = LN_TAU_PRIOR[0] + LN_TAU_PRIOR[1] * rng.standard_normal()
-        values, vectors = self._modes
-        amplitude = np.ones(self.n_bin)
-        amplitude[1:] = np.exp(ln_tau) / np.sqrt(values[1:])
-        return np.concatenate([[ln_tau], vectors @ (amplitude * rng.standard_normal(self.n_bin))])
+        return np.concatenate([[ln_tau], rng.standard_normal(self.n_bin)])
 
     def sample(self, eta: ArrayLike, rng: np.random.Generator, n: int) -> FloatArray:
         """Galaxies drawn from the population."""

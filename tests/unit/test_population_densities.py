@@ -21,6 +21,7 @@ from provabgs.population.likelihood import (
     in_chunks,
     log_likelihood,
 )
+from provabgs.population.sampling import find_mode
 
 ONE = GaussianDensity((0.5,), (2.0,))
 TWO = GaussianDensity((0.5, -1.0), (2.0, 1.0))
@@ -191,3 +192,22 @@ def test_gridded_rows_of_weight_zero_do_not_count() -> None:
     total = sum(float(log_likelihood(ONE, eta, c)) for c in padded)
     assert total == pytest.approx(float(log_likelihood(ONE, eta, nodes)))
     assert isinstance(padded[0], Gridded)
+
+
+def test_the_mode_of_a_histogram_is_not_a_flat_one() -> None:
+    """Where neighbours may differ by tau, tau = 0 and all bins alike must not win by their narrowness."""
+    density = HistogramDensity.uniform([-4, -4], [4, 4], [8, 8])
+    data = onto_histogram(density, [survey(n=80, d=2)])
+
+    @jax.jit
+    def posterior(eta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.value_and_grad(lambda e: density.log_prior(e) + log_likelihood(density, e, data))(eta)
+
+    def value_and_grad(eta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = posterior(jnp.asarray(eta))
+        return float(value), np.asarray(gradient)
+
+    mode = find_mode(density, value_and_grad, np.random.default_rng(6), n_start=4)
+    assert np.exp(mode[0]) > 0.1
+    assert np.ptp(np.asarray(density.field(jnp.asarray(mode)))) > 1
+    assert np.abs(value_and_grad(mode)[1]).max() < 0.1

@@ -1,9 +1,8 @@
 """The default sampler: annealed adaptive importance sampling of the collapsed posterior, judged by Metropolis chains.
 
-1. Two independent populations go from the prior to the posterior (`populations`); a mode that one of them misses shows
-   in their evidence and in R-hat.
-2. Their draws and proposals are pooled, with more draws from both (`pool`), with masses drawn from their exact
-   conditional (`collapsed`).
+1. Independent populations go from the prior to the posterior (`populations`): two, and more until the two best agree on
+   the evidence. A mode that one of them misses shows there.
+2. Their draws and proposals are pooled (`pool`), with masses drawn from their exact conditional (`collapsed`).
 3. Independence Metropolis chains walk over the pool, and the gate is held against them. While it fails, a proposal
    fitted to the pool adds to it, until the budget ends.
 4. What is returned is resampled from the weighted pool: the same posterior with less Monte Carlo error than the chains,
@@ -20,17 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.inference.batches import in_chunks
+from provabgs.inference.collapsed import CollapsedPosterior
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
 from provabgs.inference.samplers.base import SamplerResult, StartError, Target
 from provabgs.inference.samplers.mixture import combine, fit_mixture
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
-from provabgs.inference.samplers.populations import anneal
+from provabgs.inference.samplers.populations import Population, anneal
 from provabgs.inference.samplers.weights import effective, normalised, resample, truncated
 
 FloatArray = NDArray[np.float64]
 
-N_POPULATIONS = 2
+N_POPULATIONS, MAX_POPULATIONS = 2, 6
+EVIDENCE_TOLERANCE = 1.0
+"""Populations whose log evidence is farther than this below the best missed a mode: they are dropped, others sent."""
 N_CHAINS = 8
 TARGET_ESS = 1600
 """Effective draws that the pool aims at: R-hat of eight chains is below 1.01 from about 1000 on."""
@@ -57,11 +59,15 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
     if target.collapsed is None:
         raise StartError("the annealed sampler needs the collapsed posterior; use sampler.name = 'emcee'")
     start = time.perf_counter()
-    populations = [anneal(target.collapsed, rng) for _ in range(N_POPULATIONS)]
+    populations = _populations(target.collapsed, rng)
     n_eval = sum(p.n_eval for p in populations)
-    pool = populations[0].pool
-    pool.merge(populations[1].pool)
-    proposal = combine(populations[0].proposal, populations[1].proposal)
+    evidence = np.array([p.log_evidence for p in populations])
+    agreeing = [p for p in populations if evidence.max() - p.log_evidence <= EVIDENCE_TOLERANCE]
+    pool, proposal = ProposalPool(target.collapsed), agreeing[0].proposal
+    for p in agreeing:
+        pool.merge(p.pool)
+    if len(agreeing) > 1:
+        proposal = combine(agreeing[0].proposal, agreeing[1].proposal)
     n_more, n_components = _first(pool), FIRST_COMPONENTS
     while True:
         pool.add(proposal, n_more, rng)
@@ -77,7 +83,6 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         n_components = min(n_components + 4, MAX_COMPONENTS)
     draws = _draws(pool, rng)
     log_like = in_chunks(target.log_likelihood, draws.reshape(-1, draws.shape[-1]), BATCH).reshape(draws.shape[:2])
-    evidence = [p.log_evidence for p in populations]
     efficiency = effective(pool.log_weights()) / len(pool)
     return SamplerResult(
         draws,
@@ -85,9 +90,24 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         report,
         n_eval,
         "annealed",
-        log_evidence=float(np.mean(evidence)),
-        message=f"efficiency {efficiency:.3f}, evidence differs by {np.ptp(evidence):.2f} between populations",
+        log_evidence=float(np.mean([p.log_evidence for p in agreeing])),
+        message=f"efficiency {efficiency:.3f}, log evidence of the populations {_listed(evidence)}",
     )
+
+
+def _listed(evidence: FloatArray) -> str:
+    return ", ".join(f"{e:.2f}" for e in evidence)
+
+
+def _populations(posterior: CollapsedPosterior, rng: np.random.Generator) -> list[Population]:
+    """Two populations, and more while the best evidence was found by one alone."""
+    populations = [anneal(posterior, rng) for _ in range(N_POPULATIONS)]
+    while len(populations) < MAX_POPULATIONS:
+        best, second = sorted((p.log_evidence for p in populations), reverse=True)[:2]
+        if best - second <= EVIDENCE_TOLERANCE:
+            break
+        populations.append(anneal(posterior, rng))
+    return populations
 
 
 def _first(pool: ProposalPool) -> int:

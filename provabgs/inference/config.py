@@ -19,6 +19,7 @@ from pydantic import (
 from provabgs.errors import ConfigError
 from provabgs.inference.correction import PriorCorrection, correction_from
 from provabgs.observe.options import ObservingOptions
+from provabgs.sps.nebular import GAS_LOGZ_RANGE, LOG_U_RANGE
 
 Engine = Literal["compressed", "emulator", "exact"]
 Conventions = Literal["paper", "published-code"]
@@ -40,6 +41,9 @@ def read_toml(path: Path, missing: str = "") -> dict[str, Any]:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
 
 
+_GAS_FIELDS = ("nebular", "log_u", "gas_logz", "nebular_grid")
+
+
 class ModelOptions(BaseModel):
     """The SPS model."""
 
@@ -54,6 +58,31 @@ class ModelOptions(BaseModel):
         description="arrays (.npz) of the published NMF and burst networks, in place of SSPs, to reproduce published "
         "posteriors; needs engine = 'exact' and conventions = 'published-code'",
     )
+    nebular: bool = Field(
+        default=False, description="emission lines and nebular continuum of young stars' gas (docs/nebular.md)"
+    )
+    log_u: float = Field(
+        default=-2.5, ge=LOG_U_RANGE[0], le=LOG_U_RANGE[1], description="ionisation parameter of the gas, fixed"
+    )
+    gas_logz: float | None = Field(
+        default=None,
+        ge=GAS_LOGZ_RANGE[0],
+        le=GAS_LOGZ_RANGE[1],
+        description="metallicity of the gas, log10(Z/Zsun), fixed; as the young stars' if null",
+    )
+    nebular_grid: Path | None = Field(default=None, description="nebular grid file; the one that ships if null")
+
+    @model_serializer(mode="wrap")
+    def _stars_alone(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without gas, the gas's options are left out: runs begun before there were any are told apart by nothing."""
+        out = dump(self)
+        return out if self.nebular else {k: v for k, v in out.items() if k not in _GAS_FIELDS}
+
+    @model_validator(mode="after")
+    def _gas_of_stars(self) -> ModelOptions:
+        if self.nebular and self.published_networks is not None:
+            raise ValueError("nebular = true adds gas to SSPs, which published_networks replace; use one of the two")
+        return self
 
 
 class SamplerOptions(BaseModel):
@@ -104,4 +133,6 @@ class FitConfig(BaseModel):
             self.engine != "exact" or self.model.conventions != "published-code"
         ):
             raise ValueError("published_networks need engine = 'exact' and model.conventions = 'published-code'")
+        if self.model.nebular and self.engine == "emulator":
+            raise ValueError("engine = 'emulator' was trained on stars alone; nebular = true needs another engine")
         return self

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from provabgs._jax import jax
 from provabgs.emulator.errors import EmulatorFileError
@@ -16,8 +17,10 @@ from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.emulated import EmulatedLikelihood
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.sps.gaslight import with_nebular
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
+from provabgs.sps.nebular import NebularGrid
 
 Likelihood = Callable[[jax.Array], jax.Array]
 logger = logging.getLogger(__name__)
@@ -29,16 +32,36 @@ def load_model(options: ModelOptions) -> SPSModel:
     Raises
     ------
     InputError
-        When the library, or the published networks, cannot be read.
+        When the library, the nebular grid or the published networks cannot be read.
+    ConfigError
+        When gas parameters lie outside the nebular grid.
     """
     library = None if options.library is None else str(options.library)
     nmf, burst = options.published_networks or (None, None)
-    return _load_model(library, options.conventions, nmf and str(nmf), burst and str(burst))
+    gas = None
+    if options.nebular:
+        grid = None if options.nebular_grid is None else str(options.nebular_grid)
+        gas = _Gas(grid, options.log_u, options.gas_logz)
+    return _load_model(library, options.conventions, nmf and str(nmf), burst and str(burst), gas)
+
+
+class _Gas(NamedTuple):
+    grid: str | None
+    log_u: float
+    gas_logz: float | None
 
 
 @lru_cache(maxsize=4)
-def _load_model(library: str | None, conventions: str, nmf: str | None, burst: str | None) -> SPSModel:
+def _load_model(
+    library: str | None, conventions: str, nmf: str | None, burst: str | None, gas: _Gas | None
+) -> SPSModel:
     ssp = SSPLibrary.default() if library is None else SSPLibrary.load(Path(library))
+    if gas is not None:
+        grid = NebularGrid.default() if gas.grid is None else NebularGrid.load(gas.grid)
+        try:
+            ssp = with_nebular(ssp, grid, gas.log_u, gas.gas_logz)
+        except InputError as err:
+            raise ConfigError(f"model.nebular: {err}") from err
     if nmf and burst:
         return PublishedNetworkModel(nmf, burst, ssp)
     return SPSModel(ssp) if conventions == "paper" else SPSModel.published(ssp)

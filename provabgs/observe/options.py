@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 LineMask = Literal["published", "extended", "none"]
+
+_GAS_FIELDS = ("gas_vdisp_kms", "line_scatter", "floor_line")
 
 
 class ObservingOptions(BaseModel):
@@ -15,6 +17,18 @@ class ObservingOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     vdisp_kms: float = Field(150.0, ge=0, le=1000, description="stellar velocity dispersion, km/s")
+    gas_vdisp_kms: float | None = Field(
+        None, ge=0, le=1000, description="velocity dispersion of emission lines, km/s; the stars' if null"
+    )
+    line_scatter: float = Field(
+        0.3,
+        ge=0,
+        le=10,
+        description="prior sigma of a line's flux about the model's, fraction; nebular only",
+    )
+    floor_line: float = Field(
+        0.05, ge=0, lt=1, description="noise floor at emission lines, fraction of the line's flux; nebular only"
+    )
     cosmology: str = Field("Planck13", description="name of an astropy cosmology")
     z_max: float = Field(0.6, gt=0, le=1.5, description="largest redshift fitted; the published model ends at 0.6")
     line_mask: LineMask = Field("published", description="emission-line mask; see provabgs.observe.masks")
@@ -28,3 +42,10 @@ class ObservingOptions(BaseModel):
         None, ge=0, le=8, description="order of the calibration polynomial marginalised over; none if null"
     )
     calibration_sigma: float = Field(0.1, gt=0, description="prior sigma of each calibration coefficient, fraction")
+
+    @model_serializer(mode="wrap")
+    def _without_gas(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Options of gas that were left alone are left out, so that runs begun before there were any go on."""
+        out = dump(self)
+        untouched = [n for n in _GAS_FIELDS if getattr(self, n) == type(self).model_fields[n].default]
+        return {k: v for k, v in out.items() if k not in untouched}

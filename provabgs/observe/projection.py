@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
+from scipy import ndimage, optimize, sparse
 
 from provabgs.constants import SPECTRUM_UNIT
 from provabgs.errors import InputError, UnusableTargetError
@@ -46,7 +46,7 @@ class SpectrumProjection:
     camera: tuple[str, ...]
     """``(npix,)`` camera names."""
     templates: FloatArray
-    """``(npix, ntemplate)`` additive nuisance templates (calibration), scaled to unit prior sigma."""
+    """``(npix, ntemplate)`` additive nuisance templates (calibration, lines), scaled to unit prior sigma."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     distance = cosmology.luminosity_distance_cm(z)
     wave_model = library.wave * (1 + z)
     try:
-        spectrum = _project_spectrum(observation, wave_model, options)
+        spectrum = _project_spectrum(observation, wave_model, options, library.line_nodes)
         photometry = _project_photometry(observation, wave_model, options)
     except UnusableTargetError:
         raise
@@ -139,17 +139,32 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     )
 
 
-def camera_operator(spectrum: Spectrum, wave_model: FloatArray, vdisp_kms: float) -> sparse.csr_matrix:
-    """Operator of one camera, all its pixels: velocity dispersion, pixel average, resolution; ``(npix, nwave)``."""
+def camera_operator(
+    spectrum: Spectrum,
+    wave_model: FloatArray,
+    vdisp_kms: float,
+    line_nodes: NDArray[np.int64] | None = None,
+    gas_vdisp_kms: float | None = None,
+) -> sparse.csr_matrix:
+    """Operator of one camera, all its pixels: velocity dispersion, pixel average, resolution; ``(npix, nwave)``.
+
+    Light on `line_nodes` is broadened by the gas's dispersion, where one is given. (So are the stars there: over the
+    1e-6 of a wavelength that such a node covers, 0.1 % of their light in a line's core moves by a pixel or two.)
+    """
     sigma_aa = spectrum.sigma_aa if spectrum.resolution is None else 0.0
     matrix = spread_matrix(wave_model, spectrum.wave, velocity_sigma(spectrum.wave, vdisp_kms, sigma_aa))
+    if line_nodes is not None and line_nodes.size and gas_vdisp_kms is not None:
+        gas = spread_matrix(wave_model, spectrum.wave, velocity_sigma(spectrum.wave, gas_vdisp_kms, sigma_aa))
+        of_gas = np.zeros(wave_model.size)
+        of_gas[line_nodes] = 1.0
+        matrix = (matrix + (gas - matrix) @ sparse.diags(of_gas)).tocsr()
     if spectrum.resolution is None:
         return matrix
     return (resolution_matrix(spectrum.resolution) @ matrix).tocsr()
 
 
 def _project_spectrum(
-    observation: Observation, wave_model: FloatArray, options: ObservingOptions
+    observation: Observation, wave_model: FloatArray, options: ObservingOptions, line_nodes: NDArray[np.int64]
 ) -> SpectrumProjection | None:
     pieces = []
     for spectrum in sorted(observation.spectra, key=lambda s: s.wave[0]):
@@ -163,17 +178,21 @@ def _project_spectrum(
             continue
         smooth = smooth_flux(spectrum, good)
         variance = 1 / np.where(good, spectrum.ivar, 1.0) + (options.floor_spectrum * smooth) ** 2
-        operator = camera_operator(spectrum, wave_model, options.vdisp_kms)[good]
+        operator = camera_operator(spectrum, wave_model, options.vdisp_kms, line_nodes, options.gas_vdisp_kms)[good]
         names = (spectrum.camera,) * int(good.sum())
         pieces.append((operator, spectrum.wave[good], spectrum.flux[good], 1 / variance[good], names, smooth[good]))
     if not pieces:
         return None
     operators, *columns, names, smooths = zip(*pieces, strict=True)
     wave, flux, ivar = (np.concatenate(c) for c in columns)
+    operator = sparse.vstack(operators).tocsr()
     templates = calibration_templates(wave, np.concatenate(smooths), options)
-    return SpectrumProjection(
-        sparse.vstack(operators).tocsr(), wave, flux, ivar, tuple(n for group in names for n in group), templates
-    )
+    if line_nodes.size:
+        lines = observed_lines(flux, ivar, operator[:, line_nodes].toarray())
+        ivar = 1 / (1 / ivar + (options.floor_line * lines.sum(axis=1)) ** 2)
+        if options.line_scatter > 0:
+            templates = np.hstack([templates, options.line_scatter * lines])
+    return SpectrumProjection(operator, wave, flux, ivar, tuple(n for group in names for n in group), templates)
 
 
 def smooth_flux(spectrum: Spectrum, good: NDArray[np.bool_]) -> FloatArray:
@@ -182,6 +201,25 @@ def smooth_flux(spectrum: Spectrum, good: NDArray[np.bool_]) -> FloatArray:
     weighted = ndimage.uniform_filter1d(spectrum.flux * ivar, SMOOTHING_PIXELS, mode="nearest")
     weight = ndimage.uniform_filter1d(ivar, SMOOTHING_PIXELS, mode="nearest")
     return np.divide(weighted, weight, out=np.zeros_like(weighted), where=weight > 0)
+
+
+def observed_lines(flux: FloatArray, ivar: FloatArray, profiles: FloatArray) -> FloatArray:
+    """The emission lines that a spectrum shows, each with its own flux; ``(npix, nfound)``.
+
+    The model's line ratios are good to tens of per cent and its profiles to a few, spectra of bright lines to one per
+    cent: each line's flux is left free to differ from the model's (a template each), and the noise floor rises with the
+    line. As with the calibration, such relative errors are linearised about the data: fluxes are those of a
+    non-negative fit of all profiles ``(npix, nline)`` to the spectrum above its running median.
+    """
+    above = flux - ndimage.median_filter(flux, size=2 * SMOOTHING_PIXELS + 1, mode="nearest")
+    peak = profiles.max(axis=0, initial=0.0)
+    seen = np.flatnonzero(peak > 0.1 * peak.max(initial=0.0))  # not those of which a wing reaches the first pixel
+    if seen.size == 0:
+        return np.zeros((flux.size, 0))
+    unit = profiles[:, seen] / peak[seen]
+    root = np.sqrt(ivar)
+    fluxes, _ = optimize.nnls(root[:, None] * unit, root * above, maxiter=100 * seen.size)
+    return unit[:, fluxes > 0] * fluxes[fluxes > 0]
 
 
 def calibration_templates(wave: FloatArray, level: FloatArray, options: ObservingOptions) -> FloatArray:

@@ -44,6 +44,9 @@ class SSPLibrary:
         Solar luminosity by which `spectrum` is expressed, erg/s.
     provenance
         Where it comes from: source, versions, licence, citation, command, known errors.
+    line_nodes
+        ``(nline,)`` indices on `wave` of emission lines, which the gas broadens, not the stars; none in a library of
+        stars alone (`provabgs.sps.gaslight`).
 
     Raises
     ------
@@ -60,6 +63,7 @@ class SSPLibrary:
     imf: str = "Chabrier (2003)"
     lsun_cgs: float = FSPS_LSUN_CGS
     provenance: dict[str, str] = field(default_factory=dict)
+    line_nodes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         shape = (self.logzsol.size, self.log_age.size, self.wave.size)
@@ -73,6 +77,8 @@ class SSPLibrary:
                 raise InputError(f"SSP axis {name!r} must be one-dimensional and strictly increasing")
         if not np.all(np.isfinite(self.spectrum)) or self.spectrum.min() < 0:
             raise InputError("SSP spectrum holds NaN, infinite or negative luminosities")
+        if self.line_nodes.size and not (self.line_nodes.min() > 0 and self.line_nodes.max() < self.wave.size - 1):
+            raise InputError("SSP line_nodes must lie inside the wavelength axis")
 
     @property
     def age_gyr(self) -> NDArray[np.float64]:
@@ -119,6 +125,8 @@ class SSPLibrary:
                 chunks=(1, *self.spectrum.shape[1:]),
             )
             spectrum.attrs["unit"] = "Lsun/Angstrom per Msun formed"
+            if self.line_nodes.size:
+                f.create_dataset("line_nodes", data=self.line_nodes).attrs["unit"] = "index on wave"
 
     @classmethod
     def load(cls, path: str | Path) -> SSPLibrary:
@@ -149,6 +157,7 @@ class SSPLibrary:
                     imf=str(f.attrs["imf"]),
                     lsun_cgs=float(f.attrs["lsun_cgs"]),
                     provenance={k: str(v) for k, v in f["provenance"].attrs.items()},
+                    line_nodes=f["line_nodes"][:] if "line_nodes" in f else np.zeros(0, np.int64),
                 )
                 expected = str(f.attrs["sha256"])
         except (OSError, KeyError) as err:

@@ -83,7 +83,8 @@ def _point_basis(model: SPSModel, low: int, high: int) -> PointBasis:
     edges = np.exp(np.array([low, high]) * WINDOW_STEP)
     start, stop = np.searchsorted(t.wave, edges)
     candidates = np.flatnonzero((t.candidates >= edges[0]) & (t.candidates <= edges[1]))
-    norm = np.sqrt(np.mean(np.square(t.spectra[:, start:stop], dtype=np.float64), axis=1))[:, None]
+    level = _without_lines(t.spectra[:, start:stop], model.library.line_nodes - t.first - int(start))
+    norm = np.sqrt(np.mean(np.square(level, dtype=np.float64), axis=1))[:, None]
     norm = np.maximum(norm, 1e-6 * np.median(norm))
     spectra = (t.spectra[:, start:stop] / norm).astype(np.float32)
     spectra[spectra < NEGLIGIBLE] = 0.0
@@ -103,6 +104,12 @@ def _point_basis(model: SPSModel, low: int, high: int) -> PointBasis:
         spectra[N_TRAIN:].copy(),  # a view would keep the training set of every window alive
         held_out_u * unit,
     )
+
+
+def _without_lines(spectra: SingleArray, nodes: NDArray[np.int64]) -> SingleArray:
+    """Spectra without the nodes of lines: spikes of next to no width, which say nothing about a spectrum's level."""
+    inside = nodes[(nodes >= 0) & (nodes < spectra.shape[1])]
+    return np.delete(spectra, inside, axis=1) if inside.size else spectra
 
 
 def _pivots(values: FloatArray, n: int) -> NDArray[np.int64]:

@@ -36,6 +36,9 @@ def mass_function_command(
     ] = None,
     jackknife: Annotated[int, typer.Option(help="Sky regions for jackknife errors; 0 for Poisson errors.")] = 0,
     stored_z_max: Annotated[bool, typer.Option("--stored-z-max", help="Use the catalog's Z_MAX.")] = False,
+    keep_prior: Annotated[
+        bool, typer.Option("--keep-prior", help="Do not divide by the prior that the fits induced on the mass.")
+    ] = False,
     not_converged: Annotated[
         bool, typer.Option("--not-converged", help="Keep galaxies that did not converge.")
     ] = False,
@@ -52,7 +55,7 @@ def mass_function_command(
     from provabgs.population.massfunction import completeness_limit, mass_function, stacked_mass_function
     from provabgs.population.regions import sky_regions
     from provabgs.population.selection import parse_selection
-    from provabgs.population.surveysample import catalog_config, survey_sample
+    from provabgs.population.surveysample import catalog_config, induced_log_prior, survey_sample
     from provabgs.population.volume import SurveyVolume
 
     if output is not None and output.suffix not in (*_FIGURES, *_TABLES):
@@ -76,15 +79,18 @@ def mass_function_command(
             stored_z_max=stored_z_max,
             include_not_converged=not_converged,
         )
+        log_prior = None if keep_prior else induced_log_prior(chosen, sample, name)
     typer.echo(sample.report)
     sky = sky_regions(sample.ra, sample.dec, jackknife, np.random.default_rng(seed)) if jackknife else (None, None)
     draws = sample.draws[name]
-    result = mass_function(draws, sample.inverse_volume, bins, sample.weight, regions=sky[0], area_share=sky[1])
-    stacked = stacked_mass_function(draws, sample.inverse_volume, bins, sample.weight)
+    common = (draws, sample.inverse_volume, bins, sample.weight, log_prior)
+    result = mass_function(*common, regions=sky[0], area_share=sky[1])
+    stacked = stacked_mass_function(*common)
     limit = completeness_limit(draws, sample.margin_near[:, None], sample.inverse_volume) if not stored_z_max else None
     _print(result, stacked, limit)
     if output is not None:
-        _save(output, result, stacked, limit, sample, mass)
+        prior = "kept" if keep_prior else "flat" if log_prior is None else "divided out"
+        _save(output, result, stacked, limit, sample, mass, prior)
         typer.echo(f"wrote {output}")
 
 
@@ -119,7 +125,13 @@ def _print(result: MassFunction, stacked: MassFunction, limit: float | None) -> 
 
 
 def _save(
-    output: Path, result: MassFunction, stacked: MassFunction, limit: float | None, sample: SurveySample, mass: str
+    output: Path,
+    result: MassFunction,
+    stacked: MassFunction,
+    limit: float | None,
+    sample: SurveySample,
+    mass: str,
+    prior: str,
 ) -> None:
     if output.suffix in _FIGURES:
         from provabgs.plotting.massfunction import STACKED, plot_mass_function
@@ -150,6 +162,6 @@ def _save(
             "FEW": result.few,
         },
         units={"PHI": "Mpc-3", "PHI_LOW": "Mpc-3", "PHI_HIGH": "Mpc-3", "PHI_STACKED": "Mpc-3"},
-        meta={"MASS": mass, "SAMPLE": sample.report, "PER": "dex"},
+        meta={"MASS": mass, "SAMPLE": sample.report, "PER": "dex", "PRIOR": prior},
     )
     table.write(output, format=_TABLES[output.suffix], overwrite=True)

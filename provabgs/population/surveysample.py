@@ -16,6 +16,8 @@ from provabgs.inference.config import FitConfig
 from provabgs.inference.engines import load_model
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.filters import bands_for, short_name
+from provabgs.population.induced import InducedPrior
+from provabgs.population.priordraws import config_of
 from provabgs.population.selection import OnBad, Selection, combine_weights
 from provabgs.population.volume import MagnitudeTracks, SurveyVolume, VisibleVolumes, galaxy_volumes
 from provabgs.sps.model import SPSModel
@@ -31,6 +33,8 @@ FloatArray = NDArray[np.float64]
 
 TRACK_DRAWS = 32
 """Draws per galaxy whose Vmax is computed: K-corrections hardly differ between draws of one galaxy."""
+PRIOR_DRAWS = 60_000
+"""Prior draws per redshift node behind the induced prior of a mass, which is smooth."""
 _CHUNK = 256
 _TOLERANCE_MAG = 0.005
 """Rounding of stored magnitudes and the interpolation of tracks."""
@@ -201,6 +205,35 @@ def catalog_config(catalog: Catalog) -> FitConfig:
     if any(c.model != configs[0].model or c.observing.cosmology != configs[0].observing.cosmology for c in configs):
         raise InputError("the catalog's rows were fitted with different SPS models or cosmologies; give the model")
     return configs[0]
+
+
+def induced_log_prior(catalog: Catalog, sample: SurveySample, name: str, n: int = PRIOR_DRAWS) -> FloatArray | None:
+    """Ln of the prior that the fits induced on a property, at its draws ``(n, ndraw)``: `mass_function`'s `log_prior`.
+
+    None for the formed mass, whose prior is flat between its bounds unless a corrected prior was fitted under.
+
+    Parameters
+    ----------
+    catalog
+        What `sample` was gathered from.
+    sample
+        With draws of `name`.
+    name
+        Property (`provabgs.sps.parameters`), such as ``logmstar_surviving``.
+    n
+        Prior draws per redshift node.
+
+    Raises
+    ------
+    ConfigError
+        When fits under several priors are mixed.
+    """
+    config = config_of(json.loads(catalog.metadata.get("provabgs:configs", "[]")) or ["{}"], where="the catalog")
+    if name == "logmstar" and config.prior_correction is None:
+        return None
+    z = sample.redshift
+    prior = InducedPrior.build((SAMPLED.get(name, name),), config, z_range=(float(z.min()), float(z.max())), n=n)
+    return prior.log_density(sample.draws[name][..., None], z)
 
 
 def catalog_model(catalog: Catalog) -> SPSModel:

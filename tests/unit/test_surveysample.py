@@ -163,6 +163,9 @@ def test_the_command(root: Path, app: typer.Typer, tmp_path: Path) -> None:
     assert len(table) == 6 or len(table) == 7
     assert np.all(table["PHI_LOW"] <= table["PHI"])
     assert table["PHI"].unit is not None
+    assert table.meta["PRIOR"] == "divided out"
+    kept = CliRunner().invoke(app, [*common, "--selection", "decam2014-r<19.5", "--keep-prior"])
+    assert kept.exit_code == 0, kept.output
     done = CliRunner().invoke(app, [*common, "--jackknife", "2", "-o", str(tmp_path / "smf.png")])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "smf.png").stat().st_size > 5000

@@ -1,13 +1,13 @@
 """Samplers side by side: gate, time, evaluations, and quantiles against reference posteriors.
 
 ``python benchmarks/samplers.py --desi demo/data -o samplers`` runs the galaxies of ``benchmark_set.py`` (96 simulated
-and, with ``--desi``, the real one) and keeps one file a galaxy, so that it can be interrupted, and split by ``--part
-0/2`` and ``--part 1/2``; ``--report`` prints the tables and ``--figure`` draws the real galaxy's posterior.
+and, with ``--desi``, the real one) and keeps one file a galaxy and route, so that it can be interrupted, and split by
+``--part 0/2`` and ``--part 1/2``; ``--report`` prints the tables and ``--figure`` draws the real galaxy's posterior.
 
-Each galaxy has two references by different algorithms: the default sampler with six times the effective draws and
-another seed, and (``--nautilus``: on every second of a kind) nautilus, importance nested sampling. Then every route of
-``sampler_routes.py`` runs once: ``annealed`` on all galaxies, the routes that are known to lose on every ``--every``-th
-of each kind, with ``--time-limit`` processor seconds. One thread; compilation excluded. Needs the ``bench`` extra.
+Routes of ``sampler_routes.py``: ``reference`` (the default sampler with six times the effective draws and another seed)
+and ``annealed`` (the default) on all galaxies; nautilus, a second reference by another algorithm, on every second of
+each kind (``--nautilus``); those that are known to lose on every ``--every``-th of each kind, with ``--time-limit``
+processor seconds. One thread; compilation excluded. Needs the ``bench`` extra.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import h5py
 import matplotlib.pyplot as plt
 import numpy as np
-from astropy.table import Table, vstack
+from astropy.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
 from benchmark_set import KINDS, REAL, galaxy, kind_of
@@ -37,8 +37,8 @@ from provabgs.sps.parameters import DERIVED_NAMES, NAMES
 QUANTILES = (0.16, 0.5, 0.84)
 QUANTITIES = (*NAMES, *DERIVED_NAMES)
 LONG = by_name("annealed", ess=2500, rhat=1.004)
-KEPT = 4000
-"""Reference draws kept."""
+KEPT = 8000
+"""Draws kept."""
 
 
 def make_case(number: int, desi: Path | None) -> Case:
@@ -53,27 +53,17 @@ def make_case(number: int, desi: Path | None) -> Case:
     return Case(target, target.collapsed, marginal_function(make_normal_equations(model), likelihood.reduction, prior))
 
 
-def run_galaxy(number: int, desi: Path | None, routes: list[str], limit: float, path: Path) -> None:
-    """References and routes of one galaxy, written to `path`."""
-    case = make_case(number, desi)
-    warm(case)
-    reference = LONG(case, np.random.default_rng([number, 999]), 10 * limit)
-    wanted, sigma = _quantiles(reference.draws)
-    rows, kept = [], {"reference": reference}
-    for name in routes:
-        outcome = ROUTES[name](case, np.random.default_rng([number, 1]), limit)
-        shift = np.abs(_quantiles(outcome.draws)[0] - wanted)[:, sigma > 0] / sigma[sigma > 0]
-        rows.append(_row(number, name, outcome) | {"shift": shift.max(), "typical": np.median(shift)})
-        print(" ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in rows[-1].items()), flush=True)
-        kept |= {name: outcome} if name in ("annealed", "nautilus-collapsed") else {}
-    rows.append(_row(number, "reference", reference) | {"shift": 0.0, "typical": 0.0})
+def run(number: int, name: str, case: Case, limit: float, path: Path) -> None:
+    """One route on one galaxy, written to `path`."""
+    seed = 999 if name == "reference" else 1
+    outcome = (LONG if name == "reference" else ROUTES[name])(case, np.random.default_rng([number, seed]), limit)
+    row = _row(number, name, outcome)
+    print(" ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
     part = path.with_suffix(".part")
     with h5py.File(part, "w") as file:
-        for name, outcome in kept.items():
-            take = np.linspace(0, len(outcome.draws) - 1, KEPT).astype(int)
-            file[f"draws/{name}"] = outcome.draws[take].astype(np.float32)
-        for column in rows[0]:
-            file[f"rows/{column}"] = [r[column] for r in rows]
+        file.attrs.update(row)
+        take = np.linspace(0, len(outcome.draws) - 1, KEPT).astype(int)
+        file["draws"] = outcome.draws[take].astype(np.float32)
     part.replace(path)
 
 
@@ -90,41 +80,63 @@ def _quantiles(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return q, (q[2] - q[0]) / 2
 
 
-def read_rows(folder: Path) -> Table:
-    """Rows of all galaxies done."""
-    tables = []
+def read(folder: Path) -> tuple[Table, dict[tuple[int, str], np.ndarray]]:
+    """Rows of all that is done, and draws by galaxy and route."""
+    rows, draws = [], {}
     for path in sorted(folder.glob("*.h5")):
         with h5py.File(path) as file:
-            columns = {k: v[()] for k, v in file["rows"].items()}
-        tables.append(Table({k: v.astype(str) if v.dtype.kind == "O" else v for k, v in columns.items()}))
-    return vstack(tables, metadata_conflicts="silent")
+            row = dict(file.attrs)
+            draws[int(row["galaxy"]), str(row["route"])] = file["draws"][()]
+        rows.append(row)
+    return Table(rows=rows), draws
 
 
-def report(table: Table) -> None:
-    """Print Markdown: all galaxies by route, and the default route by kind."""
-    columns = "galaxies|gate|s: median|95 %|evaluations: median|95 %|ESS/s|worst shift: median|95 %|max"
-    print("| | " + columns.replace("|", " | ") + " |\n" + "|---" * 11 + "|")
+def report(table: Table, draws: dict[tuple[int, str], np.ndarray]) -> None:
+    """Print Markdown: all galaxies by route, the default route by kind, and agreement of pairs of routes."""
+    columns = "galaxies|gate|s: median|95 %|max|evaluations: median|95 %|ESS/s"
+    print("| | " + columns.replace("|", " | ") + " |\n" + "|---" * 9 + "|")
     for name in (*ROUTES, "reference"):
         _line(name, table[table["route"] == name])
     for kind in (*KINDS, "real"):
         _line(f"annealed: {kind}", table[(table["route"] == "annealed") & (table["kind"] == kind)])
+    columns = "galaxies|quantiles within 0.1 sigma|shift: median|95 %|largest difference in probability: median|max"
+    print("\n| pair | " + columns.replace("|", " | ") + " |\n" + "|---" * 7 + "|")
+    pairs = [(name, "reference") for name in ROUTES] + [("annealed", "nautilus-collapsed")]
+    for first, second in pairs:
+        _agreement(first, second, draws)
 
 
 def _line(name: str, t: Table) -> None:
     if not len(t):
         return
     speed = np.median(np.nan_to_num(t["ess"]) / t["seconds"])
-    seconds, n_eval, shift = ((np.median(t[c]), np.percentile(t[c], 95)) for c in ("seconds", "n_eval", "shift"))
+    seconds, n_eval = ((np.median(t[c]), np.percentile(t[c], 95)) for c in ("seconds", "n_eval"))
     print(
-        f"| {name} | {len(t)} | {np.mean(t['gate']):.1%} | {seconds[0]:.1f} | {seconds[1]:.1f} | {n_eval[0]:.3g} | "
-        f"{n_eval[1]:.3g} | {speed:.3g} | {shift[0]:.3f} | {shift[1]:.3f} | {np.max(t['shift']):.3f} |"
+        f"| {name} | {len(t)} | {np.mean(t['gate']):.1%} | {seconds[0]:.1f} | {seconds[1]:.1f} | "
+        f"{np.max(t['seconds']):.1f} | {n_eval[0]:.3g} | {n_eval[1]:.3g} | {speed:.3g} |"
     )
 
 
-def draw_figure(path: Path, output: Path) -> None:
+def _agreement(first: str, second: str, draws: dict[tuple[int, str], np.ndarray]) -> None:
+    """How quantiles of two routes differ, in units of the second's sigma and in probability."""
+    shifts, worst = [], []
+    for number in sorted({n for n, name in draws if name == first} & {n for n, name in draws if name == second}):
+        (wanted, sigma), found = _quantiles(draws[number, second]), _quantiles(draws[number, first])[0]
+        free = sigma > 0
+        shifts.append((np.abs(found - wanted)[:, free] / sigma[free]).ravel())
+        below = [np.mean(draws[number, first] <= w, axis=0) - p for w, p in zip(wanted, QUANTILES, strict=True)]
+        worst.append((float(np.max(np.abs(below)[:, free])), number))
+    if shifts:
+        every = np.concatenate(shifts)
+        print(
+            f"| {first}, {second} | {len(shifts)} | {np.mean(every < 0.1):.1%} | {np.median(every):.3f} | "
+            f"{np.percentile(every, 95):.3f} | {np.median([w for w, _ in worst]):.3f} | "
+            f"{max(worst)[0]:.3f} (galaxy {max(worst)[1]}) |"
+        )
+
+
+def draw_figure(draws: dict[str, np.ndarray], output: Path) -> None:
     """One galaxy's posterior by the default sampler and by nautilus, overlaid."""
-    with h5py.File(path) as file:
-        draws = {name: file[f"draws/{name}"][()] for name in ("annealed", "nautilus-collapsed")}
     figure, axes = plt.subplots(3, 6, figsize=(13, 6.2), layout="constrained")
     for axis, i in zip(axes.flat, range(len(QUANTITIES)), strict=False):
         both = np.concatenate([d[:, i] for d in draws.values()])
@@ -142,10 +154,17 @@ def draw_figure(path: Path, output: Path) -> None:
     plt.close(figure)
 
 
-def _order(args: argparse.Namespace) -> list[int]:
-    """Galaxies whose every route is run come last: an interrupted benchmark has seen all kinds."""
-    numbers = range(REAL + bool(args.desi))
-    return sorted(numbers, key=lambda n: n == REAL or n // len(KINDS) % args.every == 0)
+def _todo(args: argparse.Namespace) -> list[tuple[str, int]]:
+    """Routes and galaxies, in an order in which an interrupted benchmark has seen all kinds."""
+    turns = {n: n // len(KINDS) for n in range(REAL)} | ({REAL: 0} if args.desi else {})
+    part, n_part = map(int, args.part.split("/"))
+    every = {"reference": 1, "annealed": 1, "nautilus-collapsed": args.nautilus}
+    return [
+        (name, number)
+        for name in ("reference", *ROUTES)
+        for number, turn in turns.items()
+        if turn % every.get(name, args.every) == 0 and number % n_part == part
+    ]
 
 
 def main() -> None:
@@ -161,17 +180,16 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw the real galaxy's posterior by two samplers")
     args = parser.parse_args()
     args.output.mkdir(exist_ok=True, parents=True)
-    part, n_part = map(int, args.part.split("/"))
-    for number in _order(args) if not args.report else ():
-        path = args.output / f"{number:03d}.h5"
-        if number % n_part == part and not path.exists():
-            turn = 0 if number == REAL else number // len(KINDS)
-            routes = ["annealed"] + ["nautilus-collapsed"] * (turn % args.nautilus == 0)
-            routes = list(ROUTES) if turn % args.every == 0 else routes
-            run_galaxy(number, args.desi, routes, args.time_limit, path)
-    report(read_rows(args.output))
+    for name, number in _todo(args) if not args.report else ():
+        path = args.output / f"{number:03d}-{name}.h5"
+        if not path.exists():
+            case = make_case(number, args.desi)
+            warm(case)
+            run(number, name, case, args.time_limit, path)
+    table, draws = read(args.output)
+    report(table, draws)
     if args.figure:
-        draw_figure(args.output / f"{REAL:03d}.h5", args.figure)
+        draw_figure({name: draws[REAL, name] for name in ("annealed", "nautilus-collapsed")}, args.figure)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
-from amortised_simulations import Frame
+from amortised_simulations import Frame, read_frame
 from calibration import BAND_FLOOR, BAND_SIGMA
 
 from provabgs._jax import jax, jnp
@@ -71,7 +71,7 @@ class Simulations(NamedTuple):
 
 def load_frame(path: Path) -> Frame:
     with h5py.File(path) as file:
-        return Frame(file["columns"][:], file["colours"][:])
+        return read_frame(file)
 
 
 def features(epochs: Epochs, batch: Batch, colours: jax.Array) -> jax.Array:

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from calibration import BANDS, CAMERAS, _camera, _model
 
 from provabgs._jax import jax, jnp
+from provabgs.errors import InputError
 from provabgs.inference.collapsed import OUTER_INDEX
 from provabgs.inference.compressed.engine import make_prediction
 from provabgs.inference.compressed.form import QuadraticForm
@@ -178,6 +179,19 @@ def _redshifts(n: int, rng: np.random.Generator) -> FloatArray:
     return rng.permutation(low + (high - low) * (np.arange(n) + rng.random(n)) / n)
 
 
+def read_frame(file: h5py.File) -> Frame:
+    """The directions of a file of simulations, which mean nothing on other points.
+
+    Raises
+    ------
+    InputError
+        When the engine's points are not those that the file was made with.
+    """
+    if not np.array_equal(file["points"][:], basis(_model()).wave):
+        raise InputError(f"{file.filename}: made with other points of the compressed engine; simulate and train anew")
+    return Frame(file["columns"][:], file["colours"][:])
+
+
 def simulate_to(path: Path, n_redshift: int, n_each: int) -> None:
     """Fill a file of simulations; goes on where it was."""
     n = 1 + N_COMPONENTS
@@ -191,8 +205,9 @@ def simulate_to(path: Path, n_redshift: int, n_each: int) -> None:
             for name, shape in shapes.items():
                 file.create_dataset(name, (n_redshift, *shape), "f4")
             file.attrs["n_done"] = 0
+            file["points"] = basis(_model()).wave
             file["columns"] = frame.columns
-        frame = Frame(file["columns"][:], file["colours"][:])
+        frame = read_frame(file)
         for i in range(int(file.attrs["n_done"]), len(file["redshifts"])):
             block = draw_block(float(file["redshifts"][i]), file["outer"].shape[1], np.random.default_rng([SEED, 2, i]))
             epoch = make_epoch(block.projection, block.gram, block.total, block.n_pix, frame)

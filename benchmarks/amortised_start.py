@@ -19,7 +19,6 @@ from provabgs.inference.samplers.pool import BATCH, ProposalPool
 from provabgs.inference.samplers.populations import (
     MAX_STAGES,
     N_COMPONENTS,
-    N_FITTED,
     N_STAGE,
     STAGE_EFFICIENCY,
     Population,
@@ -84,7 +83,7 @@ def _anneal_from(flow: FlowProposal, posterior: CollapsedPosterior, rng: np.rand
         log_ratio = np.where(np.isfinite(log_target), log_target - log_flow, -np.inf)
         power = next_power(log_ratio, log_flow - log_proposal, power, STAGE_EFFICIENCY)
         weights = normalised(tempered(log_ratio, log_flow - log_proposal, power))
-        proposal = fit_mixture(resample(x, weights, N_FITTED, rng), N_COMPONENTS, rng)
+        proposal = fit_mixture(resample(x, weights, 2 * N_STAGE, rng), N_COMPONENTS, rng)
         if power >= 1.0:
             break
         x = proposal.sample(N_STAGE, rng)

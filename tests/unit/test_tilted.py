@@ -62,6 +62,19 @@ def test_tilting_a_normal_moves_its_mean() -> None:
     assert abs(forgotten.draws[..., OUTER_INDEX[0]].mean() - 1.5) > 1
 
 
+def test_sampling_where_weights_collapse() -> None:
+    """Four sigma from the uncorrected prior reweighting has a handful of draws; sampling has as many as it wants."""
+    shift = np.zeros(N_LATENT)
+    shift[OUTER_INDEX[2]] = 4.0
+    weight = np.exp(np.random.default_rng(1).standard_normal((4000, N_LATENT)) @ shift)
+    assert weight.sum() ** 2 / np.sum(weight**2) < 20
+    options = SamplerOptions(max_eval=200_000)
+    result = sample_annealed(tilt(toy(), lambda z: z @ shift), np.random.default_rng(2), options)
+    assert result.convergence.passes(1.01, 400)
+    error = 1 / np.sqrt(result.convergence.ess_bulk)
+    assert np.all(np.abs(result.draws.reshape(-1, N_LATENT).mean(axis=0) - shift) < 5 * error)
+
+
 def test_ratio_of_latent_coordinates_is_that_of_properties() -> None:
     model = load_model(FitConfig().model)
     tables, prior = model.tables(11.0), Prior.create((0.4, 0.05))

@@ -77,8 +77,6 @@ def _choose(kind: str, theta: np.ndarray, z: float) -> int:
 
 def _real(desi: Path | None) -> Observation:
     if desi is None or not desi.is_dir():
-        raise FileNotFoundError(
-            f"{desi}: no folder of the real galaxy's files (--desi; after `make demo`: demo/data)"
-        )
+        raise FileNotFoundError(f"{desi}: no folder of the real galaxy's files (--desi; after `make demo`: demo/data)")
     coadd, redrock = (desi / f"{kind}-4-80613-thru20210324.fits" for kind in ("coadd", "redrock"))
     return read_observation(coadd, REAL_TARGET, redrock=redrock, photometry=desi / "tractor-1054p567.fits")

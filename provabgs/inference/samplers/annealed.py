@@ -76,7 +76,8 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         n_more = _whole_batches(GROWTH * len(pool))
         if report.passes(options.rhat, options.ess) or n_eval + n_more > options.max_eval:
             break
-        if time.perf_counter() - start > options.time_limit_s:
+        # the next round takes at least the share of the time so far that the pool grows by
+        if (1 + GROWTH) * (time.perf_counter() - start) > options.time_limit_s:
             break
         weights = truncated(normalised(pool.log_weights()))
         proposal = fit_mixture(resample(pool.outer, weights, N_FITTED, rng), n_components, rng)

@@ -161,7 +161,7 @@ def _todo(args: argparse.Namespace) -> list[tuple[str, int]]:
     every = {"reference": 1, "annealed": 1, "nautilus-collapsed": args.nautilus}
     return [
         (name, number)
-        for name in ("reference", *ROUTES)
+        for name in ("annealed", "reference", *(r for r in ROUTES if r != "annealed"))
         for number, turn in turns.items()
         if turn % every.get(name, args.every) == 0 and number % n_part == part
     ]

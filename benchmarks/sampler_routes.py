@@ -72,7 +72,8 @@ def by_name(name: str, **options: float) -> Route:
 
     def route(case: Case, rng: np.random.Generator, limit: float) -> Outcome:
         start = time.process_time()
-        settings = SamplerOptions(name=name, time_limit_s=limit, max_eval=100_000_000, **options)
+        budget = {"time_limit_s": limit, "max_eval": 100_000_000} | options
+        settings = SamplerOptions(name=name, **budget)
         result = get_sampler(name)(case.target, rng, settings)
         seconds = time.process_time() - start
         return Outcome(_flat(_monitored(case, result.draws)), result.convergence, result.n_eval, seconds)
@@ -204,7 +205,7 @@ def _flat(quantities: np.ndarray) -> np.ndarray:
 
 
 ROUTES: dict[str, Route] = {
-    "annealed": by_name("annealed"),
+    "annealed": by_name("annealed", max_eval=5_000_000, time_limit_s=300.0),
     "nautilus-collapsed": nautilus_collapsed,
     "nuts-collapsed": nuts_collapsed,
     "emcee-collapsed": emcee_collapsed,

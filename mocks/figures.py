@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -84,7 +85,7 @@ def accuracy_figure(by_mode: dict[Mode, dict[str, list[BinAccuracy]]]) -> Figure
     for ax, name in zip(axes[0], TRUTH_COLUMNS, strict=True):
         for k, (mode, properties) in enumerate(by_mode.items()):
             plots.plot_accuracy(ax, name, properties[name], mode, published=k == 0)
-    axes[0, 0].legend(fontsize="x-small")
+    _legend(axes[0, 0])
     return figure
 
 
@@ -109,7 +110,7 @@ def dependence_figure(scored: dict[Mode, Scored], n_bin: int = 6, min_count: int
                 )
                 plots.plot_accuracy(ax, name, bins, mode, published=False)
             ax.set(xlabel=title, xlim=np.nanquantile(values, [0.002, 0.998]).tolist())
-    axes[0, 0].legend(fontsize="x-small")
+    _legend(axes[0, 0])
     return figure
 
 
@@ -225,3 +226,9 @@ def save(figure: Figure, path: str | Path, dpi: int = 130) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)
     return path
+
+
+def _legend(ax: Axes) -> None:
+    """Where there is something to name: bins of too few galaxies draw nothing."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize="x-small")

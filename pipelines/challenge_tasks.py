@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import lru_cache
 
-import numpy as np
 from astropy.io import fits
 
 from provabgs.catalog import write_posteriors
@@ -67,8 +65,7 @@ def fit_piece(settings: str, job: Job) -> BatchReport:
     config, process = fit_process(settings)
     posteriors = process.fit(batch_of(job), config.fit.model_copy(update={"use": job.mode}))
     store_piece(job, posteriors)
-    seconds = sum(p.diagnostics.runtime_s for p in posteriors if np.isfinite(p.diagnostics.runtime_s))
-    return BatchReport(Counter(int(p.status) for p in posteriors), seconds)
+    return BatchReport.of(posteriors)
 
 
 def store_piece(job: Job, posteriors: list[Posterior]) -> None:

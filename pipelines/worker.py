@@ -67,6 +67,12 @@ class BatchReport(NamedTuple):
     counts: Counter[int]
     seconds: float
 
+    @classmethod
+    def of(cls, posteriors: list[Posterior]) -> BatchReport:
+        """Of fitted galaxies."""
+        seconds = sum(p.diagnostics.runtime_s for p in posteriors if np.isfinite(p.diagnostics.runtime_s))
+        return cls(Counter(int(p.status) for p in posteriors), seconds)
+
 
 _LOCAL = threading.local()
 
@@ -84,8 +90,7 @@ def fit_batch(config_json: str, pixel: int, batch: Batch) -> BatchReport:
     config, process = fit_process(config_json)
     posteriors = process.fit(batch)
     store_batch(config, pixel, batch, posteriors)
-    seconds = sum(p.diagnostics.runtime_s for p in posteriors if np.isfinite(p.diagnostics.runtime_s))
-    return BatchReport(Counter(int(p.status) for p in posteriors), seconds)
+    return BatchReport.of(posteriors)
 
 
 def store_batch(config: RunConfig, pixel: int, batch: Batch, posteriors: list[Posterior]) -> None:

@@ -3,8 +3,9 @@
 For fixed ``psi`` = (burst, metallicity, dust, f_fiber) the model is linear in the four masses ``a_i = M beta_i >= 0``
 and the likelihood a Gaussian in them. They are the directions that make the posterior thin (the spectrum fixes some to
 a part in a thousand) and the walls that bend it; what is left after integrating them is an eight-dimensional posterior
-of ordinary shape. The integral over the orthant is done by expectation propagation (`orthant`); its error, about 1 %,
-is removed by importance weights, so that the draws are of the exact posterior.
+of ordinary shape. The integral over the orthant is done by expectation propagation (`orthant`), or, where the data
+hardly see the galaxy, over prior shares (`faint`); their errors are removed by importance weights, so that the draws
+are of the exact posterior.
 
 The prior in the masses: flat in log M and flat Dirichlet in beta is ``M^-4 da`` within the bounds on M (times a factor
 that depends on the shares when the histories are normalised jointly).
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from provabgs._jax import jax, jnp
 from provabgs.inference.compressed.columns import N_BASES, NormalEquations
 from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
+from provabgs.inference.faint import FAINT, amplitude, log_evidence, sample_masses
 from provabgs.inference.orthant import expectation_propagation, sample_orthant
 from provabgs.inference.priors import (
     LATENT_NAMES,
@@ -44,6 +46,8 @@ _BETA = slice(INDEX["beta1"], INDEX["beta4"] + 1)
 _JITTER = 1e-12
 """Added to the unit-diagonal precision: far below any direction that data or walls constrain."""
 _MAX_SPREAD = 1.0
+N_PILOT = 1024
+"""Fixed prior draws that the galaxy's amplitude is measured at: a shape that samplers compile anyway."""
 
 Equations = Callable[[jax.Array, Any], NormalEquations]
 
@@ -82,22 +86,24 @@ def collapse(equations: Equations, data: Any, prior: Prior, weight: FloatArray) 
     """
     normal = _compiled(equations)
     share = jnp.asarray(weight / np.mean(weight))
+    pilot = normal(jnp.asarray(np.random.default_rng(0).standard_normal((N_PILOT, N_OUTER))), data, prior)
+    faint = amplitude(np.asarray(pilot.q), np.asarray(pilot.b)) < FAINT
 
     def log_marginal(outer: FloatArray) -> FloatArray:
         x = jnp.asarray(outer)
-        return np.asarray(_log_marginal(normal(x, data, prior), x))
+        return np.asarray(_log_marginal(normal(x, data, prior), x, prior, faint))
 
     def draw_masses(outer: FloatArray, uniforms: FloatArray) -> tuple[FloatArray, FloatArray]:
         x = jnp.asarray(outer)
-        latent, log_target = _draw_masses(normal(x, data, prior), x, jnp.asarray(uniforms), prior, share)
+        latent, log_target = _draw_masses(normal(x, data, prior), x, jnp.asarray(uniforms), prior, share, faint)
         return np.asarray(latent), np.asarray(log_target)
 
     return CollapsedPosterior(log_marginal, draw_masses)
 
 
 def marginal_function(equations: Equations, data: Any, prior: Prior) -> Callable[[jax.Array], jax.Array]:
-    """`CollapsedPosterior.log_marginal` as a function of JAX arrays, for samplers that take gradients."""
-    return lambda outer: _log_marginal(equations(_theta(outer, prior), data), outer)
+    """`CollapsedPosterior.log_marginal` of bright galaxies as a function of JAX arrays, for gradients."""
+    return lambda outer: _log_marginal(equations(_theta(outer, prior), data), outer, prior, False)
 
 
 @lru_cache(maxsize=4)
@@ -130,30 +136,41 @@ def _approximate(q: jax.Array, b: jax.Array, scale: jax.Array):  # type: ignore[
     return log_z + jnp.sum(jnp.log(scale), axis=1) + log_power, sites
 
 
-@jax.jit
-def _log_marginal(normal: NormalEquations, outer: jax.Array) -> jax.Array:
+@partial(jax.jit, static_argnums=3)
+def _log_marginal(normal: NormalEquations, outer: jax.Array, prior: Prior, faint: bool) -> jax.Array:
     # the factor of joint normalisation varies slowly: it is left to the weights
-    log_z, _ = _approximate(*_scaled(normal))
+    if faint:
+        log_z = log_evidence(normal.q, normal.b, _log_mass_range(prior))
+    else:
+        log_z, _ = _approximate(*_scaled(normal))
     value = log_z - 0.5 * normal.constant - 0.5 * jnp.sum(outer**2, axis=1)
     return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
 
-@jax.jit
+@partial(jax.jit, static_argnums=5)
 def _draw_masses(
-    normal: NormalEquations, outer: jax.Array, uniforms: jax.Array, prior: Prior, share: jax.Array
+    normal: NormalEquations, outer: jax.Array, uniforms: jax.Array, prior: Prior, share: jax.Array, faint: bool
 ) -> tuple[jax.Array, jax.Array]:
     theta = _theta(outer, prior)
-    q, b, scale = _scaled(normal)
-    _, sites = _approximate(q, b, scale)
-    x, log_weight = sample_orthant(q, b, sites, uniforms[..., 1:])
-    masses = x * scale[:, None]
-    log_weight += jnp.sum(jnp.log(scale), axis=1)[:, None] + _log_mass_prior(masses, prior, share)
+    if faint:
+        masses, log_weight = sample_masses(normal.q, normal.b, _log_mass_range(prior), uniforms[..., 1:])
+    else:
+        q, b, scale = _scaled(normal)
+        _, sites = _approximate(q, b, scale)
+        x, log_weight = sample_orthant(q, b, sites, uniforms[..., 1:])
+        masses, log_weight = x * scale[:, None], log_weight + jnp.sum(jnp.log(scale), axis=1)[:, None]
+    log_weight += _log_mass_prior(masses, prior, share)
     # one of the draws, with probability by weight; the mean weight is an unbiased marginal likelihood
-    log_mean = jax.scipy.special.logsumexp(log_weight, axis=1) - jnp.log(x.shape[1])
+    log_mean = jax.scipy.special.logsumexp(log_weight, axis=1) - jnp.log(masses.shape[1])
     gumbel = -jnp.log(-jnp.log(uniforms[..., 0]))
     picked = jnp.take_along_axis(masses, jnp.argmax(log_weight + gumbel, axis=1)[:, None, None], axis=1)[:, 0]
     log_target = log_mean - 0.5 * normal.constant - 0.5 * jnp.sum(outer**2, axis=1)
     return _latent(theta, outer, picked, prior, share), log_target
+
+
+def _log_mass_range(prior: Prior) -> jax.Array:
+    """Natural logarithm of the bounds on the total mass, in units of 10^`REFERENCE_LOG_MASS`."""
+    return (jnp.stack([prior.low[0], prior.high[0]]) - REFERENCE_LOG_MASS) * np.log(10)
 
 
 def _log_mass_prior(masses: jax.Array, prior: Prior, share: jax.Array) -> jax.Array:

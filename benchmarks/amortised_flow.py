@@ -84,9 +84,10 @@ def train(simulations: Path, checkpoint: Path, n_step: int, seed: int = 0) -> No
 
     Redshifts of the last twenty-fifth are held out.
     """
+    frame = load_frame(simulations)  # before double precision goes: the engine's points would come out otherwise
     with jax.enable_x64(False):
         data = jax.tree.map(jnp.asarray, Simulations.load(simulations))
-        colours = jnp.asarray(load_frame(simulations).colours, jnp.float32)
+        colours = jnp.asarray(frame.colours, jnp.float32)
         n_redshift, key = len(data.outer), jax.random.key(seed)
         split = n_redshift - max(1, n_redshift // 25)
 
@@ -179,7 +180,9 @@ class Flow:
             return np.concatenate([np.asarray(self._sample(k, condition), np.float64) for k in keys])[:n]
 
     def log_density(self, condition: jax.Array, x: FloatArray) -> FloatArray:
-        """``(n,)`` at ``(n, 8)``."""
+        """``(n,)`` at ``(n, 8)``; n may be 0."""
+        if not len(x):
+            return np.empty(0)
         with jax.enable_x64(False):
             single = np.asarray(x, np.float32)
             return in_chunks(lambda y: np.asarray(self._log_prob(y, condition), np.float64), single, CHUNK)

@@ -247,17 +247,13 @@ def _claimed(path: Path | None) -> FitConfig | None:
     """The fit configuration of a TOML file."""
     if path is None:
         return None
-    import tomllib
-
     from pydantic import ValidationError
 
     from provabgs.errors import ConfigError
-    from provabgs.inference.config import FitConfig
+    from provabgs.inference.config import FitConfig, read_toml
 
     try:
-        return FitConfig.model_validate(tomllib.loads(path.read_text()).get("fit", {}))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
-        raise ConfigError(f"{path}: not a readable TOML file ({err})") from None
+        return FitConfig.model_validate(read_toml(path).get("fit", {}))
     except ValidationError as err:
         first = err.errors()[0]
         raise ConfigError(f"{path}: fit.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

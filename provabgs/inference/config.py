@@ -26,7 +26,7 @@ Conventions = Literal["paper", "published-code"]
 
 
 def read_toml(path: Path, missing: str = "") -> dict[str, Any]:
-    """Content of a TOML file.
+    """Content of a TOML file; relative paths in its ``[fit]`` table are taken from the file's own directory.
 
     Raises
     ------
@@ -34,13 +34,32 @@ def read_toml(path: Path, missing: str = "") -> dict[str, Any]:
         When the file is missing (`missing` is added to the message) or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text())
+        data = tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file{missing}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    if isinstance(fit := data.get("fit"), dict):
+        data["fit"] = _anchored(fit, path.resolve().parent)
+    return data
 
 
+def _anchored(fit: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A ``[fit]`` table with absolute paths: workers elsewhere, and in other directories, read the same files."""
+
+    def at(value: Any) -> Any:
+        if isinstance(value, list):
+            return [at(v) for v in value]
+        return str(folder / Path(value).expanduser()) if isinstance(value, str) and value else value
+
+    fit = {k: at(v) if k == "prior_correction" else v for k, v in fit.items()}
+    if isinstance(model := fit.get("model"), dict):
+        fit["model"] = {k: at(v) if k in _FILES else v for k, v in model.items()}
+    return fit
+
+
+_FILES = ("library", "published_networks", "nebular_grid")
+"""Keys of ``[fit.model]`` that name files."""
 _GAS_FIELDS = ("nebular", "log_u", "gas_logz", "nebular_grid")
 
 

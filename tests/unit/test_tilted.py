@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from provabgs.errors import ConfigError, InputError
 from provabgs.inference.collapsed import OUTER_INDEX, CollapsedPosterior
-from provabgs.inference.config import FitConfig, SamplerOptions
+from provabgs.inference.config import FitConfig, SamplerOptions, read_toml
 from provabgs.inference.correction import Factor, PriorCorrection, load_correction, log_ratio_function
 from provabgs.inference.engines import load_model
 from provabgs.inference.priors import N_LATENT, Prior
@@ -113,6 +113,19 @@ def test_refusals_name_the_file(tmp_path: Path, factor: dict, message: str) -> N
     assert str(path) in str(caught.value)
     with pytest.raises(ValidationError, match="no readable corrected prior"):
         FitConfig(prior_correction=tmp_path / "missing.json")  # type: ignore[arg-type]
+
+
+def test_files_of_a_fit_are_found_beside_its_configuration(tmp_path: Path) -> None:
+    """Not in the directory that a command, or a worker, happens to run in."""
+    content = json.dumps({"redshift": 0.2, "factors": [{"name": "LOGZ_MW", "nodes": [0, 1], "log_g": [0, 1]}]})
+    (tmp_path / "prior.json").write_text(content)
+    path = tmp_path / "c.toml"
+    path.write_text('[fit]\nprior_correction = "prior.json"\n[fit.model]\nlibrary = "ssp.h5"\nconventions = "paper"\n')
+    config = FitConfig.model_validate(read_toml(path)["fit"])
+    assert config.prior_correction is not None
+    assert config.prior_correction.factors[0].name == "LOGZ_MW"
+    assert config.model.library == tmp_path.resolve() / "ssp.h5"
+    assert config.model.conventions == "paper"
 
 
 def test_populations_know_under_which_prior_draws_were_made() -> None:

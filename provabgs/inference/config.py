@@ -112,6 +112,12 @@ class SamplerOptions(BaseModel):
     name: str = Field(default="auto", description="sampler; `provabgs fit --help` lists them")
     rhat: float = Field(default=1.01, gt=1, description="gate: largest rank-normalised split R-hat")
     ess: float = Field(default=400, gt=0, description="gate: smallest bulk and tail effective sample size")
+    aim_eval: int = Field(
+        default=250_000,
+        ge=0,
+        description="annealed: a posterior that passes the gate goes on to R-hat 1.005 and an effective sample size of "
+        "1500, or to this many evaluations: narrow parts show late; 0 stops at the gate, in two thirds of the time",
+    )
     max_eval: int = Field(
         default=5_000_000, gt=0, description="budget: likelihood evaluations (a gradient counts as one)"
     )

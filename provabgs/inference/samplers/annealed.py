@@ -4,7 +4,8 @@
    the evidence. A mode that one of them misses shows there.
 2. Their draws and proposals are pooled (`pool`), with masses drawn from their exact conditional (`collapsed`).
 3. Independence Metropolis chains walk over the pool, and the gate is held against them. While it fails, a proposal
-   fitted to the pool adds to it, until the budget ends.
+   fitted to the pool adds to it, until the budget ends. Past the gate it goes on to `AIM` for a while: parts that the
+   first proposals hardly cover show as heavy weights in later rounds, and what was passed too early fails again.
 4. What is returned is resampled from the weighted pool: the same posterior with less Monte Carlo error than the chains,
    which stand still where weights are heavy and so are the stricter judges.
 
@@ -36,6 +37,8 @@ EVIDENCE_TOLERANCE = 1.0
 N_CHAINS = 8
 TARGET_ESS = 1600
 """Effective draws that the pool aims at: R-hat of eight chains is below 1.01 from about 1000 on."""
+AIM = (1.005, 1500.0)
+"""R-hat and ESS that a posterior goes on to after the gate, within `SamplerOptions.aim_eval`."""
 MIN_FIRST, MAX_FIRST = 4096, 32768
 """Draws added to those of the populations before the first look."""
 GROWTH = 0.4
@@ -74,7 +77,9 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         n_eval += n_more
         report = _judge(pool, target, rng)
         n_more = _whole_batches(GROWTH * len(pool))
-        if report.passes(options.rhat, options.ess) or n_eval + n_more > options.max_eval:
+        if report.passes(options.rhat, options.ess) and (report.passes(*AIM) or n_eval + n_more > options.aim_eval):
+            break
+        if n_eval + n_more > options.max_eval:
             break
         # the next round takes at least the share of the time so far that the pool grows by
         if (1 + GROWTH) * (time.perf_counter() - start) > options.time_limit_s:

@@ -13,6 +13,7 @@ from provabgs.cli.run import config_app, run_command
 from provabgs.errors import ConfigError
 from provabgs.pipelines.clusters import job_arguments
 from provabgs.pipelines.config import ClusterOptions, RunConfig, load_config, parse_config, template
+from provabgs.pipelines.fitter import fit_environment
 
 GOOD = {"run": {"output": "out"}, "inputs": {"paths": ["in"]}}
 
@@ -95,3 +96,12 @@ def test_batch_system_jobs_carry_walltimes_and_staggered_lifetimes() -> None:
         assert piece in script, script
     lsf = job_arguments(options.model_copy(update={"kind": "lsf"}))
     assert lsf["project"] == "desi"
+
+
+def test_fit_processes_keep_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # as Dask's nannies set it for their workers
+    environment = fit_environment()
+    # glibc stops adapting both as soon as one is set
+    assert int(environment["MALLOC_TRIM_THRESHOLD_"]) >= 32 << 20
+    assert int(environment["MALLOC_MMAP_THRESHOLD_"]) >= 32 << 20
+    assert environment["OMP_NUM_THREADS"] == "1"

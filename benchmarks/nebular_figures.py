@@ -140,7 +140,7 @@ def draw_fit(axes: np.ndarray, data: Observation, config: FitConfig, p: Posterio
     projection = project(data, model.library, config.observing)
     spectrum = projection.spectrum
     assert spectrum is not None
-    pixels, _ = ExactLikelihood(projection, model).predict(p.best_fit[None])
+    pixels, _ = ExactLikelihood(projection, model).predict(p.theta(best=True))
     assert pixels is not None
     best, n, w = pixels[0], spectrum.templates, spectrum.ivar
     c = np.linalg.solve(np.eye(n.shape[1]) + n.T @ (w[:, None] * n), n.T @ (w * (spectrum.flux - best)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.catalog.encode import Encoding, dequantise
+from provabgs.catalog.columns import COLUMNS, OPTIONAL
+from provabgs.catalog.encode import Encoding, dequantise, quantise
 from provabgs.errors import InputError
 
 
@@ -77,16 +79,40 @@ def concatenate(blocks: list[Block]) -> Block:
     kinds = {(b.encoding, b.n_samples) for b in blocks}
     if len(kinds) > 1:
         raise InputError(f"cannot join blocks stored differently (encoding, samples): {sorted(kinds)}")
+    columns = list(dict.fromkeys(k for b in blocks for k in b.samples))
     configs = _union([b.configs for b in blocks])
     versions = _union([b.versions for b in blocks])
     summaries = [_renumber(b, configs, versions) for b in blocks]
     return Block(
         summary=_stack(summaries),
-        samples={k: np.concatenate([b.samples[k] for b in blocks]) for k in blocks[0].samples},
-        scale={k: np.concatenate([b.scale[k] for b in blocks]) for k in blocks[0].scale},
+        samples={k: np.concatenate([_samples(b, k)[0] for b in blocks]) for k in columns},
+        scale={k: np.concatenate([_samples(b, k)[1] for b in blocks]) for k in columns} if blocks[0].scale else {},
         configs=configs,
         versions=versions,
     )
+
+
+def _samples(block: Block, column: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Stored samples and scales of a column; of one that the block lacks, those of no value at all."""
+    if column in block.samples:
+        return block.samples[column], block.scale.get(column, np.empty((0, 2), np.float32))
+    nothing = np.full((len(block), block.n_samples), np.nan)
+    return quantise(nothing) if block.scale else (nothing.astype(np.float32), np.empty((0, 2), np.float32))
+
+
+def current(summary: NDArray[np.void]) -> NDArray[np.void]:
+    """Summary rows of an earlier version with the columns of `OPTIONAL` quantities, which it did not know, as NaN."""
+    have = summary.dtype.names or ()
+    missing = [c for c in COLUMNS if c.name not in have and c.name.startswith(tuple(OPTIONAL.values()))]
+    if not missing:
+        return summary
+    types = {n: summary.dtype[n].str for n in have} | {c.name: c.dtype for c in missing}
+    out = np.zeros(len(summary), dtype=[(c.name, types[c.name]) for c in COLUMNS if c.name in types])
+    for name in have:
+        out[name] = summary[name]
+    for c in missing:
+        out[c.name] = np.nan
+    return out
 
 
 def _union(tables: list[tuple[str, ...]]) -> tuple[str, ...]:

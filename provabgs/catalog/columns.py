@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from provabgs.sps.parameters import DERIVED, PARAMETERS, DerivedProperty, Parameter
+from provabgs.sps.parameters import DERIVED, GAS, PARAMETERS, DerivedProperty, Parameter
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,17 @@ SAMPLED: dict[str, str] = {
 }
 """Python name -> column name of every quantity of which samples are kept: 13 parameters, then derived properties."""
 
+OPTIONAL: dict[str, str] = {p.name: p.column for p in GAS}
+"""Likewise of parameters that only some fits have; kept among a posterior's derived quantities.
+
+Shards hold samples of them where some galaxy has any; their columns of the summary are NaN elsewhere.
+"""
+
 LOG_PROB = "LOG_PROB"
 """Column of the log posterior density of each draw."""
 
 SAMPLE_COLUMNS: tuple[str, ...] = (*SAMPLED.values(), LOG_PROB)
-"""Datasets of a shard's ``samples`` group, each ``(N, S)``."""
+"""Datasets of a shard's ``samples`` group, each ``(N, S)``; there may be more, of `OPTIONAL`."""
 
 QUANTILES: dict[str, float] = {"P16": 0.16, "P50": 0.50, "P84": 0.84}
 """Suffixes of the quantile columns and the quantiles they hold."""
@@ -99,7 +105,7 @@ PROVENANCE: tuple[Column, ...] = (
 def _statistics() -> tuple[Column, ...]:
     """Quantiles, best fit, R-hat and effective sample sizes of every sampled quantity."""
     columns: list[Column] = []
-    quantities: tuple[Parameter | DerivedProperty, ...] = (*PARAMETERS, *DERIVED)
+    quantities: tuple[Parameter | DerivedProperty, ...] = (*PARAMETERS, *DERIVED, *GAS)
     for quantity in quantities:
         what, unit = quantity.description, quantity.unit
         for suffix, q in QUANTILES.items():
@@ -110,7 +116,7 @@ def _statistics() -> tuple[Column, ...]:
         columns.append(Column(f"{quantity.column}_ESS_TAIL", "f4", "", f"tail effective sample size: {what}"))
     columns += [
         Column(f"{p.column}_EDGE", "f4", "", f"fraction of draws within 1 % of a prior edge: {p.description}")
-        for p in PARAMETERS
+        for p in (*PARAMETERS, *GAS)
     ]
     return tuple(columns)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.catalog.block import Block, concatenate
-from provabgs.catalog.columns import SAMPLE_COLUMNS, VOLATILE
+from provabgs.catalog.columns import VOLATILE
 from provabgs.catalog.layout import shard_paths
 from provabgs.catalog.shard import read_block
 
@@ -44,7 +44,9 @@ def block_differences(first: Block, second: Block) -> list[str]:
     for name in a.summary.dtype.names or ():
         if name not in VOLATILE:
             _compare(name, a.summary[name], b.summary[name], a.summary["TARGETID"], found)
-    for name in SAMPLE_COLUMNS:
+    if a.samples.keys() != b.samples.keys():
+        return [*found, f"samples of different quantities: {sorted(a.samples.keys() ^ b.samples.keys())}"]
+    for name in a.samples:
         _compare(f"samples/{name}", a.samples[name], b.samples[name], a.summary["TARGETID"], found)
         if a.scale or b.scale:
             _compare(f"scale/{name}", a.scale[name], b.scale[name], a.summary["TARGETID"], found)

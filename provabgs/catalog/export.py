@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from provabgs import __version__
 from provabgs.catalog.atomic import atomic_path
 from provabgs.catalog.catalog import Catalog
-from provabgs.catalog.columns import BY_NAME, LOG_PROB, SAMPLED
+from provabgs.catalog.columns import BY_NAME, LOG_PROB, OPTIONAL, SAMPLED
 from provabgs.catalog.encode import thin
 from provabgs.errors import InputError, MissingDependencyError
-from provabgs.sps.parameters import DERIVED, PARAMETERS, DerivedProperty, Parameter
+from provabgs.sps.parameters import DERIVED, GAS, PARAMETERS, DerivedProperty, Parameter
 
 PUBLISHED_SAMPLES = 100
 """Draws per galaxy in the published catalog."""
@@ -118,9 +118,10 @@ def to_arviz(catalog: Catalog) -> Any:
     catalog = catalog.select("N_SAMPLES > 0")
     if len(catalog) == 0:
         raise InputError("no galaxy of the selection has draws: there is nothing to export for ArviZ")
-    names = [*SAMPLED.values(), LOG_PROB]
-    draws = catalog.samples(None, names)
-    quantities: tuple[Parameter | DerivedProperty, ...] = (*PARAMETERS, *DERIVED)
+    draws = catalog.samples(None, [*SAMPLED.values(), *OPTIONAL.values(), LOG_PROB])
+    fitted = [n for n in OPTIONAL.values() if np.isfinite(np.asarray(draws[n])).any()]
+    names = [*SAMPLED.values(), *fitted, LOG_PROB]
+    quantities: tuple[Parameter | DerivedProperty, ...] = (*PARAMETERS, *DERIVED, *GAS)
     about = {q.column: {"units": q.unit, "long_name": q.description} for q in quantities}
     data = {n: (("chain", "draw", "galaxy"), np.asarray(draws[n]).T[None], about.get(n, {})) for n in names}
     rows = catalog.table(["Z", "STATUS", "RHAT_MAX", "ESS_MIN"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from provabgs.catalog.columns import QUANTILES, SAMPLE_COLUMNS
+from provabgs.catalog.columns import OPTIONAL, QUANTILES, SAMPLE_COLUMNS
 
 LINEAR: dict[str, str] = {
     "MSTAR": "LOGMSTAR",
@@ -39,7 +39,7 @@ def summary_sql(columns: list[str]) -> dict[str, str]:
 
 def sample_names() -> list[str]:
     """Names usable on samples, stored and computed."""
-    return [*SAMPLE_COLUMNS, *SAMPLE_FORMULAS]
+    return [*SAMPLE_COLUMNS, *OPTIONAL.values(), *SAMPLE_FORMULAS]
 
 
 def _quoted(name: str) -> str:

@@ -11,7 +11,16 @@ from astropy_healpix import HEALPix
 from numpy.typing import NDArray
 
 from provabgs.catalog.block import Block
-from provabgs.catalog.columns import BY_NAME, COLUMNS, LOG_PROB, PRIOR_EDGE_FRACTION, QUANTILES, SAMPLED, SURVEY
+from provabgs.catalog.columns import (
+    BY_NAME,
+    COLUMNS,
+    LOG_PROB,
+    OPTIONAL,
+    PRIOR_EDGE_FRACTION,
+    QUANTILES,
+    SAMPLED,
+    SURVEY,
+)
 from provabgs.catalog.encode import Encoding, quantise, thin
 from provabgs.errors import DataFileError, InputError
 from provabgs.inference.posterior import Diagnostics, Posterior
@@ -20,6 +29,7 @@ from provabgs.status import Status
 
 NSIDE = 64
 """HEALPix resolution of the shards, nested order, as in DESI's own directories."""
+_COLUMN = {**SAMPLED, **OPTIONAL}
 DEFAULT_SAMPLES = 256
 """Draws kept per galaxy unless told otherwise."""
 
@@ -77,7 +87,7 @@ def to_posteriors(block: Block) -> list[Posterior]:
     DataFileError
         For a STATUS code that this version does not know.
     """
-    values = {name: block.values(column) for name, column in SAMPLED.items()}
+    values = {name: block.values(column) for name, column in _COLUMN.items() if column in block.samples}
     log_prob = block.values(LOG_PROB)
     return [_posterior(block, i, {k: v[i] for k, v in values.items()}, log_prob[i]) for i in range(len(block))]
 
@@ -101,7 +111,8 @@ def _sample_arrays(
     """Thinned, padded and encoded samples per column, and the scales of the codes."""
     samples: dict[str, Any] = {}
     scale: dict[str, NDArray[np.float32]] = {}
-    for name, column in (*SAMPLED.items(), ("", LOG_PROB)):
+    optional = [(k, v) for k, v in OPTIONAL.items() if any(k in p.derived for p in posteriors)]
+    for name, column in (*SAMPLED.items(), *optional, ("", LOG_PROB)):
         values = np.full((len(posteriors), width), np.nan)
         for i, (posterior, keep) in enumerate(zip(posteriors, kept, strict=True)):
             if column == LOG_PROB:
@@ -131,7 +142,7 @@ def _row(posterior: Posterior, n_kept: int, configs: tuple[str, ...], versions: 
     }  # fmt: skip
     edge = [p.prior_edge.get(n, float("nan")) for n in NAMES]
     row["PRIOR_EDGE"] = sum(1 << k for k, fraction in enumerate(edge) if fraction > PRIOR_EDGE_FRACTION)
-    for name, column in SAMPLED.items():
+    for name, column in _COLUMN.items():
         quantiles = p.quantiles(name, tuple(QUANTILES.values())) if name in NAMES or name in p.derived else ()
         row.update({f"{column}_{s}": q for s, q in zip(QUANTILES, quantiles, strict=False)})
         best = p.best_fit[NAMES.index(name)] if name in NAMES else p.best_fit_derived.get(name, np.nan)
@@ -207,15 +218,15 @@ def _posterior(
         message=_plain(row["MESSAGE"]),
         samples=np.stack([values[name][:n] for name in NAMES], axis=1),
         log_prob=log_prob[:n],
-        derived={name: values[name][:n] for name in DERIVED_NAMES},
+        derived={name: values[name][:n] for name in (*DERIVED_NAMES, *_has(values, n))},
         best_fit=np.array([row[f"{SAMPLED[name]}_BF"] for name in NAMES]),
-        best_fit_derived=_named(row, DERIVED_NAMES, "BF"),
+        best_fit_derived=_named(row, (*DERIVED_NAMES, *OPTIONAL), "BF"),
         diagnostics=_diagnostics(row),
         chi2_spec=float(row["CHI2_SPEC"]),
         chi2_phot=float(row["CHI2_PHOT"]),
         dof_spec=int(row["DOF_SPEC"]),
         dof_phot=int(row["DOF_PHOT"]),
-        prior_edge=_named(row, NAMES, "EDGE"),
+        prior_edge=_named(row, (*NAMES, *OPTIONAL), "EDGE"),
         ra=float(row["RA"]),
         dec=float(row["DEC"]),
         zerr=float(row["ZERR"]),
@@ -227,9 +238,14 @@ def _posterior(
     )
 
 
+def _has(values: dict[str, NDArray[np.float64]], n: int) -> list[str]:
+    """Quantities of `OPTIONAL` of which a galaxy's `n` draws hold values."""
+    return [name for name in OPTIONAL if name in values and n and np.isfinite(values[name][:n]).all()]
+
+
 def _diagnostics(row: np.void) -> Diagnostics:
     """Diagnostics of one row; quantities without a finite value are left out."""
-    names = tuple(SAMPLED)
+    names = tuple(_COLUMN)
     return Diagnostics(
         rhat=_named(row, names, "RHAT"),
         ess_bulk=_named(row, names, "ESS_BULK"),
@@ -244,7 +260,7 @@ def _diagnostics(row: np.void) -> Diagnostics:
 
 def _named(row: np.void, names: tuple[str, ...], suffix: str) -> dict[str, float]:
     """Finite entries of a family of columns, by Python name."""
-    values = {name: float(row[f"{SAMPLED[name]}_{suffix}"]) for name in names}
+    values = {name: float(row[f"{_COLUMN[name]}_{suffix}"]) for name in names}
     return {name: v for name, v in values.items() if np.isfinite(v)}
 
 
@@ -260,4 +276,4 @@ def _unknown(value: Any) -> bool:
     return bool(np.isnan(value)) if np.issubdtype(type(value), np.floating) else bool(value == -1)
 
 
-assert set(SAMPLED.values()) <= {c.removesuffix("_P50") for c in BY_NAME}  # every sampled quantity has its columns
+assert set(_COLUMN.values()) <= {c.removesuffix("_P50") for c in BY_NAME}  # every sampled quantity has its columns

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.catalog import expression
-from provabgs.catalog.columns import SAMPLE_COLUMNS
+from provabgs.catalog.columns import LOG_PROB, OPTIONAL, SAMPLE_COLUMNS
 from provabgs.catalog.encode import dequantise
 from provabgs.catalog.names import SAMPLE_FORMULAS
 from provabgs.catalog.shard import open_shard
@@ -40,7 +40,7 @@ def stored_columns(names: list[str]) -> list[str]:
     for name in names:
         formula = SAMPLE_FORMULAS.get(name)
         needed += [name] if formula is None else expression.names(expression.parse(formula))
-    return [c for c in dict.fromkeys(needed) if c in SAMPLE_COLUMNS]
+    return [c for c in dict.fromkeys(needed) if c in SAMPLE_COLUMNS or c in OPTIONAL.values()]
 
 
 def read_chunks(
@@ -82,6 +82,8 @@ def read_chunks(
 def _read(f: h5py.File, column: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Draws of one column for the given rows, reading only the span that holds them."""
     low, high = int(rows.min()), int(rows.max()) + 1
+    if column in OPTIONAL.values() and column not in f["samples"]:  # none of the shard's fits had it
+        return np.full((rows.size, f["samples"][LOG_PROB].shape[1]), np.nan)
     dataset = f["samples"][column]
     if high > dataset.shape[0]:
         raise IndexError(f"row {high - 1} of {dataset.shape[0]}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.catalog.atomic import atomic_path
-from provabgs.catalog.block import Block
-from provabgs.catalog.columns import BY_NAME, SAMPLE_COLUMNS
+from provabgs.catalog.block import Block, current
+from provabgs.catalog.columns import BY_NAME, OPTIONAL, SAMPLE_COLUMNS
 from provabgs.catalog.encode import Encoding
 from provabgs.catalog.records import DEFAULT_SAMPLES, to_block, to_posteriors
 from provabgs.errors import DataFileError
@@ -123,10 +124,11 @@ def read_block(path: str | Path, *, verify: bool = True) -> Block:
     """
     with open_shard(path) as f:
         try:
+            columns = (*SAMPLE_COLUMNS, *(c for c in OPTIONAL.values() if c in f["samples"]))
             block = Block(
                 summary=_rows(f["summary"]),
-                samples={c: f["samples"][c][:] for c in SAMPLE_COLUMNS},
-                scale={c: f["scale"][c][:] for c in SAMPLE_COLUMNS} if f.attrs["encoding"] == "uint16" else {},
+                samples={c: f["samples"][c][:] for c in columns},
+                scale={c: f["scale"][c][:] for c in columns} if f.attrs["encoding"] == "uint16" else {},
                 configs=tuple(f["configs"].asstr()[:]),
                 versions=tuple(f["versions"].asstr()[:]),
             )
@@ -137,7 +139,7 @@ def read_block(path: str | Path, *, verify: bool = True) -> Block:
             ) from None
     if verify and digest(block) != expected:
         raise _corrupt(path, "contents do not match their checksum")
-    return block
+    return replace(block, summary=current(block.summary))
 
 
 def read_summary(path: str | Path) -> tuple[NDArray[np.void], tuple[str, ...], tuple[str, ...], dict[str, Any]]:
@@ -151,7 +153,7 @@ def read_summary(path: str | Path) -> tuple[NDArray[np.void], tuple[str, ...], t
     with open_shard(path) as f:
         try:
             attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in f.attrs.items()}
-            return _rows(f["summary"]), tuple(f["configs"].asstr()[:]), tuple(f["versions"].asstr()[:]), attrs
+            return current(_rows(f["summary"])), tuple(f["configs"].asstr()[:]), tuple(f["versions"].asstr()[:]), attrs
         except _DAMAGE as error:
             raise DataFileError(
                 f"{path}: corrupt posterior file ({_first_line(error)}); fit these rows again"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from provabgs.inference.posterior import Posterior
-from provabgs.sps.parameters import DERIVED, NAMES, PARAMETERS, DerivedProperty, Parameter
+from provabgs.sps.parameters import DERIVED, GAS, NAMES, PARAMETERS, DerivedProperty, Parameter
 from provabgs.status import Status
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def galaxy_table(posterior: Posterior) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("unit", no_wrap=True)
     best_fit = {**p.best_fit_derived, **dict(zip(NAMES, p.best_fit, strict=True))}
-    entries: tuple[Parameter | DerivedProperty, ...] = (*DERIVED, *PARAMETERS)
+    entries: tuple[Parameter | DerivedProperty, ...] = (*DERIVED, *PARAMETERS, *(g for g in GAS if g.name in p.derived))
     for entry in entries:
         low, median, high = p.quantiles(entry.name)
         ess = np.fmin(d.ess_bulk.get(entry.name, np.nan), d.ess_tail.get(entry.name, np.nan))

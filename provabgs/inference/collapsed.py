@@ -39,7 +39,7 @@ from provabgs.sps.parameters import INDEX
 FloatArray = NDArray[np.float64]
 
 OUTER_NAMES = ("fburst", "tburst", "gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust", "f_fiber")
-"""Coordinates that are left."""
+"""Coordinates that are left; those of a model's extra parameters come after them."""
 N_OUTER = len(OUTER_NAMES)
 OUTER_INDEX = np.array([LATENT_NAMES.index(name) for name in OUTER_NAMES])
 _BETA = slice(INDEX["beta1"], INDEX["beta4"] + 1)
@@ -54,20 +54,24 @@ Equations = Callable[[jax.Array, Any], NormalEquations]
 
 @dataclass(frozen=True)
 class CollapsedPosterior:
-    """Eight-dimensional marginal posterior of one galaxy, in standard-normal coordinates, and the way back.
+    """Marginal posterior of one galaxy, in standard-normal coordinates, and the way back.
+
+    Its ``n_outer`` coordinates are `OUTER_NAMES` and the model's extra parameters, its ``n_latent`` those of `Prior`.
 
     Attributes
     ----------
     log_marginal
-        ``(batch, 8)`` to ``(batch,)``: log of prior times approximate marginal likelihood (as `Target.log_prob`).
+        ``(batch, n_outer)`` to ``(batch,)``: log of prior times approximate marginal likelihood (as `Target.log_prob`).
     draw_masses
-        ``(outer (batch, 8), uniforms (batch, ndraw, 5))`` to twelve-dimensional latent coordinates ``(batch, 12)``,
+        ``(outer (batch, n_outer), uniforms (batch, ndraw, 5))`` to latent coordinates ``(batch, n_latent)``,
         each with masses picked from their exact conditional, and an unbiased estimate ``(batch,)`` of the marginal
         that `log_marginal` approximates: weighted by it, (outer, masses) are draws of the exact posterior.
     """
 
     log_marginal: Callable[[FloatArray], FloatArray]
     draw_masses: Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+    n_outer: int = N_OUTER
+    n_latent: int = N_LATENT
 
 
 def collapse(equations: Equations, data: Any, prior: Prior, weight: FloatArray) -> CollapsedPosterior:
@@ -86,7 +90,9 @@ def collapse(equations: Equations, data: Any, prior: Prior, weight: FloatArray) 
     """
     normal = _compiled(equations)
     share = jnp.asarray(weight / np.mean(weight))
-    pilot = normal(jnp.asarray(np.random.default_rng(0).standard_normal((N_PILOT, N_OUTER))), data, prior)
+    n_latent = len(prior.low)
+    n_outer = n_latent - N_LATENT + N_OUTER
+    pilot = normal(jnp.asarray(np.random.default_rng(0).standard_normal((N_PILOT, n_outer))), data, prior)
     faint = amplitude(np.asarray(pilot.q), np.asarray(pilot.b)) < FAINT
 
     def log_marginal(outer: FloatArray) -> FloatArray:
@@ -98,7 +104,7 @@ def collapse(equations: Equations, data: Any, prior: Prior, weight: FloatArray) 
         latent, log_target = _draw_masses(normal(x, data, prior), x, jnp.asarray(uniforms), prior, share, faint)
         return np.asarray(latent), np.asarray(log_target)
 
-    return CollapsedPosterior(log_marginal, draw_masses)
+    return CollapsedPosterior(log_marginal, draw_masses, n_outer, n_latent)
 
 
 def marginal_function(equations: Equations, data: Any, prior: Prior) -> Callable[[jax.Array], jax.Array]:
@@ -116,8 +122,13 @@ def _compiled(equations: Equations) -> Callable[[jax.Array, Any, Prior], NormalE
 
 
 def _theta(outer: jax.Array, prior: Prior) -> jax.Array:
-    latent = jnp.zeros((len(outer), N_LATENT)).at[:, OUTER_INDEX].set(outer)
+    latent = jnp.zeros((len(outer), len(prior.low))).at[:, outer_index(len(prior.low))].set(outer)
     return theta_from_latent(latent, prior)
+
+
+def outer_index(n_latent: int) -> NDArray[np.int64]:
+    """Where the outer coordinates are among `n_latent` latent ones."""
+    return np.append(OUTER_INDEX, np.arange(N_LATENT, n_latent))
 
 
 def _scaled(equations: NormalEquations) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -188,4 +199,4 @@ def _latent(theta: jax.Array, outer: jax.Array, masses: jax.Array, prior: Prior,
     beta = masses / share
     theta = theta.at[:, _BETA].set(beta / jnp.sum(beta, axis=1, keepdims=True))
     theta = theta.at[:, INDEX["logmstar"]].set(REFERENCE_LOG_MASS + jnp.log10(total))
-    return latent_from_unit(unit_from_theta(theta, prior)).at[:, OUTER_INDEX].set(outer)
+    return latent_from_unit(unit_from_theta(theta, prior)).at[:, outer_index(len(prior.low))].set(outer)

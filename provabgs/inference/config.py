@@ -60,7 +60,8 @@ def _anchored(fit: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 _FILES = ("library", "published_networks", "nebular_grid")
 """Keys of ``[fit.model]`` that name files."""
-_GAS_FIELDS = ("nebular", "log_u", "gas_logz", "nebular_grid")
+_GAS_FIELDS = ("nebular", "gas_free", "log_u", "gas_logz", "nebular_grid")
+_FIXED_GAS = ("log_u", "gas_logz")
 
 
 class ModelOptions(BaseModel):
@@ -80,6 +81,10 @@ class ModelOptions(BaseModel):
     nebular: bool = Field(
         default=False, description="emission lines and nebular continuum of young stars' gas (docs/nebular.md)"
     )
+    gas_free: bool = Field(
+        default=False,
+        description="log_u and gas_logz of the gas are fitted too, uniform within the grid or within prior_bounds",
+    )
     log_u: float = Field(
         default=-2.5, ge=LOG_U_RANGE[0], le=LOG_U_RANGE[1], description="ionisation parameter of the gas, fixed"
     )
@@ -95,12 +100,17 @@ class ModelOptions(BaseModel):
     def _stars_alone(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without gas, the gas's options are left out: runs begun before there were any are told apart by nothing."""
         out = dump(self)
-        return out if self.nebular else {k: v for k, v in out.items() if k not in _GAS_FIELDS}
+        left_out = set(_GAS_FIELDS if not self.nebular else _FIXED_GAS if self.gas_free else ("gas_free",))
+        return {k: v for k, v in out.items() if k not in left_out}
 
     @model_validator(mode="after")
     def _gas_of_stars(self) -> ModelOptions:
         if self.nebular and self.published_networks is not None:
             raise ValueError("nebular = true adds gas to SSPs, which published_networks replace; use one of the two")
+        if self.gas_free and not self.nebular:
+            raise ValueError("gas_free = true needs nebular = true")
+        if self.gas_free and (fixed := [k for k in _FIXED_GAS if k in self.model_fields_set]):
+            raise ValueError(f"gas_free = true fits {fixed[0]}; leave it out, or hold it with prior_bounds.{fixed[0]}")
         return self
 
 

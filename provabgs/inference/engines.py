@@ -17,7 +17,7 @@ from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.emulated import EmulatedLikelihood
 from provabgs.inference.likelihood import ExactLikelihood
-from provabgs.sps.gaslight import with_nebular
+from provabgs.sps.gaslight import NebularModel, with_nebular
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.nebular import NebularGrid
@@ -41,7 +41,7 @@ def load_model(options: ModelOptions) -> SPSModel:
     gas = None
     if options.nebular:
         grid = None if options.nebular_grid is None else str(options.nebular_grid)
-        gas = _Gas(grid, options.log_u, options.gas_logz)
+        gas = _Gas(grid, options.log_u, options.gas_logz, options.gas_free)
     return _load_model(library, options.conventions, nmf and str(nmf), burst and str(burst), gas)
 
 
@@ -49,6 +49,7 @@ class _Gas(NamedTuple):
     grid: str | None
     log_u: float
     gas_logz: float | None
+    free: bool
 
 
 @lru_cache(maxsize=4)
@@ -59,12 +60,18 @@ def _load_model(
     if gas is not None:
         grid = NebularGrid.default() if gas.grid is None else NebularGrid.load(gas.grid)
         try:
+            if gas.free:
+                return NebularModel(_stars(ssp, conventions), grid)
             ssp = with_nebular(ssp, grid, gas.log_u, gas.gas_logz)
         except InputError as err:
             raise ConfigError(f"model.nebular: {err}") from err
     if nmf and burst:
         return PublishedNetworkModel(nmf, burst, ssp)
-    return SPSModel(ssp) if conventions == "paper" else SPSModel.published(ssp)
+    return _stars(ssp, conventions)
+
+
+def _stars(library: SSPLibrary, conventions: str) -> SPSModel:
+    return SPSModel(library) if conventions == "paper" else SPSModel.published(library)
 
 
 def make_likelihood(exact: ExactLikelihood, config: FitConfig) -> Likelihood:

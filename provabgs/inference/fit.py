@@ -22,7 +22,7 @@ from provabgs.inference.emulated import EmulatedLikelihood
 from provabgs.inference.engines import Likelihood, load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Diagnostics, Posterior
-from provabgs.inference.priors import LATENT_NAMES, N_LATENT, Prior
+from provabgs.inference.priors import LATENT_NAMES, Prior
 from provabgs.inference.samplers import SamplerResult, StartError, get_sampler
 from provabgs.inference.target import (
     CHUNK,
@@ -35,7 +35,8 @@ from provabgs.inference.target import (
 from provabgs.inference.tilted import LogRatio, tilt
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import Projection, project
-from provabgs.sps.parameters import DERIVED_NAMES, NAMES
+from provabgs.sps.model import SPSModel
+from provabgs.sps.parameters import DERIVED_NAMES, NAMES, Parameter
 from provabgs.status import Status
 
 FloatArray = NDArray[np.float64]
@@ -76,7 +77,7 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         observation = _select(observation, config)
         model = load_model(config.model)
         projection = project(observation, model.library, config.observing)
-        prior = Prior.create(observation.fiber_fraction, config.prior_bounds)
+        prior = Prior.create(observation.fiber_fraction, config.prior_bounds, model.extra)
         exact = ExactLikelihood(projection, model)
         ratio = _prior_ratio(exact, prior, config)
         result, engine_error = _sample(exact, prior, config, galaxy_rng(seed, observation.targetid), ratio)
@@ -110,7 +111,7 @@ def _sample(
         if ratio is None:
             return sampler(target, rng, config.sampler)
         result = sampler(tilt(target, ratio), rng, config.sampler)
-        log_ratio = ratio(result.draws.reshape(-1, N_LATENT)).reshape(result.log_likelihood.shape)
+        log_ratio = ratio(_flat(result)).reshape(result.log_likelihood.shape)
         return result._replace(log_likelihood=result.log_likelihood - log_ratio)
 
     likelihood = make_likelihood(exact, config)
@@ -118,7 +119,7 @@ def _sample(
     result = sample(likelihood)
     error = _engine_error(likelihood, exact, prior, result)
     if error > ENGINE_TOLERANCE and isinstance(likelihood, CompressedLikelihood | EmulatedLikelihood):
-        flat = result.draws.reshape(-1, N_LATENT)
+        flat = _flat(result)
         pick = np.linspace(0, len(flat) - 1, N_REFERENCE).round().astype(int)
         likelihood = likelihood.with_reference(jnp.asarray(to_theta(flat[pick], prior)))
         first, result = result, sample(likelihood)
@@ -131,11 +132,16 @@ def _engine_error(likelihood: Likelihood, exact: ExactLikelihood, prior: Prior, 
     """Standard deviation over a few draws of ln L of the engine minus the exact one; 0 for the exact engine."""
     if likelihood is exact:
         return 0.0
-    flat = result.draws.reshape(-1, N_LATENT)
+    flat = _flat(result)
     pick = np.linspace(0, len(flat) - 1, N_CHECKED).round().astype(int)
     spec, phot = exact.chi2(to_theta(flat[pick], prior))
     engine = result.log_likelihood.reshape(-1)[pick]
     return float(np.std(engine + 0.5 * (spec + phot)))
+
+
+def _flat(result: SamplerResult) -> FloatArray:
+    """Latent coordinates of all draws, ``(n, n_latent)``."""
+    return result.draws.reshape(-1, result.draws.shape[-1])
 
 
 def _with_engine_error(posterior: Posterior, error: float) -> Posterior:
@@ -172,10 +178,11 @@ def _assemble(
     seed: int,
     runtime: float,
 ) -> Posterior:
-    names = (*NAMES, *DERIVED_NAMES)
+    model, n = likelihood.model, len(NAMES)
+    names = (*NAMES, *(p.name for p in model.extra), *DERIVED_NAMES)
     report = result.convergence
     good = report.passes(config.sampler.rhat, config.sampler.ess)
-    flat = result.draws.reshape(-1, result.draws.shape[-1])
+    flat = _flat(result)
     log_like = result.log_likelihood.reshape(-1)
     keep = np.linspace(0, len(flat) - 1, min(config.n_samples, len(flat))).round().astype(int)
     theta_all = to_theta(flat, prior)
@@ -184,7 +191,6 @@ def _assemble(
         log_prob += ratio(flat)
     best = theta_all[np.argmax(log_prob)][None]
     theta = theta_all[keep]
-    of_best = derived_columns(likelihood.model, best, likelihood.tables)
     chi2_spec, chi2_phot = (float(c[0]) for c in likelihood.chi2(best))
     n_pix, n_band = projection.n_data
     diagnostics = Diagnostics(
@@ -201,25 +207,33 @@ def _assemble(
     return Posterior(
         status=Status.CONVERGED if good else Status.NOT_CONVERGED,
         message=message,
-        samples=theta,
+        samples=theta[:, :n],
         log_prob=log_prob[keep],
-        derived=derived_columns(likelihood.model, theta, likelihood.tables),
-        best_fit=best[0],
-        best_fit_derived={k: float(v[0]) for k, v in of_best.items()},
+        derived=_extra(model, theta) | derived_columns(model, theta, likelihood.tables),
+        best_fit=best[0, :n],
+        best_fit_derived={
+            k: float(v[0]) for k, v in (_extra(model, best) | derived_columns(model, best, likelihood.tables)).items()
+        },
         diagnostics=diagnostics,
         chi2_spec=chi2_spec if n_pix else float("nan"),
         chi2_phot=chi2_phot if n_band else float("nan"),
         dof_spec=n_pix,
         dof_phot=n_band,
-        prior_edge=_prior_edge(theta, prior),
+        prior_edge=_prior_edge(theta, prior, model.extra),
         **_identity(observation, config, seed),
     )
 
 
-def _prior_edge(theta: FloatArray, prior: Prior) -> dict[str, float]:
+def _extra(model: SPSModel, theta: FloatArray) -> dict[str, FloatArray]:
+    """Parameters beyond the thirteen, by name: stored beside the derived properties."""
+    return {p.name: theta[:, len(NAMES) + k] for k, p in enumerate(model.extra)}
+
+
+def _prior_edge(theta: FloatArray, prior: Prior, extra: tuple[Parameter, ...]) -> dict[str, float]:
     unit = in_chunks(lambda t: to_unit(t, prior), theta, CHUNK)
     at_edge = (unit < EDGE_WIDTH) | (unit > 1 - EDGE_WIDTH)
-    return dict(zip(LATENT_NAMES, at_edge.mean(axis=0).tolist(), strict=True))
+    names = (*LATENT_NAMES, *(p.name for p in extra))
+    return dict(zip(names, at_edge.mean(axis=0).tolist(), strict=True))
 
 
 def failed(observation: Observation, status: Status, message: str, config: FitConfig, seed: int) -> Posterior:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.sps.parameters import DERIVED_NAMES, NAMES
+from provabgs.sps.parameters import DERIVED_NAMES, GAS, NAMES
 from provabgs.status import Status
 
 FloatArray = NDArray[np.float64]
@@ -73,7 +73,8 @@ class Posterior:
     log_prob
         ``(nsample,)`` log posterior density of each draw up to a constant (likelihood times prior in theta).
     derived
-        ``(nsample,)`` per derived property, keys of `provabgs.sps.parameters.DERIVED_NAMES`.
+        ``(nsample,)`` per derived property, keys of `provabgs.sps.parameters.DERIVED_NAMES`; and per free parameter of
+        the gas (`provabgs.sps.parameters.GAS`) where the fit had such.
     best_fit
         ``(13,)`` draw of highest posterior density found.
     best_fit_derived
@@ -119,6 +120,13 @@ class Posterior:
         raise KeyError(
             f"{name!r} is neither a parameter nor a derived property; known: {', '.join((*NAMES, *self.derived))}"
         )
+
+    def theta(self, *, best: bool = False) -> FloatArray:
+        """Draws, or the best fit alone, as the fit's model takes them: ``(n, 13)`` and free gas parameters after."""
+        thirteen = self.best_fit[None] if best else self.samples
+        free = [p.name for p in GAS if p.name in self.derived]
+        more = [np.atleast_1d(self.best_fit_derived[n] if best else self.derived[n])[:, None] for n in free]
+        return np.concatenate([thirteen, *more], axis=1)
 
     def quantiles(self, name: str, q: tuple[float, ...] = (0.16, 0.5, 0.84)) -> FloatArray:
         """Quantiles of one parameter or derived property; NaN when there are no samples."""

@@ -19,7 +19,7 @@ from provabgs.inference.compressed.columns import make_normal_equations
 from provabgs.inference.emulated import EmulatedLikelihood
 from provabgs.inference.engines import Likelihood
 from provabgs.inference.likelihood import ExactLikelihood
-from provabgs.inference.priors import N_LATENT, Prior, log_prior, theta_from_latent, unit_from_theta
+from provabgs.inference.priors import Prior, log_prior, theta_from_latent, unit_from_theta
 from provabgs.inference.samplers import Target
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.histories import HistoryTables
@@ -51,7 +51,7 @@ def make_target(likelihood: Likelihood, exact: ExactLikelihood, prior: Prior) ->
         collapsed = collapse(_normal_equations(exact.model), likelihood.reduction, prior, weight)
     elif isinstance(likelihood, EmulatedLikelihood):
         collapsed = collapse(likelihood.equations, likelihood.reduction, prior, weight)
-    return Target(N_LATENT, log_likelihood, monitor, collapsed)
+    return Target(len(prior.low), log_likelihood, monitor, collapsed)
 
 
 @lru_cache(maxsize=4)
@@ -65,7 +65,7 @@ compiled_log_prior = jax.jit(log_prior)
 
 
 def to_theta(latent: FloatArray, prior: Prior) -> FloatArray:
-    """Parameters ``(n, 13)`` of latent coordinates ``(n, 12)``."""
+    """Parameters ``(n, 13)`` of latent coordinates ``(n, 12)``; as many more of both as the model has extra."""
     return in_chunks(lambda z: _to_theta(z, prior), latent, CHUNK)
 
 

@@ -40,4 +40,4 @@ def tilt_collapsed(posterior: CollapsedPosterior, log_ratio: LogRatio) -> Collap
         latent, log_target = posterior.draw_masses(outer, uniforms)
         return latent, log_target + log_ratio(latent)
 
-    return CollapsedPosterior(log_marginal, draw_masses)
+    return replace(posterior, log_marginal=log_marginal, draw_masses=draw_masses)

@@ -83,7 +83,7 @@ def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) 
     config = FitConfig.model_validate_json(posterior.config)
     model = load_model(config.model)
     keep = np.linspace(0, len(posterior.samples) - 1, min(n_draws, len(posterior.samples))).round().astype(int)
-    theta = posterior.samples[keep]
+    theta = posterior.theta()[keep]
     projection = project(observation, model.library, config.observing.model_copy(update={"line_mask": "none"}))
     likelihood = ExactLikelihood(projection, model)
     pixels, bands, sed = [], [], []

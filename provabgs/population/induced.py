@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from provabgs.catalog.columns import OPTIONAL
 from provabgs.catalog.names import sample_names
 from provabgs.errors import InputError
 from provabgs.inference.config import FitConfig
@@ -119,7 +120,7 @@ class Reduction:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        known = [n for n in sample_names() if n != "LOG_PROB"]
+        known = [n for n in sample_names() if n != "LOG_PROB" and n not in OPTIONAL.values()]
         for name in self.names:
             if name not in known:
                 raise InputError(f"{name!r} is not a column of samples; known: {', '.join(known)}")

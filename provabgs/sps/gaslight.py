@@ -19,14 +19,12 @@ from provabgs.sps.histories import HistoryTables
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import FlatSpectra, SPSModel
 from provabgs.sps.nebular import LYMAN_LIMIT_AA, GasEmission, NebularGrid
-from provabgs.sps.parameters import N_PARAMETERS
+from provabgs.sps.parameters import GAS, N_PARAMETERS
 
 FloatArray = NDArray[np.float64]
 
 SPIKE = 1e-6
 """Half width of a line's spike, as a fraction of its wavelength (0.3 km/s)."""
-GAS_COLUMNS: tuple[str, ...] = ("log_u", "gas_logz")
-"""Columns that `NebularModel` takes after the thirteen of `provabgs.sps.parameters.NAMES`."""
 
 
 def with_nebular(library: SSPLibrary, grid: NebularGrid, log_u: float, gas_logz: float | None = None) -> SSPLibrary:
@@ -114,10 +112,10 @@ def on_library(refined: SSPLibrary, grid: NebularGrid, emission: GasEmission) ->
 
 
 class NebularModel(SPSModel):
-    """SPS model with free gas parameters: theta has 15 columns, `GAS_COLUMNS` after the thirteen.
+    """SPS model with free gas parameters: theta has 15 columns, `provabgs.sps.parameters.GAS` after the thirteen.
 
     Spectra are a pure, differentiable function of all fifteen, so `ExactLikelihood` takes the model as it is. Where the
-    gas parameters are the same for all draws, `with_nebular` is faster and serves the compressed engine too.
+    gas parameters are the same for all draws, `with_nebular` is faster.
 
     Parameters
     ----------
@@ -138,8 +136,11 @@ class NebularModel(SPSModel):
             stars.solar_z,
         )
         self.gas = grid
+        ranges = ((grid.log_u[0], grid.log_u[-1]), (grid.gas_logz[0], grid.gas_logz[-1]))
+        self.extra = tuple(replace(p, bounds=(float(a), float(b))) for p, (a, b) in zip(GAS, ranges, strict=True))
         rate = grid.photon_rate(np.log10(self.library.metallicity), self.library.log_age) / self.library.lsun_cgs
-        self._photons = rate[..., None] * grid.age_weights(self.library.log_age)
+        self.photons = rate[..., None] * grid.age_weights(self.library.log_age)
+        """``(nmet, nage, ngasage)`` ionising photons per second and Msun formed, over Lsun in erg/s."""
 
     def dust_free(
         self, theta: jax.Array, tables: HistoryTables, flat_spectra: FlatSpectra | None = None
@@ -152,6 +153,6 @@ class NebularModel(SPSModel):
         )
         out = []
         for spectrum, nodes in zip(stars, (self.young_nodes, self.old_nodes), strict=True):
-            photons = jnp.einsum("bkj,kja->ba", weights[:, :, nodes], jnp.asarray(self._photons[:, nodes]))
+            photons = jnp.einsum("bkj,kja->ba", weights[:, :, nodes], jnp.asarray(self.photons[:, nodes]))
             out.append(spectrum + jnp.einsum("ba,ban->bn", photons, light).astype(spectrum.dtype))
         return out[0], out[1]

@@ -20,7 +20,7 @@ from provabgs.sps.dust import BIRTH_CLOUD_SLOPE, attenuation
 from provabgs.sps.histories import Binning, HistoryBases, HistoryTables, Normalisation
 from provabgs.sps.interpolation import hat_weights
 from provabgs.sps.library import SSPLibrary
-from provabgs.sps.parameters import INDEX
+from provabgs.sps.parameters import INDEX, Parameter
 
 FloatArray = NDArray[np.float64]
 _BETA = [INDEX[f"beta{i}"] for i in range(1, 5)]
@@ -74,8 +74,12 @@ class SPSModel:
 
     Notes
     -----
-    Every array method takes theta of shape ``(batch, 13)`` in the order of `provabgs.sps.parameters.NAMES`.
+    Every array method takes theta of shape ``(batch, 13)`` in the order of `provabgs.sps.parameters.NAMES`, and
+    columns for the parameters in `extra` after them.
     """
+
+    extra: tuple[Parameter, ...] = ()
+    """Free parameters beyond the thirteen, with the bounds of their uniform priors."""
 
     def __init__(
         self,

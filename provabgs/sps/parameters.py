@@ -111,6 +111,28 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
 )
 
+GAS: tuple[Parameter, ...] = (
+    Parameter(
+        "log_u",
+        "LOG_U",
+        r"\log_{10} U",
+        "",
+        "uniform",
+        (-4.0, -1.0),
+        "log10 of the gas's ionisation parameter",
+    ),
+    Parameter(
+        "gas_logz",
+        "GAS_LOGZ",
+        r"\log_{10} Z_{\rm gas}/Z_\odot",
+        "dex",
+        "uniform",
+        (-2.0, 0.5),
+        "log10 of the gas's metallicity over solar",
+    ),
+)
+"""Parameters of nebular emission where a fit leaves them free; a grid may hold narrower ranges (docs/nebular.md)."""
+
 NAMES: tuple[str, ...] = tuple(p.name for p in PARAMETERS)
 """The thirteen names in catalog order."""
 INDEX: dict[str, int] = {name: i for i, name in enumerate(NAMES)}
@@ -166,9 +188,9 @@ DERIVED_NAMES: tuple[str, ...] = tuple(d.name for d in DERIVED)
 
 def label(name: str) -> str:
     """Axis label, LaTeX with unit, of a parameter or derived property."""
-    table: tuple[Parameter | DerivedProperty, ...] = (*PARAMETERS, *DERIVED)
+    table: tuple[Parameter | DerivedProperty, ...] = (*PARAMETERS, *GAS, *DERIVED)
     for entry in table:
         if entry.name == name:
             unit = f" [{entry.unit}]" if entry.unit and not entry.unit.startswith("dex") else ""
             return f"${entry.symbol}${unit}"
-    raise KeyError(f"no parameter or derived property named {name!r}; known: {', '.join((*NAMES, *DERIVED_NAMES))}")
+    raise KeyError(f"no parameter or derived property named {name!r}; known: {', '.join(e.name for e in table)}")

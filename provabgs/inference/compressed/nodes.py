@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs._jax import jax, jnp
+from provabgs.inference.compressed.gas import GasRows, gas_rows, merged_photons
+from provabgs.sps.gaslight import NebularModel
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import NodeGrid, SPSModel
 from provabgs.sps.parameters import INDEX
 
 FloatArray = NDArray[np.float64]
+SingleArray = NDArray[np.float32]
 
 BURST_MIN_GYR = 0.01
 """Youngest burst; SSP nodes below it carry smooth star formation only and are merged into one."""
@@ -33,6 +36,10 @@ class MergedNodes(NamedTuple):
     grid: NodeGrid
     n_young: int
     """Young nodes left; the others are old."""
+    gas: GasRows | None = None
+    """What gas of free parameters gives, as rows after the SSPs of young and of old stars."""
+    photons: tuple[SingleArray, SingleArray] | None = None
+    """Ionising photons of young and old SSPs, each ``(nmet * nnode, ngasage)``; with `gas`."""
 
     @classmethod
     def of(cls, model: SPSModel) -> MergedNodes:
@@ -43,7 +50,13 @@ class MergedNodes(NamedTuple):
         profile = mass / mass.sum()
         typical = int(np.argmax(profile))
         zh = np.concatenate([model.grid.zh[:, typical, None], model.grid.zh[:, n:]], axis=1)
-        return cls(n, profile, NodeGrid(model.grid.log_age[n - 1 :], zh), model.young_nodes.stop - n + 1)
+        n_young = model.young_nodes.stop - n + 1
+        merged = cls(n, profile, NodeGrid(model.grid.log_age[n - 1 :], zh), n_young)
+        if not isinstance(model, NebularModel):
+            return merged
+        young, old = np.split(merged_photons(model, n, profile), [n_young], axis=1)
+        photons = (young.reshape(-1, young.shape[-1]), old.reshape(-1, old.shape[-1]))
+        return merged._replace(gas=gas_rows(model), photons=photons)
 
     def tables(self, tables: HistoryTables) -> HistoryTables:
         """History tables on the merged nodes."""
@@ -55,14 +68,28 @@ class MergedNodes(NamedTuple):
         single = theta.astype(jnp.asarray(tables.mass).dtype)
         smooth = model.node_masses(single.at[:, INDEX["fburst"]].set(0.0), tables, self.grid)
         masses = self._with_burst(model, theta, tables, smooth.mass)
-        return self._spread(masses, smooth.logzsol, model)
+        return self._with_gas(theta, self._spread(masses, smooth.logzsol, model))
 
     def basis_weights(self, model: SPSModel, theta: jax.Array, tables: HistoryTables) -> tuple[jax.Array, jax.Array]:
         """Weights of each SFH basis alone, as `weights`, ``(batch, nbasis, nmet * nnode)``; betas are ignored."""
         mass = jnp.asarray(tables.mass)
         logzsol = jnp.log10(model.metallicity(theta.astype(mass.dtype), self.grid) / model.solar_z)
         masses = self._with_burst(model, theta, tables, mass[None] if mass.ndim == 2 else mass)
-        return self._spread(masses, logzsol, model)
+        return self._with_gas(theta, self._spread(masses, logzsol, model))
+
+    def _with_gas(self, theta: jax.Array, stars: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """Weights of SSPs ``(batch, ..., nssp)`` with those of the gas that they light after them."""
+        if self.gas is None or self.photons is None:
+            return stars
+        strengths = self.gas.strengths(theta.astype(stars[0].dtype))
+        out = []
+        for weights, rate in zip(stars, self.photons, strict=True):
+            if not rate.any():  # old stars, which light none
+                out.append(weights)
+                continue
+            light = jnp.einsum("b...a,ban->b...n", weights @ jnp.asarray(rate, weights.dtype), strengths)
+            out.append(jnp.concatenate([weights, light], axis=-1))
+        return out[0], out[1]
 
     def _with_burst(self, model: SPSModel, theta: jax.Array, tables: HistoryTables, smooth: jax.Array) -> jax.Array:
         """Masses on the nodes, burst included; `smooth` ``(batch, ..., nnode)`` is per unit mass of smooth history."""
@@ -109,12 +136,21 @@ def merged_nodes(model: SPSModel) -> MergedNodes:
 
 @lru_cache(maxsize=4)
 def merged_spectra(model: SPSModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Young and old SSPs on the merged nodes, each ``(nmet * nnode, nwave)``, Lsun/Angstrom; once per model."""
+    """Young and old SSPs on the merged nodes, each ``(nmet * nnode, nwave)``, Lsun/Angstrom; once per model.
+
+    Rows of gas come after those of the stars that light it.
+    """
     nodes, spectra = merged_nodes(model), model.library.spectrum
     first = np.einsum("j,kjw->kw", nodes.profile, spectra[:, : nodes.n_merged])[:, None]
     merged = np.concatenate([first.astype(np.float32), spectra[:, nodes.n_merged :]], axis=1, dtype=np.float32)
-    young, old = merged[:, : nodes.n_young], merged[:, nodes.n_young :]
-    return young.reshape(-1, spectra.shape[-1]), old.reshape(-1, spectra.shape[-1])
+    young, old = (
+        part.reshape(-1, spectra.shape[-1]) for part in (merged[:, : nodes.n_young], merged[:, nodes.n_young :])
+    )
+    if nodes.gas is None or nodes.photons is None:
+        return young, old
+    parts = zip((young, old), nodes.photons, strict=True)
+    with_gas = [np.concatenate([ssps, nodes.gas.spectra]) if rate.any() else ssps for ssps, rate in parts]
+    return with_gas[0], with_gas[1]
 
 
 @lru_cache(maxsize=4)

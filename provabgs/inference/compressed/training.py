@@ -14,7 +14,7 @@ from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.observe.linespread import spread_matrix, velocity_sigma
 from provabgs.sps.dust import DustCurves, dust_curves, transmission
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
+from provabgs.sps.parameters import INDEX, Parameter
 
 FloatArray = NDArray[np.float64]
 SingleArray = NDArray[np.float32]
@@ -50,14 +50,17 @@ class TrainingSet(NamedTuple):
     """``(ncomposite, ncand)`` composites at the candidates: smoothed stars times attenuation at the very point."""
 
 
-def draw_composites(n: int, seed: int) -> tuple[FloatArray, FloatArray]:
+def draw_composites(n: int, seed: int, extra: tuple[Parameter, ...] = ()) -> tuple[FloatArray, FloatArray]:
     """Parameters and ages of composites over the prior: a third without burst, a sixth pure bursts.
 
     Half of the bursts are uniform in the log of their age, and every fifth galaxy has thick and steep dust: rare in the
     prior, they look like nothing else.
     """
     rng = np.random.default_rng(seed)
-    theta = np.array(theta_from_unit(jnp.asarray(rng.random((n, N_LATENT))), Prior.create()))
+    unit = rng.random((n, N_LATENT))
+    if extra:
+        unit = np.concatenate([unit, rng.random((n, len(extra)))], axis=1)
+    theta = np.array(theta_from_unit(jnp.asarray(unit), Prior.create(extra=extra)))
     theta[: n // 3, INDEX["fburst"]] = 0.0
     theta[n // 3 : n // 2, INDEX["fburst"]] = 1.0
     t_age = rng.uniform(*AGE_RANGE, n)
@@ -73,7 +76,7 @@ def draw_composites(n: int, seed: int) -> tuple[FloatArray, FloatArray]:
 def training_set(model: SPSModel) -> TrainingSet:
     """Composites of a model (about a second)."""
     nodes = merged_nodes(model)
-    theta, t_age = draw_composites(N_TRAIN + N_HELD_OUT, SEED)
+    theta, t_age = draw_composites(N_TRAIN + N_HELD_OUT, SEED, model.extra)
     tables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), nodes.tables(model.tables(t_age)))
     weights = jax.jit(lambda x, t: nodes.weights(model, x, t))(jnp.asarray(theta, jnp.float32), tables)
     dust = tuple(jnp.asarray(theta[:, INDEX[n]], jnp.float32) for n in ("tau_bc", "tau_ism", "n_dust"))

@@ -12,8 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.inference.collapsed import N_OUTER, CollapsedPosterior
-from provabgs.inference.priors import N_LATENT
+from provabgs.inference.collapsed import CollapsedPosterior
 from provabgs.inference.samplers.mixture import Mixture
 from provabgs.inference.samplers.weights import normalised
 
@@ -26,18 +25,18 @@ BATCH = 1024
 
 
 class ProposalPool:
-    """Draws of the exact posterior's twelve coordinates, with what is needed to weight them.
+    """Draws of the exact posterior's latent coordinates, with what is needed to weight them.
 
     Attributes
     ----------
     outer, latent
-        ``(n, 8)`` outer and ``(n, 12)`` latent coordinates.
+        ``(n, n_outer)`` outer and ``(n, n_latent)`` latent coordinates.
     """
 
     def __init__(self, posterior: CollapsedPosterior) -> None:
         self.posterior = posterior
-        self.outer = np.empty((0, N_OUTER))
-        self.latent = np.empty((0, N_LATENT))
+        self.outer = np.empty((0, posterior.n_outer))
+        self.latent = np.empty((0, posterior.n_latent))
         self._log_target = np.empty(0)
         self._log_density = np.empty(0)  # log of sum_j n_j q_j at each draw
         self._proposals: list[tuple[Mixture, float]] = []
@@ -78,11 +77,11 @@ class ProposalPool:
         return self._log_target - self._log_density + np.log(len(self))
 
     def walk(self, n_chain: int, rng: np.random.Generator) -> FloatArray:
-        """Independence Metropolis chains, ``(n_chain, n // n_chain, 12)``: each walks over its share of the draws."""
+        """Independence Metropolis chains, ``(n_chain, n // n_chain, n_latent)``: each walks over its own draws."""
         return self.latent[walk(self.log_weights(), n_chain, rng)]
 
     def _evaluate(self, outer: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Latent coordinates with masses ``(n, 12)`` and log target ``(n,)``."""
+        """Latent coordinates with masses ``(n, n_latent)`` and log target ``(n,)``."""
         n = len(outer)
         padded = np.concatenate([outer, np.repeat(outer[-1:], -n % BATCH, axis=0)])
         uniforms = rng.random((len(padded), N_MASSES, 5))

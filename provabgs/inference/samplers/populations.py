@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from provabgs.inference.batches import in_chunks
-from provabgs.inference.collapsed import N_OUTER, CollapsedPosterior
+from provabgs.inference.collapsed import CollapsedPosterior
 from provabgs.inference.samplers.base import StartError
 from provabgs.inference.samplers.mixture import Mixture, fit_mixture
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
@@ -73,7 +73,7 @@ class Window:
         self.proposals = [*self.proposals, proposal][-N_KEPT:]
 
     def together(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """All draws ``(n, 8)``, log target at them, and log density of the mixture they were drawn from."""
+        """All draws ``(n, n_outer)``, log target at them, and log density of the mixture they were drawn from."""
         x = np.concatenate(self.draws)
         counts = np.array([len(d) for d in self.draws])
         shares = np.log(counts / counts.sum())
@@ -90,7 +90,7 @@ def anneal(posterior: CollapsedPosterior, rng: np.random.Generator) -> Populatio
         When the likelihood is nowhere finite.
     """
     window = Window()
-    x = rng.standard_normal((N_PRIOR, N_OUTER))
+    x = rng.standard_normal((N_PRIOR, posterior.n_outer))
     window.add(x, in_chunks(posterior.log_marginal, x, BATCH), None)
     n_eval, power = len(x), 0.0
     if not np.any(np.isfinite(window.log_target[0])):
@@ -128,4 +128,4 @@ def _polish(pool: ProposalPool, proposal: Mixture, n_eval: int, rng: np.random.G
 
 def _log_density(proposal: Mixture | None, x: FloatArray) -> FloatArray:
     """Of a proposal; of the prior, normalised, for None."""
-    return log_normal(x) - 0.5 * N_OUTER * np.log(2 * np.pi) if proposal is None else proposal.log_density(x)
+    return log_normal(x) - 0.5 * x.shape[1] * np.log(2 * np.pi) if proposal is None else proposal.log_density(x)

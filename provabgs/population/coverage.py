@@ -153,7 +153,7 @@ def check(
         rng = np.random.default_rng([seed, k])
         truth = density.sample_prior(rng)
         draws = survey.draws(density.sample(truth, rng, survey.n_galaxy), rng, fault)
-        found = sample_population(density, compressed(density, draws), rng, options=options, quiet=True)
+        found = sample_population(density, compressed(density, draws), rng, options=options, draws=draws, quiet=True)
         flat = found.flat
         inferred, true = (quantities(density, e, at) for e in (flat, truth[None]))
         ranks.append(np.mean(inferred < true, axis=0))

@@ -151,8 +151,10 @@ def infer_population(
         if selection is not None:
             raise InputError("a selection term with streamed data: pass a StreamedLikelihood to sample_streamed")
         source = (lambda: gridded_chunks(gridded, SLICE)) if gridded is not None else chunks
-        streamed = StreamedLikelihood(density, source, counted=lambda: [_clip(_first(data), box)])
-        found = sample_streamed(streamed, rng, options=options, meta=meta)
+        some = _clip(_first(data), box)
+        streamed = StreamedLikelihood(density, source, counted=lambda: [some])
+        weight = float(np.sum(data.weight))
+        found = sample_streamed(streamed, rng, options=options, draws=[some], total_weight=weight, meta=meta)
         found = replace(found, n_galaxy=len(data) - int(meta["n_outside_limits"]))
     return _mind(found, gridded)
 

@@ -24,6 +24,8 @@ FEW_DRAWS = 5.0
 """A galaxy whose sum rests on fewer effective draws than this is counted as poorly reweighted."""
 POOR_SHARE = 0.05
 """More than this share of such galaxies makes the whole result suspect."""
+NOTABLE_WIDENING = 1.25
+"""Factor on a width by the noise of finite draws (`provabgs.population.noise`) above which it is said."""
 RHAT, ESS = 1.01, 400.0
 """Gate on the chains, as for single galaxies."""
 
@@ -56,7 +58,8 @@ class PopulationPosterior:
     efficiency
         Effective share of importance samples; NaN for NUTS.
     meta
-        What the caller wants kept: names, exclusions, prior.
+        What the caller wants kept: names, exclusions, prior; and ``draw_noise``, the largest factor on a width by
+        which the posterior was widened for the noise of finite draws.
     """
 
     density: Density
@@ -131,7 +134,11 @@ def thin(values: FloatArray, n: int) -> FloatArray:
 
 
 def judge(
-    n_effective: FloatArray, convergence: Convergence | None = None, pareto_k: float = float("nan"), quiet: bool = False
+    n_effective: FloatArray,
+    convergence: Convergence | None = None,
+    pareto_k: float = float("nan"),
+    widening: float = float("nan"),
+    quiet: bool = False,
 ) -> tuple[str, ...]:
     """Sentences on what went wrong, each also issued as a `PopulationWarning` unless quiet."""
     found = []
@@ -149,6 +156,11 @@ def judge(
         )
     if np.isfinite(pareto_k) and pareto_k > 0.7:
         found.append(f"importance weights are heavy-tailed (Pareto k = {pareto_k:.2f} > 0.7): use NUTS on a subset")
+    if widening > NOTABLE_WIDENING:
+        found.append(
+            f"the noise of sums over finite draws widens the result, in some direction by {widening:.2f}: keep more "
+            "draws a galaxy (store.n_samples)"
+        )
     for sentence in () if quiet else found:
         warnings.warn(sentence, PopulationWarning, stacklevel=3)
     return tuple(found)

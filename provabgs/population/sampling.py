@@ -9,7 +9,7 @@ exact importance weights, a few passes for all draws together, and the tail of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from provabgs.errors import InputError, MissingDependencyError
 from provabgs.inference.diagnostics import Convergence, convergence
 from provabgs.population.densities import Density
 from provabgs.population.likelihood import Data, Draws, Gridded, LogSelected, effective_draws, log_likelihood
+from provabgs.population.noise import can_widen, gradient_noise, widened
 from provabgs.population.posterior import PopulationPosterior, judge, log_density_at, thin
 
 FloatArray = NDArray[np.float64]
@@ -102,7 +103,7 @@ def sample_population(
     quiet: bool = False,
     meta: dict[str, Any] | None = None,
 ) -> PopulationPosterior:
-    """Posterior of eta by NUTS.
+    """Posterior of eta by NUTS, widened by the noise of sums over finite draws (`provabgs.population.noise`).
 
     Parameters
     ----------
@@ -117,7 +118,8 @@ def sample_population(
     options
         Lengths of chains.
     draws
-        For `Gridded` data the draws they came from (or some of them), to count effective draws.
+        For `Gridded` data the draws they came from (or some of them), to count effective draws and measure their noise;
+        without, a gridded posterior is not widened.
     quiet
         Keep warnings in the result alone.
     meta
@@ -144,6 +146,10 @@ def sample_population(
     counted = draws if draws is not None else data
     n_effective = effective_draws(density, jnp.asarray(chains.mean(axis=(0, 1))), counted)
     n_effective = n_effective[np.asarray(counted.weight) > 0]
+    factor_noise = float("nan")
+    if isinstance(counted, Draws) and can_widen(density):
+        noise, weight = gradient_noise(density, chains.mean(axis=(0, 1)), [counted])
+        chains, factor_noise = widened(chains, noise * float(jnp.sum(data.weight)) / weight)
     return PopulationPosterior(
         density,
         chains,
@@ -151,8 +157,8 @@ def sample_population(
         int(np.sum(np.asarray(data.weight) > 0)),
         n_effective,
         "nuts",
-        judge(n_effective, report, quiet=quiet),
-        meta={**(meta or {}), "n_divergent": int(n_divergent)},
+        judge(n_effective, report, widening=factor_noise, quiet=quiet),
+        meta={**(meta or {}), "n_divergent": int(n_divergent), "draw_noise": factor_noise},
     )
 
 
@@ -241,6 +247,8 @@ def sample_streamed(
     rng: np.random.Generator,
     *,
     options: SamplingOptions | None = None,
+    draws: Iterable[Draws] | None = None,
+    total_weight: float | None = None,
     meta: dict[str, Any] | None = None,
 ) -> PopulationPosterior:
     """Posterior of eta by importance sampling about its mode: a dozen passes over the data, most to find the mode.
@@ -255,6 +263,11 @@ def sample_streamed(
         Source of randomness.
     options
         Number of samples.
+    draws
+        All galaxies' draws or those of some, by which the noise of finite draws is measured and the posterior widened
+        (`provabgs.population.noise`); None leaves it as it is.
+    total_weight
+        Weight of all galaxies, where `draws` are of some.
     meta
         Kept with the result.
     """
@@ -280,19 +293,23 @@ def sample_streamed(
     log_prior = np.asarray(jax.vmap(density.log_prior)(jnp.asarray(etas)))
     weight, pareto_k = _smoothed(likelihood.values(etas) + log_prior - log_proposal)
     efficiency = float(weight.sum() ** 2 / np.sum(weight**2) / weight.size)
-    chosen = _systematic(weight, rng)
+    chains, widening = etas[_systematic(weight, rng)][None], float("nan")
     n_effective = likelihood.effective_draws(mode)
+    if draws is not None and can_widen(density):
+        noise, counted_weight = gradient_noise(density, mode, draws)
+        scale = 1.0 if total_weight is None else total_weight / counted_weight
+        chains, widening = widened(chains, noise * scale)
     none = np.full(1, np.nan)
     return PopulationPosterior(
         density,
-        etas[chosen][None],
+        chains,
         Convergence(none, none, none),
         n_effective.size,
         n_effective,
         "importance",
-        judge(n_effective, None, pareto_k),
+        judge(n_effective, None, pareto_k, widening),
         efficiency,
-        {**(meta or {}), "pareto_k": pareto_k},
+        {**(meta or {}), "pareto_k": pareto_k, "draw_noise": widening},
     )
 
 

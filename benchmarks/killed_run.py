@@ -3,7 +3,7 @@
 ``python benchmarks/killed_run.py MOCKS -o FOLDER --kills 3`` fits the coadds under MOCKS (``provabgs mock make``) twice
 with ``provabgs run``: once undisturbed, once with all its processes sent SIGKILL after random fractions of the first
 run's time, and started again by the same command each time. It prints what was kept after each kill, and compares both
-catalogs row by row and sample by sample. ``--use photometry`` is quickest.
+catalogs row by row and sample by sample. ``--use photometry --sampler aim_eval=0`` (stop at the gate) is quickest.
 """
 
 from __future__ import annotations
@@ -41,13 +41,17 @@ workers = {workers}
 
 [fit]
 use = "{use}"
+
+[fit.sampler]
+{sampler}
 """
 
 
 def write_config(folder: Path, name: str, args: argparse.Namespace) -> Path:
     """A run's configuration; output beside it."""
     path = folder / f"{name}.toml"
-    path.write_text(CONFIG.format(output=name, mocks=args.mocks.resolve(), workers=args.workers, use=args.use))
+    settings = {"mocks": args.mocks.resolve(), "workers": args.workers, "use": args.use}
+    path.write_text(CONFIG.format(output=name, sampler="\n".join(args.sampler), **settings))
     return path
 
 
@@ -93,6 +97,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--use", choices=("both", "spectrum", "photometry"), default="both")
+    parser.add_argument("--sampler", nargs="*", default=(), metavar="KEY=VALUE", help="of [fit.sampler]: aim_eval=0")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Figures of docs/nebular.md: the grid that ships, and a real starburst fitted with its lines.
 
     python benchmarks/nebular_figures.py docs/figures             # the grid and a model galaxy
-    python benchmarks/nebular_figures.py docs/figures --galaxy    # and the starburst: two fits, minutes
+    python benchmarks/nebular_figures.py docs/figures --galaxy    # and the starburst: three fits, minutes
 
 The galaxy and the FSPS population that photon rates are held against are reference data (../shared/reference).
 """
@@ -41,6 +41,10 @@ CONFIGS = {
     "stars, lines masked": FitConfig(observing=ObservingOptions(line_mask="extended")),
     "stars and gas, no mask": FitConfig(
         model=ModelOptions(nebular=True, log_u=-2.5), observing=ObservingOptions(line_mask="none", gas_vdisp_kms=88.0)
+    ),
+    "gas free": FitConfig(
+        model=ModelOptions(nebular=True, gas_free=True),
+        observing=ObservingOptions(line_mask="none", gas_vdisp_kms=88.0),
     ),
 }
 WINDOWS = {"[O II], [Ne III]": (3700.0, 3990.0), "H beta, [O III]": (4830.0, 5040.0), "H alpha": (6500.0, 6760.0)}
@@ -162,7 +166,8 @@ def draw_fit(axes: np.ndarray, data: Observation, config: FitConfig, p: Posterio
 
 def report(name: str, p: Posterior) -> None:
     """One line: status, chi^2 and the 16, 50 and 84 % of derived properties."""
-    values = {k: np.percentile(p.derived[k], [16, 50, 84]).round(3).tolist() for k in SHOWN}
+    shown = [k for k in (*SHOWN, "log_u", "gas_logz") if k in p.derived]
+    values = {k: np.percentile(p[k], [16, 50, 84]).round(3).tolist() for k in shown}
     print(
         f"{name}: {p.status.name} {p.message} chi2 {p.chi2_spec:.0f} / {p.dof_spec}, {p.chi2_phot:.1f} / {p.dof_phot}"
     )

@@ -46,6 +46,7 @@ FloatArray = NDArray[np.float64]
 COMPARED = [n for n in NAMES if n != "f_fiber"]
 SHOWN = ("logmstar", "beta1", "beta4", "fburst", "tburst", "gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust")
 N_REFERENCE = 64
+N_WEIGHTED = 4000
 
 
 class Sampled(NamedTuple):
@@ -74,8 +75,8 @@ def sample(likelihood: EmulatedLikelihood | CompressedLikelihood, exact: ExactLi
 
 
 def exact_weights(s: Sampled, exact: ExactLikelihood) -> tuple[FloatArray, FloatArray]:
-    """A thousand draws ``(1000, 13)`` and their importance weights under the exact likelihood."""
-    pick = np.linspace(0, len(s.theta) - 1, 1000).round().astype(int)
+    """`N_WEIGHTED` draws ``(n, 13)`` and their importance weights under the exact likelihood."""
+    pick = np.linspace(0, len(s.theta) - 1, N_WEIGHTED).round().astype(int)
     spec, phot = exact.chi2(s.theta[pick])
     log_weight = -0.5 * (spec + phot) - s.log_like[pick]
     weight = np.exp(log_weight - log_weight.max())
@@ -116,6 +117,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=None)
     options = parser.parse_args()
     model, weights = SPSModel(), load_emulator(data_path("emulator_paper.h5"))
+    all_sizes: dict[str, list[FloatArray]] = {}
     print("| galaxy | z | backend | R-hat | evaluations | seconds | mean - exact, largest | ESS of exact weights |")
     print("|---|---|---|---|---|---|---|---|")
     for k in range(options.galaxies):
@@ -137,11 +139,20 @@ def main() -> None:
             text = f"{s.rhat:.3f} | {s.n_eval} | {s.seconds:.1f} | {size.max():.2f} ({COMPARED[int(size.argmax())]})"
             _, own = exact_weights(s, exact)
             ess = 1 / (own**2).sum()
-            print(f"| {k} | {z:.2f} | {name} | {text} | {ess:.0f} of 1000 |", flush=True)
+            print(f"| {k} | {z:.2f} | {name} | {text} | {ess:.0f} of {N_WEIGHTED} |", flush=True)
+            all_sizes.setdefault(name, []).append(size)
         if k == 0 and options.figure is not None:
             shown: dict[str, tuple[FloatArray, FloatArray | None]] = {"exact": (reference, weight)}
             shown |= {name: (s.theta, None) for name, s in found.items()}
             figure(shown, options.figure)
+    print("\n| backend | galaxies | means within 0.1 sigma of the exact | median difference | 95 % | largest |")
+    print("|---" * 6 + "|")
+    for name, rows in all_sizes.items():
+        size = np.array(rows)
+        text = (
+            f"{np.median(size):.3f} | {np.quantile(size, 0.95):.3f} | {size.max():.2f} (galaxy {size.max(1).argmax()})"
+        )
+        print(f"| {name} | {len(size)} | {np.mean(size < 0.1):.1%} | {text} |")
 
 
 if __name__ == "__main__":

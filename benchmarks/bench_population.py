@@ -25,7 +25,8 @@ from provabgs.population.grid import onto_histogram, onto_nodes
 from provabgs.population.histogram import HistogramDensity
 from provabgs.population.likelihood import Draws, StreamedLikelihood, gridded_chunks
 from provabgs.population.reading import FlatPrior, open_population
-from provabgs.population.sampling import SamplingOptions, sample_population, sample_streamed
+from provabgs.population.sampling import SamplingOptions, sample_population
+from provabgs.population.streamed import sample_streamed
 
 CHUNK, S = 4096, 256
 ONE = GaussianDensity((0.0,), (3.0,))

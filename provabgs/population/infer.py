@@ -25,7 +25,8 @@ from provabgs.population.likelihood import (
 )
 from provabgs.population.posterior import PopulationPosterior, PopulationWarning
 from provabgs.population.reading import PopulationData
-from provabgs.population.sampling import SamplingOptions, sample_population, sample_streamed
+from provabgs.population.sampling import SamplingOptions, sample_population
+from provabgs.population.streamed import sample_streamed
 
 FloatArray = NDArray[np.float64]
 Kind = Literal["gaussian", "mixture", "histogram"]

@@ -54,29 +54,37 @@ class Gridded(NamedTuple):
 Data = Draws | Gridded
 
 
-def log_evidence(density: Density, eta: jax.Array, data: Data) -> jax.Array:
-    """Ln of each galaxy's sum ``(n,)``, in double precision: ln 1/S_i sum_j p(theta_ij | eta) / p0(theta_ij).
-
-    The logarithm of a noisy mean lies below that of the true one by half its relative variance, on average: the more,
-    the fewer draws a population leaves effective, so that narrow populations would be disfavoured. For draws this is
-    put right to first order, ``+ 1/2 (1/n_effective - 1/S_i)``; a grid has forgotten what that takes.
-    """
+def log_sum(density: Density, eta: jax.Array, data: Data) -> jax.Array:
+    """Ln of each galaxy's sum ``(n,)``, in double precision: ln 1/S_i sum_j p(theta_ij | eta) / p0(theta_ij)."""
     if isinstance(data, Gridded):
         log_p = density.log_prob(eta, data.nodes)
         top = jnp.max(log_p)
         total = data.share @ jnp.exp(log_p - top).astype(data.share.dtype)
         # a galaxy where the population has nothing: as unlikely as single precision can say
         return jnp.log(jnp.maximum(total, 1e-37)).astype(jnp.float64) + top + data.log_scale
-    log_u = density.log_prob(eta, data.theta) + data.log_weight
-    total = jax.scipy.special.logsumexp(log_u, axis=1).astype(jnp.float64)
-    square = jax.scipy.special.logsumexp(2 * log_u, axis=1).astype(jnp.float64)
-    n_draw = jnp.maximum(jnp.sum(jnp.isfinite(data.log_weight), axis=1), 1)
-    return total + 0.5 * (jnp.exp(square - 2 * total) - 1 / n_draw)
+    return jax.scipy.special.logsumexp(density.log_prob(eta, data.theta) + data.log_weight, axis=1).astype(jnp.float64)
+
+
+def sum_bias(density: Density, eta: jax.Array, draws: Draws) -> jax.Array:
+    """By how much `log_sum` lies too low on average ``(n,)``, to first order: 1/2 (1/n_effective - 1/S_i).
+
+    The logarithm of a noisy mean lies below that of the true one by half its relative variance: the more, the fewer
+    draws a population leaves effective, so that narrow populations would be disfavoured. (A grid has forgotten what
+    this takes.)
+    """
+    log_u = density.log_prob(eta, draws.theta) + draws.log_weight
+    some = jnp.any(jnp.isfinite(log_u), axis=1)
+    log_u = jnp.where(some[:, None], log_u, 0.0)  # a galaxy that is out of reach keeps its -inf, and adds no NaN
+    share = jax.nn.softmax(log_u, axis=1).astype(jnp.float64)
+    n_draw = jnp.maximum(jnp.sum(jnp.isfinite(draws.log_weight), axis=1), 1)
+    return jnp.where(some, 0.5 * (jnp.sum(share**2, axis=1) - 1 / n_draw), 0.0)
 
 
 def log_likelihood(density: Density, eta: jax.Array, data: Data, selection: LogSelected | None = None) -> jax.Array:
     """Ln L(eta), a scalar. Rows of weight 0 do not count, whatever they hold."""
-    each = log_evidence(density, eta, data)
+    each = log_sum(density, eta, data)
+    if isinstance(data, Draws):
+        each = each + sum_bias(density, eta, data)
     total = jnp.sum(jnp.where(data.weight > 0, data.weight * each, 0.0))
     return total if selection is None else total - jnp.sum(data.weight) * selection(eta)
 

@@ -24,8 +24,9 @@ from provabgs.population.likelihood import StreamedLikelihood
 from provabgs.population.posterior import PopulationWarning, judge
 from provabgs.population.priordraws import config_of, draw_properties
 from provabgs.population.reading import FlatPrior, open_population
-from provabgs.population.sampling import SamplingOptions, sample_streamed
+from provabgs.population.sampling import SamplingOptions
 from provabgs.population.sources import galaxy_weights, open_source, usable
+from provabgs.population.streamed import sample_streamed
 
 FAST = SamplingOptions(n_chain=2, n_warmup=150, n_draw=250, n_start=8)
 MEAN, SIGMA = -11.8, 0.4

@@ -1,0 +1,97 @@
+"""The mode of a population's posterior and the curvature there, where all samplers begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from provabgs._jax import jax, jnp
+from provabgs.errors import InputError
+from provabgs.population.densities import Density
+from provabgs.population.likelihood import Data, LogSelected, log_likelihood
+
+FloatArray = NDArray[np.float64]
+
+_ROUGHEST = 1e-2
+"""Least curvature believed at the mode: where the data say nothing, the prior's width (about 1) holds."""
+
+
+def log_posterior(density: Density, selection: LogSelected | None, eta: jax.Array, data: Data) -> jax.Array:
+    """Ln posterior of eta, not normalised."""
+    return density.log_prior(eta) + log_likelihood(density, eta, data, selection)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _jit_value_and_grad(
+    density: Density, selection: LogSelected | None, eta: jax.Array, data: Data
+) -> tuple[jax.Array, jax.Array]:
+    return jax.value_and_grad(lambda e: log_posterior(density, selection, e, data))(eta)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def negative_hessian(density: Density, selection: LogSelected | None, eta: jax.Array, data: Data) -> jax.Array:
+    """Minus the second derivatives of ln posterior ``(n_eta, n_eta)``."""
+    gradient = jax.grad(lambda e: -log_posterior(density, selection, e, data))
+    return jax.lax.map(lambda v: jax.jvp(gradient, (eta,), (v,))[1], jnp.eye(eta.size))
+
+
+def on_host(
+    density: Density, selection: LogSelected | None, data: Data
+) -> Callable[[FloatArray], tuple[float, FloatArray]]:
+    """Ln posterior and gradient as plain numbers."""
+
+    def call(eta: FloatArray) -> tuple[float, FloatArray]:
+        value, gradient = _jit_value_and_grad(density, selection, jnp.asarray(eta), data)
+        return float(value), np.asarray(gradient)
+
+    return call
+
+
+def find_mode(
+    density: Density,
+    value_and_grad: Callable[[FloatArray], tuple[float, FloatArray]],
+    rng: np.random.Generator,
+    n_start: int,
+) -> FloatArray:
+    """``(n_eta,)`` mode of the posterior: L-BFGS from the best three of some prior draws.
+
+    Raises
+    ------
+    InputError
+        When the posterior is 0 at all of them.
+    """
+    candidates = np.stack([np.zeros(density.n_eta), *(density.sample_prior(rng) for _ in range(n_start))])
+    found = np.array([value_and_grad(c)[0] for c in candidates])
+    found = np.where(np.isfinite(found), found, -np.inf)
+    if not np.any(np.isfinite(found)):
+        raise InputError(f"the population likelihood is 0 at all of {len(candidates)} starts; widen the range")
+    ends = [climb(value_and_grad, start) for start in candidates[np.argsort(-found)[:3]]]
+    return max(ends, key=lambda eta: value_and_grad(eta)[0])
+
+
+def climb(
+    value_and_grad: Callable[[FloatArray], tuple[float, FloatArray]],
+    start: FloatArray,
+    factor: FloatArray | None = None,
+) -> FloatArray:
+    """Uphill by L-BFGS, in the coordinates u of ``eta = start + factor u`` where a factor is given."""
+    turn = np.eye(start.size) if factor is None else factor
+
+    def downhill(u: FloatArray) -> tuple[float, FloatArray]:
+        value, gradient = value_and_grad(start + turn @ u)
+        # a finite wall, from which the line search steps back
+        good = np.isfinite(value) and np.all(np.isfinite(gradient))
+        return (-value, -turn.T @ gradient) if good else (1e100, np.zeros_like(u))
+
+    fit = minimize(downhill, np.zeros(start.size), jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    return start + turn @ fit.x
+
+
+def whitening(curvature: FloatArray) -> FloatArray:
+    """Matrix that turns round coordinates into eta, from minus the second derivatives at the mode."""
+    values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
+    return vectors / np.sqrt(np.maximum(values, _ROUGHEST))

@@ -106,14 +106,16 @@ def main() -> None:
     print(f"undisturbed: {kept(args.output / 'undisturbed')} galaxies in {seconds:.0f} s", flush=True)
     rng = random.Random(args.seed)
     for number in range(args.kills):
-        process, wait = start(killed), rng.uniform(0.15, 0.45) * seconds
+        begin, process = time.perf_counter(), start(killed)
         try:
-            process.wait(timeout=wait)
+            process.wait(timeout=rng.uniform(0.15, 0.45) * seconds)
+            what = "ended before its kill"
         except subprocess.TimeoutExpired:
             kill_all(process.pid)
             process.wait()
-        done = kept(args.output / "killed")
-        print(f"kill {number + 1} after {wait:.0f} s: {done} galaxies in finished shards", flush=True)
+            what = "killed"
+        done, after = kept(args.output / "killed"), time.perf_counter() - begin
+        print(f"{number + 1}: {what} after {after:.0f} s, {done} galaxies in finished shards", flush=True)
     print(f"same command again: {finish(killed):.0f} s", flush=True)
     found = differences(args.output / "undisturbed", args.output / "killed")
     with Catalog.open(args.output / "killed") as catalog:

@@ -30,12 +30,14 @@ from astropy.table import Row, Table, vstack
 from calibration import simulate
 from scipy.special import logsumexp
 
-from provabgs._jax import jnp
-from provabgs.inference.batches import in_chunks
-from provabgs.inference.collapsed import OUTER_INDEX
+from provabgs.core.arrays import thin
+from provabgs.core.chunks import in_chunks
+from provabgs.core.jax import jnp
+from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.engines import load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.marginalised import OUTER_INDEX
 from provabgs.inference.priors import N_LATENT, Prior, latent_from_unit, unit_from_theta
 from provabgs.inference.samplers.base import Target
 from provabgs.inference.samplers.pool import BATCH, N_MASSES
@@ -43,7 +45,6 @@ from provabgs.inference.samplers.weights import effective
 from provabgs.inference.target import make_target
 from provabgs.observe.projection import Projection, project
 from provabgs.sps.parameters import NAMES
-from provabgs.status import Status
 
 FIRST_SEED = 6000
 N_FLOW = 4096
@@ -112,7 +113,7 @@ def one(seed: int, flow: Flow, study: Table | None) -> dict:
     if study is None:
         result, usual = run(case.target, None, seed)
         draws = result.draws.reshape(-1, N_LATENT)
-        outer = draws[np.linspace(0, len(draws) - 1, N_FLOW).round().astype(int)][:, OUTER_INDEX]
+        outer = draws[thin(len(draws), N_FLOW)][:, OUTER_INDEX]
     else:
         usual, outer = _from_study(study[study["seed"] == seed][0], case)
     row["seen"] = seen_efficiency(proposal, case.target, outer, started["log_evidence"])

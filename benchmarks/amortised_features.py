@@ -15,9 +15,9 @@ import numpy as np
 from amortised_simulations import Frame, read_frame
 from calibration import BAND_FLOOR, BAND_SIGMA
 
-from provabgs._jax import jax, jnp
-from provabgs.inference.collapsed import OUTER_NAMES
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
+from provabgs.inference.marginalised import OUTER_NAMES
 from provabgs.sps.parameters import PARAMETERS
 
 LOG_SNR = (-0.25, 1.6)

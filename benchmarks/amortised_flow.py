@@ -21,15 +21,13 @@ from amortised_simulations import products_of
 from flowjax.bijections import Affine, Chain, RationalQuadraticSpline
 from flowjax.distributions import AbstractDistribution, Normal
 from flowjax.flows import masked_autoregressive_flow
-from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.inference.batches import in_chunks
-from provabgs.inference.collapsed import N_OUTER
+from provabgs.core.arrays import FloatArray
+from provabgs.core.chunks import in_chunks
+from provabgs.core.jax import jax, jnp
+from provabgs.inference.marginalised import N_OUTER
 from provabgs.inference.samplers.mixture import fit_mixture
 from provabgs.observe.projection import Projection
-
-FloatArray = NDArray[np.float64]
 
 LAYERS, WIDTH, KNOTS, EMBEDDED = 4, 128, 8, 64
 INTERVAL = 6.0

@@ -15,21 +15,21 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 
 sys.path.insert(0, str(Path(__file__).parent))
 from calibration import BANDS, CAMERAS, _camera, _model
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError
-from provabgs.inference.collapsed import OUTER_INDEX
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed.engine import make_prediction
-from provabgs.inference.compressed.form import QuadraticForm
-from provabgs.inference.compressed.nodes import merged_nodes
+from provabgs.inference.compressed.interpolation_points import PointBasis, point_basis
+from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.compressed.photometry import flat_single, reduce_photometry
-from provabgs.inference.compressed.points import PointBasis, point_basis
+from provabgs.inference.compressed.quadratic_form import QuadraticForm
 from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS, Reduction, SpectrumReduction
+from provabgs.inference.marginalised import OUTER_INDEX
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.observe.options import ObservingOptions
@@ -37,8 +37,6 @@ from provabgs.observe.projection import Projection, project
 from provabgs.sps.dust import dust_curves
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
-
-FloatArray = NDArray[np.float64]
 
 OBSERVING = ObservingOptions(line_mask="none", floor_spectrum=0, floor_optical=0, floor_infrared=0)
 REDSHIFTS = (0.02, 0.55)

@@ -9,9 +9,9 @@ import numpy as np
 from amortised_flow import FlowProposal
 from scipy.special import logsumexp
 
-from provabgs.inference.batches import in_chunks
-from provabgs.inference.collapsed import CollapsedPosterior
+from provabgs.core.chunks import in_chunks
 from provabgs.inference.config import SamplerOptions
+from provabgs.inference.marginalised import CollapsedPosterior
 from provabgs.inference.samplers import annealed
 from provabgs.inference.samplers.base import SamplerResult, StartError, Target
 from provabgs.inference.samplers.mixture import Mixture, combine, fit_mixture

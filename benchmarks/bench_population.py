@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from bench_store import make_store
 
-from provabgs._jax import jnp
 from provabgs.catalog.summary import build_summary
+from provabgs.core.jax import jnp
 from provabgs.population.densities import Density, GaussianDensity, MixtureDensity
 from provabgs.population.grid import onto_histogram, onto_nodes
 from provabgs.population.histogram import HistogramDensity

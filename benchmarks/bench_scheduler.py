@@ -25,7 +25,7 @@ from astropy.table import Table
 
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation
-from provabgs.pipelines import rehearsal
+from provabgs.pipelines import dry_run
 from provabgs.pipelines.config import RunConfig, parse_config
 from provabgs.pipelines.run import run
 
@@ -35,7 +35,7 @@ def busy_fit(observation: Observation, config: object, seed: int) -> Posterior:
     end = time.process_time() + float(os.environ["BENCH_SECONDS"])
     while time.process_time() < end:
         np.linalg.svd(np.ones((50, 50)))
-    return rehearsal.fit_observation(observation, config, seed)
+    return dry_run.fit_observation(observation, config, seed)
 
 
 def make_inputs(folder: Path, n: int, per_file: int = 1000) -> None:
@@ -124,7 +124,7 @@ def overhead(folder: Path, n: int, batch: int) -> None:
     make_inputs(folder / "in", n)
     driver = time.process_time()
     with Watch(folder) as watch:
-        wall, steady = fitting_seconds(folder, 2, "provabgs.pipelines.rehearsal:fit_observation", batch)
+        wall, steady = fitting_seconds(folder, 2, "provabgs.pipelines.dry_run:fit_observation", batch)
     driver = time.process_time() - driver
     print(f"{n} no-op fits, batches of {batch}: {wall:.1f} s in all, {steady:.1f} s from the first batch on")
     spent = {"driver and scheduler": driver}
@@ -153,7 +153,7 @@ def scaling(folder: Path, n: int, seconds: float) -> None:
 
 def memory(folder: Path, n: int) -> None:
     make_inputs(folder / "in", n)
-    config = configuration(folder, 1, "provabgs.pipelines.rehearsal:fit_observation", 16)
+    config = configuration(folder, 1, "provabgs.pipelines.dry_run:fit_observation", 16)
     config = config.model_copy(update={"execution": config.execution.model_copy(update={"restart_after": 0})})
     with Watch(config.run.output) as watch:
         run(config, quiet=True)

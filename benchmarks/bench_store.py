@@ -2,7 +2,7 @@
 
     python benchmarks/bench_store.py --galaxies 100000 --folder /scratch/store
 
-Prints Markdown tables for docs/catalog.md. The samples are synthetic (`provabgs.pipelines.rehearsal`): continuous
+Prints Markdown tables for docs/catalog.md. The samples are synthetic (`provabgs.pipelines.dry_run`): continuous
 draws, which compress as badly as real ones do.
 """
 
@@ -28,7 +28,7 @@ from provabgs.catalog.layout import SUMMARY_NAME, shard_name, shard_paths
 from provabgs.catalog.records import healpix64, to_block
 from provabgs.catalog.shard import read_block, write_block
 from provabgs.catalog.summary import build_summary
-from provabgs.pipelines.rehearsal import synthetic_posterior
+from provabgs.pipelines.dry_run import synthetic_posterior
 
 SHARD = 1000
 FILTERS = {

@@ -18,7 +18,7 @@ from astropy.cosmology import Planck18
 sys.path.insert(0, str(Path(__file__).parent))
 from calibration import observe, simulate
 
-from provabgs._jax import jnp
+from provabgs.core.jax import jnp
 from provabgs.desi import read_observation
 from provabgs.inference.config import FitConfig
 from provabgs.inference.engines import load_model

@@ -19,7 +19,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from astropy.table import Table, vstack
 
-from provabgs._jax import jnp
+from provabgs.core.jax import jnp
+from provabgs.core.status import Status
 from provabgs.inference.calibration import (
     LEVELS,
     biased,
@@ -39,7 +40,6 @@ from provabgs.observe.projection import project
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
-from provabgs.status import Status
 
 CAMERAS = {"b": (3600.0, 2751), "r": (5760.0, 2326), "z": (7520.0, 2881)}
 LSF_SIGMA_AA = {"b": 0.67, "r": 0.64, "z": 0.74}

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from provabgs.core.status import Status
 from provabgs.desi import read_observations
 from provabgs.inference.config import FitConfig
 from provabgs.mocks import figures
@@ -29,7 +30,6 @@ from provabgs.mocks.score import TRUTH_COLUMNS, Scored, accuracy_of, collect
 from provabgs.plotting.predictive import predict
 from provabgs.population.accuracy import infer_accuracy
 from provabgs.population.priordraws import draw_properties
-from provabgs.status import Status
 
 ROWS: tuple[tuple[str, str, str, float, float, str], ...] = (
     ("logmstar", "log M* formed, dex", "all", -np.inf, np.inf, "sigma 0.1, no bias"),

@@ -23,7 +23,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from engine_mocks import GRIDS, NO_FLOOR, mock  # noqa: E402
 
-from provabgs._jax import jax, jnp  # noqa: E402
+from provabgs.core.arrays import FloatArray  # noqa: E402
+from provabgs.core.jax import jax, jnp  # noqa: E402
 from provabgs.data import data_path  # noqa: E402
 from provabgs.emulator.models import ComponentModel  # noqa: E402
 from provabgs.emulator.published import PublishedEmulator, nmf_inputs  # noqa: E402
@@ -38,7 +39,6 @@ from provabgs.plotting.style import new_figure, save, style  # noqa: E402
 from provabgs.sps.model import SPSModel  # noqa: E402
 from provabgs.sps.parameters import INDEX, label  # noqa: E402
 
-FloatArray = NDArray[np.float64]
 WAVE_RANGE = (2500.0, 11000.0)
 REDSHIFTS = np.linspace(0.01, 0.6, 50)
 LEVELS = (50.0, 99.0, 99.9)

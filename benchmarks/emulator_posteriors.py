@@ -19,22 +19,22 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from engine_mocks import NO_FLOOR, draw_theta, mock  # noqa: E402
 
-from provabgs._jax import jnp  # noqa: E402
+from provabgs.core.arrays import FloatArray, thin  # noqa: E402
+from provabgs.core.jax import jnp  # noqa: E402
 from provabgs.data import data_path  # noqa: E402
 from provabgs.emulator.weights import load_emulator  # noqa: E402
-from provabgs.inference.collapsed import collapse  # noqa: E402
 from provabgs.inference.compressed import CompressedLikelihood  # noqa: E402
 from provabgs.inference.config import SamplerOptions  # noqa: E402
 from provabgs.inference.emulated import EmulatedLikelihood  # noqa: E402
 from provabgs.inference.fit import make_target  # noqa: E402
 from provabgs.inference.likelihood import ExactLikelihood  # noqa: E402
+from provabgs.inference.marginalised import collapse  # noqa: E402
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent  # noqa: E402
 from provabgs.inference.samplers import get_sampler  # noqa: E402
 from provabgs.observe.projection import project  # noqa: E402
@@ -42,7 +42,6 @@ from provabgs.plotting.style import new_figure, save, style  # noqa: E402
 from provabgs.sps.model import SPSModel  # noqa: E402
 from provabgs.sps.parameters import INDEX, NAMES, label  # noqa: E402
 
-FloatArray = NDArray[np.float64]
 COMPARED = [n for n in NAMES if n != "f_fiber"]
 SHOWN = ("logmstar", "beta1", "beta4", "fburst", "tburst", "gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust")
 N_REFERENCE = 64
@@ -76,7 +75,7 @@ def sample(likelihood: EmulatedLikelihood | CompressedLikelihood, exact: ExactLi
 
 def exact_weights(s: Sampled, exact: ExactLikelihood) -> tuple[FloatArray, FloatArray]:
     """`N_WEIGHTED` draws ``(n, 13)`` and their importance weights under the exact likelihood."""
-    pick = np.linspace(0, len(s.theta) - 1, N_WEIGHTED).round().astype(int)
+    pick = thin(len(s.theta), N_WEIGHTED)
     spec, phot = exact.chi2(s.theta[pick])
     log_weight = -0.5 * (spec + phot) - s.log_like[pick]
     weight = np.exp(log_weight - log_weight.max())
@@ -132,7 +131,7 @@ def main() -> None:
         emulated = EmulatedLikelihood(compressed, weights)
         found["emulator, first fit"] = first = sample(emulated, exact, prior)
         best = first.theta[np.argsort(first.log_like)[-len(first.theta) // 2 :]]
-        draws = best[np.linspace(0, len(best) - 1, N_REFERENCE).round().astype(int)]
+        draws = best[thin(len(best), N_REFERENCE)]
         found["emulator, with reference"] = sample(emulated.with_reference(draws), exact, prior)
         for name, s in found.items():
             size = np.abs(differences(s, reference, weight))

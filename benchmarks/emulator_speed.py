@@ -22,13 +22,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from engine_mocks import NO_FLOOR, draw_theta, mock, near  # noqa: E402
 
-from provabgs._jax import jax, jnp  # noqa: E402
+from provabgs.core.jax import jax, jnp  # noqa: E402
 from provabgs.data import data_path  # noqa: E402
 from provabgs.emulator.published import PublishedEmulator, nmf_inputs  # noqa: E402
 from provabgs.emulator.rest_frame import RestFrameEmulator  # noqa: E402
 from provabgs.emulator.weights import load_emulator  # noqa: E402
 from provabgs.inference.compressed import CompressedLikelihood, size_of  # noqa: E402
-from provabgs.inference.compressed.columns import make_normal_equations  # noqa: E402
+from provabgs.inference.compressed.normal_equations import make_normal_equations  # noqa: E402
 from provabgs.inference.emulated import EmulatedLikelihood, make_log_likelihood  # noqa: E402
 from provabgs.inference.likelihood import ExactLikelihood  # noqa: E402
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit  # noqa: E402

@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from engine_mocks import draw_theta, mock  # noqa: E402
 
+from provabgs.core.arrays import FloatArray  # noqa: E402
 from provabgs.desi import read_observation  # noqa: E402
 from provabgs.inference.config import FitConfig  # noqa: E402
 from provabgs.inference.fit import fit_observation, load_model  # noqa: E402
@@ -37,8 +37,6 @@ from provabgs.observe.observation import Observation  # noqa: E402
 from provabgs.observe.options import ObservingOptions  # noqa: E402
 from provabgs.observe.projection import project  # noqa: E402
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES  # noqa: E402
-
-FloatArray = NDArray[np.float64]
 
 REAL_TARGET = 39633345008634465
 REAL_COADD = ROOT.parent / "shared" / "reference" / "desi" / "coadd-4-80613-thru20210324.fits"

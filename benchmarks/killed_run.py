@@ -23,7 +23,7 @@ from provabgs.catalog import Catalog
 from provabgs.catalog.compare import differences
 from provabgs.catalog.layout import shard_paths
 from provabgs.catalog.shard import read_block
-from provabgs.status import Status
+from provabgs.core.status import Status
 
 CONFIG = """
 [run]

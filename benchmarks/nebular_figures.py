@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from provabgs._jax import jnp
+from provabgs.core.jax import jnp
 from provabgs.desi import read_observation
 from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.engines import load_model

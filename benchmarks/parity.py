@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs._jax import jnp
-from provabgs.constants import SOLAR_Z_PROVABGS, Z_RANGE_PROVABGS
+from provabgs.core.arrays import FloatArray
+from provabgs.core.constants import SOLAR_Z_PROVABGS, Z_RANGE_PROVABGS
+from provabgs.core.jax import jnp
 from provabgs.emulator.published import PublishedEmulator, nmf_inputs
 from provabgs.sps.histories import HistoryBases
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX, N_PARAMETERS
-
-FloatArray = NDArray[np.float64]
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 BANDS = (

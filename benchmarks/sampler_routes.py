@@ -18,11 +18,11 @@ import numpy as np
 from nautilus import Sampler as Nautilus
 from scipy.special import ndtri
 
-from provabgs._jax import jax, jnp
-from provabgs.inference.batches import in_chunks
-from provabgs.inference.collapsed import N_OUTER, CollapsedPosterior
+from provabgs.core.chunks import in_chunks
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
+from provabgs.inference.marginalised import N_OUTER, CollapsedPosterior
 from provabgs.inference.priors import N_LATENT
 from provabgs.inference.samplers import Target, get_sampler
 from provabgs.inference.samplers.pool import walk

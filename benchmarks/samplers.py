@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from benchmark_set import KINDS, REAL, galaxy, kind_of
 from sampler_routes import GATE, ROUTES, Case, Outcome, by_name, warm
 
-from provabgs.inference.collapsed import marginal_function
-from provabgs.inference.compressed.columns import make_normal_equations
+from provabgs.inference.compressed.normal_equations import make_normal_equations
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit import load_model, make_likelihood, make_target
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.marginalised import marginal_function
 from provabgs.inference.priors import Prior
 from provabgs.observe.projection import project
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES

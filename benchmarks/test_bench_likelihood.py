@@ -22,11 +22,11 @@ import numpy as np
 import pytest
 from engine_mocks import NO_FLOOR, draw_theta, mock, near
 
-from provabgs._jax import jax, jnp
-from provabgs.constants import C_AA, C_KMS, SPECTRUM_UNIT
+from provabgs.core.constants import C_AA, C_KMS, SPECTRUM_UNIT
+from provabgs.core.jax import jax, jnp
 from provabgs.emulator.published import PublishedEmulator, nmf_inputs
 from provabgs.inference.compressed import CompressedLikelihood, make_log_likelihood, size_of
-from provabgs.inference.compressed.columns import make_normal_equations
+from provabgs.inference.compressed.normal_equations import make_normal_equations
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.priors import Prior
 from provabgs.observe.filters import load_filter

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from provabgs.errors import DataFileError
+from provabgs.core.errors import DataFileError
 
 
 def data_path(name: str) -> Path:

@@ -24,15 +24,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from provabgs.errors import DataFileError, MissingDependencyError, ProvabgsError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import DataFileError, MissingDependencyError, ProvabgsError
 from provabgs.sps.nebular import NebularGrid, ionising_photon_rate
 from provabgs.sps.sources import BuildOptions
 from provabgs.sps.sources.bc03 import build_bc03
-
-FloatArray = NDArray[np.float64]
 
 RATIOS_NAME = "NebulaBayes/grids/NB_HII_grid.fits.gz"
 LOG_PRESSURE = 6.2

@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.constants import C_AA, FSPS_LSUN_CGS
+from provabgs.core.arrays import FloatArray
+from provabgs.core.constants import C_AA, FSPS_LSUN_CGS
+from provabgs.core.errors import DataFileError, ProvabgsError
 from provabgs.data.build_nebular import continuum_wavelengths
-from provabgs.errors import DataFileError, ProvabgsError
 from provabgs.sps.nebular import FLOOR, LYMAN_LIMIT_AA, NebularGrid, ionising_photon_rate
 from provabgs.sps.sources.fsps_source import check_python_fsps, check_sps_home
 from provabgs.sps.sources.fsps_worker import IMF_CHABRIER
-
-FloatArray = NDArray[np.float64]
 
 LOG_U = (-4.0, -3.5, -3.0, -2.5, -2.0, -1.5, -1.0)
 GAS_LOGZ = (-2.0, -1.5, -1.0, -0.6, -0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2)

@@ -19,12 +19,10 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 from astropy.io import fits
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, median_filter
 
+from provabgs.core.arrays import FloatArray
 from provabgs.mocks.noise import CAMERAS, CameraNoise, NoiseModel
-
-FloatArray = NDArray[np.float64]
 
 FAINT = (
     ("coadd-5-169-thru20210419.fits", 4),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from provabgs.errors import ProvabgsError
+from provabgs.core.errors import ProvabgsError
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.sources.precision import round_library
 from provabgs.sps.sources.recovered import read_recovered

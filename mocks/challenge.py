@@ -18,7 +18,7 @@ from astropy.table import Table, vstack
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from provabgs.catalog import read_posteriors
-from provabgs.errors import ConfigError, DataFileError
+from provabgs.core.errors import ConfigError, DataFileError
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.mocks.files import coadd_name, read_truth, truth_table, write_desi_files, write_truth

@@ -9,11 +9,9 @@ birth clouds besides (Charlot & Fall 2000). Bulges have no dust.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 
 # Columns: wavelength in micron, A(lambda)/A(V), albedo. Mathis, Mezger & Panagia (1983, A&A 128, 212), tables C1 and
 # C2, as tabulated in the public release of L-GALAXIES.

@@ -8,8 +8,8 @@ import numpy as np
 from astropy.table import Table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from provabgs.core.arrays import FloatArray
 from provabgs.inference.posterior import Posterior
 from provabgs.mocks.challenge import Mode
 from provabgs.mocks.score import TRUTH_COLUMNS, Scored
@@ -22,8 +22,6 @@ from provabgs.plotting.style import style
 from provabgs.plotting.summary import title_of
 from provabgs.population.accuracy import BinAccuracy, accuracy_in_bins, accuracy_over_plane
 from provabgs.sps.parameters import label
-
-FloatArray = NDArray[np.float64]
 
 BGS_COLOURS: dict[str, list[float]] = {"g-r": [0.70, 1.12, 1.53], "r-z": [0.45, 0.69, 0.89]}
 """16, 50 and 84 % quantiles of BGS targets of r = 19-20, from the Gaussian mixtures of the Legacy Surveys DR9 BGS

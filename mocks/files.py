@@ -15,8 +15,8 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from provabgs.core.errors import DataFileError, InputError
 from provabgs.desi import decode_targetid
-from provabgs.errors import DataFileError, InputError
 from provabgs.mocks.histories import SimulatedGalaxies, true_properties
 from provabgs.mocks.make import MockGalaxy
 from provabgs.mocks.photometry import magnitude

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 
 PER_GALAXY: tuple[str, ...] = (
     *("galaxy_id", "redshift", "lookback", "width", "cold_gas", "metals_cold_gas"),

@@ -19,7 +19,7 @@ from astropy import units as u
 from astropy.cosmology import FlatLambdaCDM, z_at_value
 from numpy.typing import NDArray
 
-from provabgs.errors import DataFileError, InputError
+from provabgs.core.errors import DataFileError, InputError
 from provabgs.mocks.histories import FloatArray, RowFlag, SimulatedGalaxies, check_histories, flag_empty, flag_gas
 from provabgs.mocks.lgalaxies_layout import H15_DTYPE, SFH_BINS_DTYPE, SFH_NBIN, h20_dtype
 

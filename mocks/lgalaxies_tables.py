@@ -15,7 +15,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from provabgs.errors import DataFileError
+from provabgs.core.errors import DataFileError
 from provabgs.mocks.histories import FloatArray, SimulatedGalaxies, check_histories, flag_empty, flag_gas
 from provabgs.mocks.lgalaxies import (
     HUBBLE_PLANCK,

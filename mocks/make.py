@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from provabgs.constants import SOLAR_Z_PROVABGS
+from provabgs.core.constants import SOLAR_Z_PROVABGS
+from provabgs.core.errors import InputError
 from provabgs.desi import encode_targetid
-from provabgs.errors import InputError
 from provabgs.mocks.histories import RowFlag, SimulatedGalaxies
 from provabgs.mocks.noise import Noise, NoiseModel
 from provabgs.mocks.photometry import BANDS, MockPhotometry, bgs_selected, simulate_photometry

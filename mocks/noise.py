@@ -15,11 +15,9 @@ import h5py
 import numpy as np
 from astropy import constants as const
 from astropy import units as u
-from numpy.typing import NDArray
 
-from provabgs.errors import DataFileError, InputError
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import DataFileError, InputError
 
 FORMAT = "provabgs-noise-model-1"
 NOISE_FILE = "desi_noise_model.h5"

@@ -11,15 +11,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs.mocks import aperture
+from provabgs.core.arrays import FloatArray
+from provabgs.mocks import fiber_fraction as aperture
 from provabgs.mocks.histories import SimulatedGalaxies
 from provabgs.mocks.sed import GalaxySED, kpc_per_arcsec
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import BANDS_SOUTH, band_weights
-
-FloatArray = NDArray[np.float64]
 
 BANDS = BANDS_SOUTH
 POINT_SIGMA = np.array([0.021, 0.024, 0.064, 0.63, 1.41])

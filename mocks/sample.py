@@ -7,8 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from provabgs.core.errors import DataFileError
 from provabgs.data import data_path
-from provabgs.errors import DataFileError
 from provabgs.mocks.histories import ComponentHistory, SimulatedGalaxies
 
 FORMAT = "provabgs-simulated-galaxies-1"

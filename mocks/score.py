@@ -9,7 +9,9 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jax, jnp
+from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.engines import load_model
 from provabgs.inference.posterior import Posterior
@@ -19,9 +21,6 @@ from provabgs.observe.cosmology import Cosmology
 from provabgs.population.accuracy import BIN_WIDTHS, BinAccuracy, TabulatedPrior, accuracy_in_bins
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.parameters import INDEX
-from provabgs.status import Status
-
-FloatArray = NDArray[np.float64]
 
 TRUTH_COLUMNS: dict[str, str] = {
     "logmstar": "LOGMSTAR_FORMED",

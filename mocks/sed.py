@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from provabgs.constants import MPC_CM, SOLAR_Z_PROVABGS, SPECTRUM_UNIT
+from provabgs.core.constants import MPC_CM, SOLAR_Z_PROVABGS, SPECTRUM_UNIT
 from provabgs.mocks import dust
 from provabgs.mocks.histories import FloatArray, SimulatedGalaxies
 from provabgs.observe.cosmology import Cosmology

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs.errors import DataFileError, InputError, MissingDependencyError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import DataFileError, InputError, MissingDependencyError
+from provabgs.core.messages import first_line
 from provabgs.mocks.noise import N_DIAG, NoiseModel
-
-FloatArray = NDArray[np.float64]
 
 _SECONDS = 1000.0
 """Exposure that is simulated; electrons other than those of read noise are proportional to it."""
@@ -148,7 +147,7 @@ def _simulate(airmass: float, configuration: str) -> Any:
         simulator.observation.exposure_time = _SECONDS * u.s
         simulator.simulate()
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataFileError(
             f"{os.environ.get('DESIMODEL', configuration)}: specsim cannot use it ({reason}); install it anew "
             "with `install_desimodel_data`"

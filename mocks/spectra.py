@@ -9,16 +9,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from provabgs.core.arrays import FloatArray
 from provabgs.mocks.noise import READ_NOISE_E, Camera, Noise
 from provabgs.mocks.sed import DISK_DISPERSION_KMS, GalaxySED, SEDModel
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.observation import Spectrum
 from provabgs.observe.projection import camera_operator
-
-FloatArray = NDArray[np.float64]
 
 
 class Conditions(BaseModel):

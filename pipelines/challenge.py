@@ -1,8 +1,8 @@
 """The mock challenge on a Dask cluster: mocks made and fitted in pieces, on as many workers as there are.
 
 The directory is described in `provabgs.mocks.challenge`. A piece is one chunk of galaxies fitted in one mode. Fits run
-in processes of their own (`provabgs.pipelines.fitter`), with its time limits and its quarantine for galaxies that hang
-or crash; what a piece holds depends on configuration and seed alone, not on who fits it nor when.
+in processes of their own (`provabgs.pipelines.supervisor`), with its time limits and its quarantine for galaxies that
+hang or crash; what a piece holds depends on configuration and seed alone, not on who fits it nor when.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker
 from pydantic import Field, ValidationError
 
-from provabgs.catalog.atomic import sweep
 from provabgs.catalog.shard import read_block
-from provabgs.errors import ConfigError, DataFileError, ProvabgsError
+from provabgs.core.atomic import sweep
+from provabgs.core.errors import ConfigError, DataFileError, ProvabgsError
 from provabgs.inference.config import read_toml
 from provabgs.mocks.challenge import (
     ChallengeConfig,

@@ -10,8 +10,8 @@ from provabgs.catalog import write_posteriors
 from provabgs.inference.posterior import Posterior
 from provabgs.mocks.challenge import STORED_DRAWS, ChallengeConfig, Job, make_chunk
 from provabgs.mocks.make import MockMaker
-from provabgs.pipelines.fitter import Batch
-from provabgs.pipelines.worker import BatchReport, StorageError, fit_process
+from provabgs.pipelines.dask_worker import BatchReport, StorageError, fit_process
+from provabgs.pipelines.supervisor import Batch
 
 
 @lru_cache(maxsize=1)

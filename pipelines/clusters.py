@@ -11,9 +11,9 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster
 
-from provabgs.errors import ConfigError, MissingDependencyError
+from provabgs.core.errors import ConfigError, MissingDependencyError
 from provabgs.pipelines.config import ClusterOptions
-from provabgs.pipelines.fitter import ONE_THREAD
+from provabgs.pipelines.supervisor import ONE_THREAD
 
 _DASK: dict[str, Any] = {
     # fits run in processes of their own: a worker's event loop is never blocked, so a silent worker is a dead one

@@ -13,9 +13,9 @@ from pydantic.fields import FieldInfo
 from provabgs.catalog.encode import Encoding
 from provabgs.catalog.layout import DEFAULT_SHARD_ROWS
 from provabgs.catalog.records import DEFAULT_SAMPLES
-from provabgs.errors import ConfigError
+from provabgs.core.errors import ConfigError
+from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig, read_toml
-from provabgs.status import Status
 
 
 class _Section(BaseModel):

@@ -20,13 +20,13 @@ from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 from numpy.typing import NDArray
 
-from provabgs.errors import ProvabgsError
+from provabgs.core.errors import ProvabgsError
+from provabgs.core.status import Status
 from provabgs.pipelines.config import RunConfig
-from provabgs.pipelines.fitter import Batch
+from provabgs.pipelines.dask_worker import Group, fit_batch, has_files, inspect_group, merge_group, store_batch
 from provabgs.pipelines.plan import Plan
 from provabgs.pipelines.progress import Progress
-from provabgs.pipelines.worker import Group, fit_batch, has_files, inspect_group, merge_group, store_batch
-from provabgs.status import Status
+from provabgs.pipelines.supervisor import Batch
 
 _MERGE_PRIORITY, _INSPECT_PRIORITY, _FIT_PRIORITY = 20, 10, 0
 _WINDOW = 64

@@ -15,20 +15,20 @@ from typing import Any
 
 import numpy as np
 from distributed import as_completed
-from numpy.typing import NDArray
 
 import provabgs
-from provabgs._jax import jnp
-from provabgs.catalog.atomic import atomic_path, sweep
+from provabgs.core.arrays import FloatArray
+from provabgs.core.atomic import atomic_path, sweep
+from provabgs.core.errors import ConfigError
+from provabgs.core.jax import jnp
 from provabgs.emulator.assemble import assemble, burst_table
 from provabgs.emulator.basis import Basis, fit_basis
 from provabgs.emulator.component import ComponentEmulator
 from provabgs.emulator.encoding import Encoding
 from provabgs.emulator.evaluation import ErrorSummary, composite_errors
 from provabgs.emulator.training import Trained, TrainingState, new_state, standardisation, train
-from provabgs.emulator.truth import Parts, smooth_ranges
+from provabgs.emulator.training_spectra import Parts, smooth_ranges
 from provabgs.emulator.weights import save_emulator
-from provabgs.errors import ConfigError
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.pipelines.clusters import open_cluster
 from provabgs.pipelines.emulator_checkpoint import restore, store
@@ -49,8 +49,6 @@ from provabgs.pipelines.lock import DirectoryLock
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
 from provabgs.sps.sources import BuildOptions, build_library
-
-FloatArray = NDArray[np.float64]
 
 WORKER_TRIES = 4
 """A shard that loses its worker this often stops the training."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import h5py
 import numpy as np
 
-from provabgs._jax import jax, jnp
-from provabgs.catalog.atomic import atomic_path
+from provabgs.core.atomic import atomic_path
+from provabgs.core.jax import jax, jnp
 from provabgs.emulator.encoding import PROBE_AGES_GYR
 from provabgs.emulator.training import Look, TrainingState
 from provabgs.pipelines.emulator_config import EmulatorConfig

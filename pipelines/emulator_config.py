@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from provabgs.core.errors import ConfigError
 from provabgs.emulator.training import TrainingOptions
-from provabgs.errors import ConfigError
 from provabgs.inference.config import Conventions, read_toml
 from provabgs.pipelines.config import ClusterOptions, _Section
 

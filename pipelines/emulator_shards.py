@@ -12,17 +12,16 @@ from typing import Literal, NamedTuple
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs.catalog.atomic import atomic_path
+from provabgs.core.arrays import FloatArray
+from provabgs.core.atomic import atomic_path
+from provabgs.core.errors import DataFileError
 from provabgs.emulator.basis import Basis
-from provabgs.emulator.truth import Parts, draw_inputs, smooth_ranges, smooth_spectra
-from provabgs.errors import DataFileError
+from provabgs.emulator.training_spectra import Parts, draw_inputs, smooth_ranges, smooth_spectra
 from provabgs.pipelines.emulator_config import EmulatorConfig, parse_emulator_config
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 
-FloatArray = NDArray[np.float64]
 Stage = Literal["basis", "train", "held_out"]
 
 STAGES: tuple[Stage, ...] = ("basis", "train", "held_out")

@@ -12,12 +12,13 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from provabgs.core.errors import ConfigError, DataFileError, UnusableTargetError
+from provabgs.core.messages import first_line
+from provabgs.core.status import Status
 from provabgs.desi import ReadOptions, TargetResult, iter_observations
 from provabgs.desi.coadd import CoaddFile
-from provabgs.errors import ConfigError, DataFileError, UnusableTargetError
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.pipelines.config import InputOptions
-from provabgs.status import Status
 
 
 class Scan(NamedTuple):
@@ -190,7 +191,7 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
     try:
         table = _read_parquet(path) if path.suffix == ".parquet" else Table.read(path, format=kind[path.suffix])
     except Exception as error:  # astropy's readers raise whatever the damage leads to
-        raise DataFileError(f"{path}: cannot be read as a table ({(str(error).splitlines() or [''])[0]})") from None
+        raise DataFileError(f"{path}: cannot be read as a table ({first_line(error)})") from None
     missing = [c for c in required if c not in table.colnames]
     if missing:
         raise DataFileError(f"{path}: has no column {', '.join(missing)} (it has {', '.join(table.colnames[:12])})")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 
 LOCK_NAME = "run.lock"
 HEARTBEAT_S = 20.0

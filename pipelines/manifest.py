@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import provabgs
-from provabgs.catalog.atomic import atomic_path
-from provabgs.errors import ConfigError, DataFileError
+from provabgs.core.atomic import atomic_path
+from provabgs.core.errors import ConfigError, DataFileError
 from provabgs.pipelines.config import RunConfig
 
 MANIFEST_NAME = "run.json"

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.catalog.atomic import atomic_path
 from provabgs.catalog.columns import SAMPLE_COLUMNS
 from provabgs.catalog.records import healpix64
-from provabgs.errors import ConfigError, DataFileError, InputError
+from provabgs.core.atomic import atomic_path
+from provabgs.core.errors import ConfigError, DataFileError, InputError
+from provabgs.core.messages import first_line
 from provabgs.pipelines.config import InputOptions, RunConfig
 from provabgs.pipelines.inputs import Reader, Scan, make_reader, read_table
 
@@ -197,7 +198,7 @@ def _scan_one(job: tuple[Path, InputOptions]) -> Scan | str:
     except (DataFileError, OSError) as error:
         return str(error)
     except Exception as error:  # a damaged file may lead a reader anywhere; one file must not stop the plan
-        return f"{path}: cannot be listed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+        return f"{path}: cannot be listed ({type(error).__name__}: {first_line(error)})"
 
 
 def _scan_all(files: list[Path], config: RunConfig) -> tuple[list[Scan | None], list[tuple[Path, str]]]:

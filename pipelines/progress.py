@@ -10,7 +10,7 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import TextIO
 
-from provabgs.status import Status
+from provabgs.core.status import Status
 
 PROGRESS_NAME = "progress.json"
 _WINDOW_S = 300.0

@@ -16,20 +16,20 @@ from types import FrameType
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from provabgs.catalog.atomic import atomic_path, sweep
 from provabgs.catalog.layout import SUMMARY_NAME
 from provabgs.catalog.summary import build_summary
-from provabgs.errors import ConfigError
+from provabgs.core.atomic import atomic_path, sweep
+from provabgs.core.errors import ConfigError
+from provabgs.core.status import Status
 from provabgs.pipelines.clusters import open_cluster
 from provabgs.pipelines.config import RunConfig
+from provabgs.pipelines.dask_worker import StorageError
 from provabgs.pipelines.driver import Driver
 from provabgs.pipelines.inputs import check_module
 from provabgs.pipelines.lock import DirectoryLock
 from provabgs.pipelines.manifest import check_manifest
 from provabgs.pipelines.plan import make_plan
 from provabgs.pipelines.progress import Progress
-from provabgs.pipelines.worker import StorageError
-from provabgs.status import Status
 
 REPORT_NAME = "report.json"
 

@@ -12,16 +12,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from provabgs.api import fit
-    from provabgs.catalog.catalog import Catalog
+    from provabgs.catalog.query import Catalog
+    from provabgs.core.status import Status
     from provabgs.inference.config import FitConfig
     from provabgs.inference.posterior import Posterior
     from provabgs.observe.observation import Observation, Photometry, Spectrum
     from provabgs.sps.library import SSPLibrary
     from provabgs.sps.model import SPSModel
-    from provabgs.status import Status
 
 _WHERE: dict[str, str] = {
-    "Catalog": "provabgs.catalog.catalog",
+    "Catalog": "provabgs.catalog.query",
     "FitConfig": "provabgs.inference.config",
     "Observation": "provabgs.observe.observation",
     "Photometry": "provabgs.observe.observation",
@@ -29,7 +29,7 @@ _WHERE: dict[str, str] = {
     "SPSModel": "provabgs.sps.model",
     "SSPLibrary": "provabgs.sps.library",
     "Spectrum": "provabgs.observe.observation",
-    "Status": "provabgs.status",
+    "Status": "provabgs.core.status",
     "fit": "provabgs.api",
 }
 """Public name -> module that defines it (PEP 562)."""

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from provabgs.errors import InputError, ProvabgsError
+from provabgs.core.errors import InputError, ProvabgsError
+from provabgs.core.messages import first_line
+from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation
-from provabgs.status import Status
 
 if TYPE_CHECKING:
     from provabgs.desi.targets import ReadOptions, TargetResult
@@ -188,12 +189,11 @@ def _checked(observation: Observation) -> Observation:
 
 
 def _crashed(observation: Observation, error: Exception, config: FitConfig, seed: int) -> Posterior:
-    lines = str(error).splitlines()
     return Posterior(
         targetid=observation.targetid,
         redshift=observation.redshift,
         status=Status.CRASHED,
-        message=f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": "),
+        message=f"{type(error).__name__}: {first_line(error)}",
         ra=observation.ra,
         dec=observation.dec,
         zerr=observation.zerr,

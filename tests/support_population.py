@@ -13,12 +13,12 @@ import numpy as np
 
 from provabgs.catalog.columns import SAMPLED
 from provabgs.catalog.store import write_catalog
+from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
-from provabgs.pipelines.rehearsal import synthetic_posterior
+from provabgs.pipelines.dry_run import synthetic_posterior
 from provabgs.population.priordraws import draw_properties
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
-from provabgs.status import Status
 
 
 def made_up_posteriors(

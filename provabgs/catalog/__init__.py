@@ -12,7 +12,7 @@ from provabgs.catalog.shard import read_shard as read_posteriors
 from provabgs.catalog.shard import write_shard as write_posteriors
 
 if TYPE_CHECKING:
-    from provabgs.catalog.catalog import Catalog
+    from provabgs.catalog.query import Catalog
     from provabgs.catalog.store import write_catalog
 
 __all__ = ["Catalog", "read_posteriors", "write_catalog", "write_posteriors"]
@@ -20,7 +20,7 @@ __all__ = ["Catalog", "read_posteriors", "write_catalog", "write_posteriors"]
 
 def __getattr__(name: str) -> Any:
     if name == "Catalog":
-        from provabgs.catalog.catalog import Catalog
+        from provabgs.catalog.query import Catalog
 
         return Catalog
     if name == "write_catalog":

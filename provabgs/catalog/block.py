@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from provabgs.catalog.columns import COLUMNS, OPTIONAL
 from provabgs.catalog.encode import Encoding, dequantise, quantise
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

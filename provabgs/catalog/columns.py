@@ -69,7 +69,7 @@ IDENTITY: tuple[Column, ...] = (
     Column("Z", "f8", "", "redshift of the fit (Z_HP in the published catalog)"),
     Column("ZERR", "f4", "", "redshift error"),
     Column("HPIX_64", "i4", "", "HEALPix pixel, nside 64, nested; -1 without coordinates"),
-    Column("STATUS", "i2", "", "provabgs.status.Status"),
+    Column("STATUS", "i2", "", "provabgs.core.status.Status"),
 )
 
 QUALITY: tuple[Column, ...] = (

@@ -18,16 +18,6 @@ _LEVELS = 65532
 _MINUS_INF, _PLUS_INF, _NAN = 65533, 65534, 65535
 
 
-def thin(n_draws: int, n_keep: int) -> NDArray[np.int64]:
-    """Positions of `n_keep` evenly spaced draws out of `n_draws`, or of all where there are no more.
-
-    Even spacing takes the same share of every chain of a concatenated sample, unlike a slice from its end.
-    """
-    if n_draws <= n_keep:
-        return np.arange(n_draws)
-    return ((np.arange(n_keep) + 0.5) * n_draws / n_keep).astype(np.int64)
-
-
 def quantise(values: NDArray[np.floating]) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
     """Code rows of samples as 16-bit integers.
 

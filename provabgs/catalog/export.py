@@ -16,11 +16,11 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from provabgs import __version__
-from provabgs.catalog.atomic import atomic_path
-from provabgs.catalog.catalog import Catalog
 from provabgs.catalog.columns import BY_NAME, LOG_PROB, OPTIONAL, SAMPLED
-from provabgs.catalog.encode import thin
-from provabgs.errors import InputError, MissingDependencyError
+from provabgs.catalog.query import Catalog
+from provabgs.core.arrays import thin
+from provabgs.core.atomic import atomic_path
+from provabgs.core.errors import InputError, MissingDependencyError
 from provabgs.sps.parameters import DERIVED, GAS, PARAMETERS, DerivedProperty, Parameter
 
 PUBLISHED_SAMPLES = 100

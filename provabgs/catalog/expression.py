@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.errors import InputError
-from provabgs.status import Status
+from provabgs.core.errors import InputError
+from provabgs.core.status import Status
 
 MAX_LENGTH = 4000
 

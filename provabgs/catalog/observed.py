@@ -19,9 +19,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.catalog.atomic import atomic_path
 from provabgs.catalog.shard import open_shard, write_shard
-from provabgs.errors import DataFileError, InputError
+from provabgs.core.atomic import atomic_path
+from provabgs.core.errors import DataFileError, InputError
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 

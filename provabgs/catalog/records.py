@@ -21,11 +21,12 @@ from provabgs.catalog.columns import (
     SAMPLED,
     SURVEY,
 )
-from provabgs.catalog.encode import Encoding, quantise, thin
-from provabgs.errors import DataFileError, InputError
+from provabgs.catalog.encode import Encoding, quantise
+from provabgs.core.arrays import thin
+from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.status import Status
 from provabgs.inference.posterior import Diagnostics, Posterior
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
-from provabgs.status import Status
 
 NSIDE = 64
 """HEALPix resolution of the shards, nested order, as in DESI's own directories."""

@@ -15,7 +15,8 @@ from provabgs.catalog.columns import LOG_PROB, OPTIONAL, SAMPLE_COLUMNS
 from provabgs.catalog.encode import dequantise
 from provabgs.catalog.names import SAMPLE_FORMULAS
 from provabgs.catalog.shard import open_shard
-from provabgs.errors import DataFileError
+from provabgs.core.errors import DataFileError
+from provabgs.core.messages import first_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ def read_chunks(
             try:
                 arrays = {c: _read(f, c, rows[positions]) for c in columns}
             except (OSError, KeyError, RuntimeError, IndexError) as error:
-                reason = (str(error).splitlines() or [""])[0]
+                reason = first_line(error)
                 raise DataFileError(
                     f"{path}: corrupt, or not the shard that the summary was built from ({reason}); "
                     "repeat `provabgs run` with the same configuration"

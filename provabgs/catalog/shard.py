@@ -22,12 +22,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.catalog.atomic import atomic_path
 from provabgs.catalog.block import Block, current
 from provabgs.catalog.columns import BY_NAME, OPTIONAL, SAMPLE_COLUMNS
 from provabgs.catalog.encode import Encoding
 from provabgs.catalog.records import DEFAULT_SAMPLES, to_block, to_posteriors
-from provabgs.errors import DataFileError
+from provabgs.core.atomic import atomic_path
+from provabgs.core.errors import DataFileError
+from provabgs.core.messages import first_line
 from provabgs.inference.posterior import Posterior
 
 FORMAT = "provabgs-posteriors-1"
@@ -134,9 +135,7 @@ def read_block(path: str | Path, *, verify: bool = True) -> Block:
             )
             expected = str(f.attrs["sha256"])
         except _DAMAGE as error:
-            raise DataFileError(
-                f"{path}: corrupt posterior file ({_first_line(error)}); fit these rows again"
-            ) from None
+            raise DataFileError(f"{path}: corrupt posterior file ({first_line(error)}); fit these rows again") from None
     if verify and digest(block) != expected:
         raise _corrupt(path, "contents do not match their checksum")
     return replace(block, summary=current(block.summary))
@@ -155,9 +154,7 @@ def read_summary(path: str | Path) -> tuple[NDArray[np.void], tuple[str, ...], t
             attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in f.attrs.items()}
             return current(_rows(f["summary"])), tuple(f["configs"].asstr()[:]), tuple(f["versions"].asstr()[:]), attrs
         except _DAMAGE as error:
-            raise DataFileError(
-                f"{path}: corrupt posterior file ({_first_line(error)}); fit these rows again"
-            ) from None
+            raise DataFileError(f"{path}: corrupt posterior file ({first_line(error)}); fit these rows again") from None
 
 
 def open_shard(path: str | Path) -> h5py.File:
@@ -174,7 +171,7 @@ def open_shard(path: str | Path) -> h5py.File:
     try:
         f = h5py.File(path, "r")
     except OSError as error:
-        raise DataFileError(f"{path}: truncated or not an HDF5 file ({_first_line(error)})") from None
+        raise DataFileError(f"{path}: truncated or not an HDF5 file ({first_line(error)})") from None
     try:
         found = f.attrs.get("format")
     except (OSError, RuntimeError):
@@ -227,8 +224,3 @@ def _unit(column: str) -> str:
 def _corrupt(path: str | Path, why: str) -> DataFileError:
     """The error for a damaged file."""
     return DataFileError(f"{path}: corrupt posterior file ({why}); remove it and fit its rows again")
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of an error's text."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

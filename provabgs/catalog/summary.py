@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from provabgs.catalog.atomic import atomic_path
 from provabgs.catalog.columns import COLUMNS, SURVEY, Column
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.shard import read_summary
-from provabgs.errors import DataFileError
+from provabgs.core.atomic import atomic_path
+from provabgs.core.errors import DataFileError
 
 FORMAT = "provabgs-catalog-1"
 ROW_GROUP = 50_000

@@ -86,9 +86,9 @@ def fit(
     """
     from provabgs.catalog.observed import write_fits
     from provabgs.cli.report import print_fits
+    from provabgs.core.errors import InputError
     from provabgs.desi import read_observations
     from provabgs.desi.targets import ReadOptions
-    from provabgs.errors import InputError
 
     _check_output(output)
     changes = {
@@ -123,7 +123,7 @@ def load_fit_config(path: Path | None, changes: dict[str, Any]) -> FitConfig:
     """
     from pydantic import ValidationError
 
-    from provabgs.errors import ConfigError
+    from provabgs.core.errors import ConfigError
     from provabgs.inference.config import FitConfig, read_toml
 
     data: dict[str, Any] = {}
@@ -143,7 +143,7 @@ def load_fit_config(path: Path | None, changes: dict[str, Any]) -> FitConfig:
 
 def explain(target: TargetResult) -> str:
     """Why a row cannot be fitted, and what to do about it."""
-    from provabgs.status import Status
+    from provabgs.core.status import Status
 
     mend = {
         Status.UNOBSERVED: "choose a row that was observed",
@@ -176,7 +176,7 @@ def _check_output(output: Path) -> None:
     """Refuse a place that cannot be written to before hours are spent on what goes there."""
     import os
 
-    from provabgs.errors import InputError
+    from provabgs.core.errors import InputError
 
     if output.is_dir():
         raise InputError(f"{output}: is a folder; give the name of a file, as {output / 'out.h5'}")

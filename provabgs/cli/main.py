@@ -16,7 +16,7 @@ from provabgs.cli.population import population_app
 from provabgs.cli.query import export_command, query_command
 from provabgs.cli.run import config_app, run_command
 from provabgs.cli.ssp import ssp_app
-from provabgs.errors import ProvabgsError
+from provabgs.core.errors import ProvabgsError
 
 EXIT_BAD_INPUT = 2
 """Exit code of every error that the user can mend."""

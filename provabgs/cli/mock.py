@@ -54,7 +54,7 @@ WorkersOption = Annotated[int | None, typer.Option(min=1, help="Fit processes, i
 @mock_app.command()
 def init(path: Annotated[Path, typer.Argument(help="File to write.")] = Path("challenge.toml")) -> None:
     """Write a commented configuration to start from."""
-    from provabgs.errors import InputError
+    from provabgs.core.errors import InputError
 
     if path.exists():
         raise InputError(f"{path}: exists already; choose another name or remove it")

@@ -31,7 +31,7 @@ def plot(
 
     from provabgs.catalog.observed import read_fitted
     from provabgs.catalog.shard import read_shard
-    from provabgs.errors import InputError
+    from provabgs.core.errors import InputError
     from provabgs.plotting.galaxy import draw_galaxy
 
     rows = list(enumerate(read_shard(posteriors)))

@@ -142,7 +142,7 @@ def prior(
     import numpy as np
     from astropy.table import Table
 
-    from provabgs.errors import InputError
+    from provabgs.core.errors import InputError
     from provabgs.inference.config import FitConfig
     from provabgs.plotting.induced import prior_figure
     from provabgs.plotting.style import save, style
@@ -249,7 +249,7 @@ def _claimed(path: Path | None) -> FitConfig | None:
         return None
     from pydantic import ValidationError
 
-    from provabgs.errors import ConfigError
+    from provabgs.core.errors import ConfigError
     from provabgs.inference.config import FitConfig, read_toml
 
     try:
@@ -263,7 +263,7 @@ def _limits(given: list[str] | None) -> list[tuple[float, float]] | None:
     """``LOW,HIGH`` texts as numbers."""
     if not given:
         return None
-    from provabgs.errors import InputError
+    from provabgs.core.errors import InputError
 
     out = []
     for text in given:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from provabgs.core.status import Status
 from provabgs.inference.posterior import Posterior
 from provabgs.sps.parameters import DERIVED, GAS, NAMES, PARAMETERS, DerivedProperty, Parameter
-from provabgs.status import Status
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provabgs.errors import ConfigError
+from provabgs.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from provabgs.pipelines.config import RunConfig

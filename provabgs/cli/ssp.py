@@ -66,7 +66,7 @@ def build(
     """
     from rich.progress import Progress
 
-    from provabgs.errors import InputError
+    from provabgs.core.errors import InputError
     from provabgs.sps.sources import BuildOptions, build_library
 
     if not output.parent.is_dir():
@@ -113,7 +113,7 @@ def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
     InputError
         When one of them is not a number.
     """
-    from provabgs.errors import InputError
+    from provabgs.core.errors import InputError
 
     if text is None:
         return None

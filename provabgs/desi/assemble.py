@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from provabgs.core.errors import DataFileError, InputError, UnusableTargetError
+from provabgs.core.status import Status
 from provabgs.desi.build import build_observation
 from provabgs.desi.coadd import CoaddFile
 from provabgs.desi.redrock import Redshift
 from provabgs.desi.source import Source, open_source
 from provabgs.desi.targets import ReadOptions, TargetResult
-from provabgs.errors import DataFileError, InputError, UnusableTargetError
 from provabgs.observe.observation import Observation
-from provabgs.status import Status
 
 
 def read_observations(

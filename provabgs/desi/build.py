@@ -6,18 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from provabgs.desi.aperture import UNKNOWN_SCALE_SIGMA, FiberFraction, fiber_fraction, psf_to_fiber
+from provabgs.core.errors import UnusableTargetError
+from provabgs.core.status import Status
 from provabgs.desi.catalogs import PhotometryCatalog
 from provabgs.desi.coadd import CameraData
+from provabgs.desi.fiber_fraction import UNKNOWN_SCALE_SIGMA, FiberFraction, fiber_fraction, psf_to_fiber
+from provabgs.desi.metadata import build_meta, quality_notes
 from provabgs.desi.photometry import FILTERS, RELEASE_PHOTSYS, checked_ebv, finite, position, target_photometry
 from provabgs.desi.redrock import Redshift
 from provabgs.desi.source import Source
-from provabgs.desi.summary import build_meta, quality_notes
 from provabgs.desi.targets import ReadOptions
-from provabgs.errors import UnusableTargetError
 from provabgs.observe.extinction import deredden_spectrum
 from provabgs.observe.observation import Observation, Spectrum
-from provabgs.status import Status
 
 
 def build_observation(
@@ -112,7 +112,7 @@ def _fraction(
 
 
 def _rescale(fraction: FiberFraction | None, factor: float | None, options: ReadOptions) -> FiberFraction | None:
-    """The prior for the scale on which the spectrum was left (see `provabgs.desi.aperture.PsfMode`)."""
+    """The prior for the scale on which the spectrum was left (see `provabgs.desi.fiber_fraction.PsfMode`)."""
     if fraction is None or options.psf_to_fiber == "ignore" or (factor and options.psf_to_fiber == "spectrum"):
         return fraction
     if factor is not None:

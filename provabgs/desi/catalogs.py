@@ -24,10 +24,10 @@ import numpy as np
 from astropy.io import fits
 from scipy.spatial import cKDTree
 
+from provabgs.core.errors import DataFileError
 from provabgs.desi.coadd import FIBERMAP_COLUMNS, Columns
 from provabgs.desi.fitsfile import column_names, hdu_names, open_fits, read_columns
 from provabgs.desi.targetid import encode_targetid
-from provabgs.errors import DataFileError
 
 _COLUMNS = tuple(dict.fromkeys((*FIBERMAP_COLUMNS, "RA", "DEC", "OBJID", "BRICK_PRIMARY", "TYPE")))
 _FIBERFLUX_FIXED = (3, 3, 0)

@@ -12,10 +12,11 @@ from astropy import units as u
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from provabgs.desi.fitsfile import READ_ERRORS, first_line, hdu_names, native, open_fits, read_columns, require_hdus
-from provabgs.errors import DataFileError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import DataFileError
+from provabgs.core.messages import first_line
+from provabgs.desi.fitsfile import READ_ERRORS, hdu_names, native, open_fits, read_columns, require_hdus
 
-FloatArray = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
 
 _FLUX_UNIT = 1e-17 * u.erg / u.s / u.cm**2 / u.AA

@@ -16,7 +16,8 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from provabgs.errors import DataFileError
+from provabgs.core.errors import DataFileError
+from provabgs.core.messages import first_line
 
 READ_ERRORS = (OSError, ValueError, TypeError, EOFError, IndexError, KeyError, zlib.error, fits.VerifyError)
 """What astropy raises, depending on where a file breaks off or goes wrong."""
@@ -91,12 +92,6 @@ def _unpacked(file: Path) -> Path | io.BytesIO:
     with file.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
     return io.BytesIO(gzip.decompress(file.read_bytes())) if packed else file
-
-
-def first_line(error: BaseException) -> str:
-    """One short line out of an exception's message."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:120] if lines else type(error).__name__
 
 
 def hdu_names(hdus: fits.HDUList) -> list[str]:

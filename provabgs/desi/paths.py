@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 
 
 class CoaddPaths(NamedTuple):

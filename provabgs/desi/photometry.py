@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from astropy.coordinates import SkyCoord
 
-from provabgs.errors import UnusableTargetError
+from provabgs.core.errors import UnusableTargetError
+from provabgs.core.status import Status
 from provabgs.observe.extinction import band_transmission, check_ebv, deredden_bands
 from provabgs.observe.observation import Photometry
-from provabgs.status import Status
 
 Row = Mapping[str, Any]
 

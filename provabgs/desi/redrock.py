@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from provabgs.core.errors import DataFileError
 from provabgs.desi.fitsfile import hdu_names, open_fits, read_columns
-from provabgs.errors import DataFileError
 
 _HDUS = ("REDSHIFTS", "ZBEST", "ZCATALOG")
 """Where redshifts live: redrock since 2021, redrock before, DESI's summary catalogs."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from provabgs.core.errors import DataFileError
 from provabgs.desi.catalogs import PhotometryCatalog
 from provabgs.desi.coadd import CoaddFile
 from provabgs.desi.paths import infer_redrock
 from provabgs.desi.redrock import RedshiftTable, read_redrock
 from provabgs.desi.targets import ReadOptions
-from provabgs.errors import DataFileError
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 
 _OBJID_BITS, _BRICKID_BITS, _RELEASE_BITS = 22, 20, 16
 _BRICKID_SHIFT, _RELEASE_SHIFT = _OBJID_BITS, _OBJID_BITS + _BRICKID_BITS

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
 
-from provabgs.desi.aperture import PsfMode
+from provabgs.core.errors import ConfigError
+from provabgs.core.status import Status
+from provabgs.desi.fiber_fraction import PsfMode
 from provabgs.desi.photometry import DEFAULT_BANDS, FILTERS
-from provabgs.errors import ConfigError
 from provabgs.observe.observation import Observation
-from provabgs.status import Status
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ReadOptions:
     cameras
         Cameras to take, None for all; empty for the photometry alone.
     psf_to_fiber
-        See `provabgs.desi.aperture.PsfMode`.
+        See `provabgs.desi.fiber_fraction.PsfMode`.
     fiber_sigma_floor
         Fractional width added in quadrature to the prior on the fiber fraction.
     match_radius_arcsec

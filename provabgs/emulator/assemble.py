@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs._jax import jnp
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jnp
 from provabgs.emulator.basis import Basis, coefficients, fit_basis
 from provabgs.emulator.component import ComponentEmulator, Functions, conventions_of
 from provabgs.emulator.encoding import Encoding
 from provabgs.emulator.mixture import BurstTable, EmulatorArrays, Layout
 from provabgs.emulator.network import Network
-from provabgs.emulator.truth import Parts, burst_nodes
+from provabgs.emulator.training_spectra import Parts, burst_nodes
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import PARAMETERS
 from provabgs.sps.sources.precision import round_mantissa
-
-FloatArray = NDArray[np.float64]
 
 MANTISSA_BITS = 14
 """Bits kept of the basis functions: 3e-5 relative, far below the emulator's error, half the size on disk."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 
 NORM_RANGE = (2500.0, 11000.0)
 """Rest wavelengths, Angstrom, over which amplitude is measured (mean of ln L)."""

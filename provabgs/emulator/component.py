@@ -10,15 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jax, jnp
 from provabgs.emulator.encoding import SMOOTH_INPUTS, out_of_range, require_range
 from provabgs.emulator.errors import EmulatorFileError
 from provabgs.emulator.mixture import EmulatorArrays, GalaxyMasses, Layout, Mixed, columns, mix
 from provabgs.sps.dust import dust_curves, transmission
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
-
-FloatArray = NDArray[np.float64]
 
 CHECKED = (*SMOOTH_INPUTS, "tburst")
 

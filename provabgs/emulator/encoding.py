@@ -13,13 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.constants import Z_RANGE_PROVABGS
+from provabgs.core.arrays import FloatArray
+from provabgs.core.constants import Z_RANGE_PROVABGS
+from provabgs.core.jax import jax, jnp
 from provabgs.emulator.errors import EmulatorRangeError
 from provabgs.sps.interpolation import hat_weights
 from provabgs.sps.model import SPSModel
-
-FloatArray = NDArray[np.float64]
 
 SMOOTH_INPUTS = ("log_gamma1", "log_gamma2", "t_age")
 """Inputs of the network: log10 of the gammas (absolute Z), age of the universe at the galaxy in Gyr."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from provabgs.errors import DataFileError, InputError
+from provabgs.core.errors import DataFileError, InputError
 
 
 class EmulatorFileError(DataFileError):

@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
+from provabgs.core.arrays import FloatArray, SingleArray
+from provabgs.core.jax import jax, jnp
 from provabgs.emulator.component import ComponentEmulator
 from provabgs.sps.model import SPSModel
-
-FloatArray = NDArray[np.float64]
-SingleArray = NDArray[np.float32]
 
 _BLOCK = 250
 PERCENTILES = (50.0, 99.0, 99.9)

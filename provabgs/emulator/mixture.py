@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from provabgs._jax import jax, jnp
-from provabgs.constants import Z_RANGE_PROVABGS
+from provabgs.core.constants import Z_RANGE_PROVABGS
+from provabgs.core.jax import jax, jnp
 from provabgs.emulator.encoding import Encoding, encode
 from provabgs.emulator.network import Network, apply_network
-from provabgs.emulator.truth import Parts, part_masses
+from provabgs.emulator.training_spectra import Parts, part_masses
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
 

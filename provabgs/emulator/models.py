@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from provabgs._jax import jax, jnp
-from provabgs.constants import Z_RANGE_PROVABGS
+from provabgs.core.constants import Z_RANGE_PROVABGS
+from provabgs.core.jax import jax, jnp
 from provabgs.emulator.component import ComponentEmulator, synthesise
 from provabgs.emulator.errors import EmulatorFileError
 from provabgs.emulator.mixture import GalaxyMasses, columns, mix

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from provabgs._jax import jax, jnp
+from provabgs.core.jax import jax, jnp
 
 GAIN = 1.6
 """Keeps the variance of activations near one through SiLU layers."""

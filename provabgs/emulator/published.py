@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import DataFileError
+from provabgs.core.errors import DataFileError
+from provabgs.core.jax import jax, jnp
 from provabgs.sps.parameters import INDEX
 
 N_CHUNKS = 4

@@ -11,16 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.emulator.component import ComponentEmulator, Functions
 from provabgs.emulator.encoding import out_of_range, require_range
 from provabgs.emulator.mixture import EmulatorArrays, GalaxyMasses, Layout, burst_factors, columns, mix
-from provabgs.errors import InputError
 from provabgs.sps.dust import DustCurves, dust_curves, ism_from_curves
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX, NAMES
-
-FloatArray = NDArray[np.float64]
 
 PAPER_CHUNKS = ((2000.0, 3600.0), (3600.0, 5500.0), (5500.0, 7410.0), (7410.0, 60000.0))
 """Wavelength ranges of the published networks, Angstrom, vacuum (Kwon et al. 2023)."""

@@ -8,15 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optax
-from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
+from provabgs.core.arrays import FloatArray, SingleArray
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.emulator.encoding import Encoding, encode
 from provabgs.emulator.network import Network, apply_network, init_network, last_inputs
-from provabgs.errors import InputError
-
-FloatArray = NDArray[np.float64]
-SingleArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

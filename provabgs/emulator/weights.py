@@ -11,13 +11,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
+from provabgs.core.jax import jax, jnp
 from provabgs.emulator.component import CHECKED, ComponentEmulator, Functions
 from provabgs.emulator.encoding import Encoding
 from provabgs.emulator.errors import EmulatorFileError
 from provabgs.emulator.mixture import BurstTable, EmulatorArrays, Layout
 from provabgs.emulator.network import Network
-from provabgs.emulator.truth import Parts
+from provabgs.emulator.training_spectra import Parts
 
 FORMAT = "provabgs-emulator-1"
 _DOUBLE = ("wave", "low", "high")

@@ -11,12 +11,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from provabgs.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 
 LEVELS = (0.5, 0.68, 0.9)
 """Central intervals whose coverage is counted."""

@@ -16,8 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from provabgs.errors import ConfigError
-from provabgs.inference.correction import PriorCorrection, correction_from
+from provabgs.core.errors import ConfigError
+from provabgs.inference.prior_correction import PriorCorrection, correction_from
 from provabgs.observe.options import ObservingOptions
 from provabgs.sps.nebular import GAS_LOGZ_RANGE, LOG_U_RANGE
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 from arviz_stats.base import array_stats
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
 
 TAIL = (0.05, 0.95)
 """Quantiles whose effective sample size is the tail's."""

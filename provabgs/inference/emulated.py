@@ -12,14 +12,15 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from provabgs._jax import jax, jnp
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.emulator.component import ComponentEmulator, Functions
 from provabgs.emulator.mixture import Columns, EmulatorArrays, GalaxyMasses, columns, mix
-from provabgs.errors import InputError
-from provabgs.inference.compressed.columns import N_BASES, NormalEquations, accumulate
 from provabgs.inference.compressed.engine import CompressedLikelihood, dust_of, in_cache, make_prediction, matmul
+from provabgs.inference.compressed.normal_equations import N_BASES, NormalEquations, accumulate
 from provabgs.inference.compressed.photometry import N_BAND_NODES, band_functionals
 from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
 from provabgs.inference.compressed.training import SMOOTHING_KMS, training_set
@@ -28,8 +29,6 @@ from provabgs.observe.projection import Projection
 from provabgs.sps.dust import LAMBDA_V, DustCurves, transmission
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
-
-FloatArray = NDArray[np.float64]
 
 
 class Light(NamedTuple):
@@ -109,7 +108,7 @@ class EmulatedLikelihood:
 
     @property
     def equations(self) -> Callable[[jax.Array, EmulatedReduction], NormalEquations]:
-        """For `provabgs.inference.collapsed.collapse`, with `reduction` as its data."""
+        """For `provabgs.inference.marginalised.collapse`, with `reduction` as its data."""
         return normal_equations(self.emulator)
 
     def with_reference(self, theta: ArrayLike) -> EmulatedLikelihood:
@@ -202,7 +201,7 @@ def make_log_likelihood(emulator: ComponentEmulator) -> Callable[[jax.Array, Emu
 
 @lru_cache(maxsize=4)
 def normal_equations(emulator: ComponentEmulator) -> Callable[[jax.Array, EmulatedReduction], NormalEquations]:
-    """chi^2 as a quadratic form in the four masses; see `provabgs.inference.compressed.columns`."""
+    """chi^2 as a quadratic form in the four masses; see `provabgs.inference.compressed.normal_equations`."""
 
     def equations(theta: jax.Array, reduction: EmulatedReduction) -> NormalEquations:
         n = len(theta)

@@ -8,19 +8,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from provabgs._jax import jax
+from provabgs.core.errors import ConfigError, InputError
+from provabgs.core.jax import jax
 from provabgs.emulator.errors import EmulatorFileError
 from provabgs.emulator.models import PublishedNetworkModel
 from provabgs.emulator.weights import default_emulator
-from provabgs.errors import ConfigError, InputError
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.emulated import EmulatedLikelihood
 from provabgs.inference.likelihood import ExactLikelihood
-from provabgs.sps.gaslight import NebularModel, with_nebular
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.nebular import NebularGrid
+from provabgs.sps.nebular_ssp import NebularModel, with_nebular
 
 Likelihood = Callable[[jax.Array], jax.Array]
 logger = logging.getLogger(__name__)

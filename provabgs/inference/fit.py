@@ -9,20 +9,22 @@ from functools import lru_cache
 from importlib import metadata
 
 import numpy as np
-from numpy.typing import NDArray
 
 import provabgs
-from provabgs._jax import jnp
-from provabgs.errors import UnusableTargetError
-from provabgs.inference.batches import in_chunks
+from provabgs.core.arrays import FloatArray, thin
+from provabgs.core.chunks import in_chunks
+from provabgs.core.errors import UnusableTargetError
+from provabgs.core.jax import jnp
+from provabgs.core.status import Status
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig
-from provabgs.inference.correction import log_ratio_function
 from provabgs.inference.emulated import EmulatedLikelihood
 from provabgs.inference.engines import Likelihood, load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Diagnostics, Posterior
+from provabgs.inference.prior_correction import log_ratio_function
 from provabgs.inference.priors import LATENT_NAMES, Prior
+from provabgs.inference.reweighted_target import LogRatio, tilt
 from provabgs.inference.samplers import SamplerResult, StartError, get_sampler
 from provabgs.inference.target import (
     CHUNK,
@@ -32,14 +34,10 @@ from provabgs.inference.target import (
     to_theta,
     to_unit,
 )
-from provabgs.inference.tilted import LogRatio, tilt
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import Projection, project
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES, Parameter
-from provabgs.status import Status
-
-FloatArray = NDArray[np.float64]
 
 N_CHECKED = 24
 """Draws at which the engine is held against the exact likelihood."""
@@ -120,7 +118,7 @@ def _sample(
     error = _engine_error(likelihood, exact, prior, result)
     if error > ENGINE_TOLERANCE and isinstance(likelihood, CompressedLikelihood | EmulatedLikelihood):
         flat = _flat(result)
-        pick = np.linspace(0, len(flat) - 1, N_REFERENCE).round().astype(int)
+        pick = thin(len(flat), N_REFERENCE)
         likelihood = likelihood.with_reference(jnp.asarray(to_theta(flat[pick], prior)))
         first, result = result, sample(likelihood)
         result = result._replace(n_eval=first.n_eval + result.n_eval)
@@ -133,7 +131,7 @@ def _engine_error(likelihood: Likelihood, exact: ExactLikelihood, prior: Prior, 
     if likelihood is exact:
         return 0.0
     flat = _flat(result)
-    pick = np.linspace(0, len(flat) - 1, N_CHECKED).round().astype(int)
+    pick = thin(len(flat), N_CHECKED)
     spec, phot = exact.chi2(to_theta(flat[pick], prior))
     engine = result.log_likelihood.reshape(-1)[pick]
     return float(np.std(engine + 0.5 * (spec + phot)))
@@ -184,7 +182,7 @@ def _assemble(
     good = report.passes(config.sampler.rhat, config.sampler.ess)
     flat = _flat(result)
     log_like = result.log_likelihood.reshape(-1)
-    keep = np.linspace(0, len(flat) - 1, min(config.n_samples, len(flat))).round().astype(int)
+    keep = thin(len(flat), config.n_samples)
     theta_all = to_theta(flat, prior)
     log_prob = log_like + in_chunks(lambda t: compiled_log_prior(t, prior), theta_all, CHUNK)
     if ratio is not None:

@@ -12,17 +12,16 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from provabgs._jax import jax, jnp
-from provabgs.inference.batches import in_chunks
+from provabgs.core.arrays import FloatArray
+from provabgs.core.chunks import in_chunks
+from provabgs.core.jax import jax, jnp
 from provabgs.observe.linespread import BandedOperator
 from provabgs.observe.projection import Projection
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import FlatSpectra, SPSModel
 from provabgs.sps.parameters import INDEX
-
-FloatArray = NDArray[np.float64]
 
 CHUNK = 32
 """Rest-frame spectra made at a time by `ExactLikelihood.predict`."""

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from provabgs.core.arrays import FloatArray
+from provabgs.core.status import Status
 from provabgs.sps.parameters import DERIVED_NAMES, GAS, NAMES
-from provabgs.status import Status
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import ConfigError
+from provabgs.core.errors import ConfigError
+from provabgs.core.jax import jax, jnp
 from provabgs.sps.parameters import INDEX, N_PARAMETERS, PARAMETERS, Parameter
 
 LATENT_NAMES: tuple[str, ...] = (

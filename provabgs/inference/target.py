@@ -9,24 +9,22 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.inference.batches import in_chunks
-from provabgs.inference.collapsed import Equations, collapse
+from provabgs.core.arrays import FloatArray
+from provabgs.core.chunks import in_chunks
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed import CompressedLikelihood
-from provabgs.inference.compressed.columns import make_normal_equations
+from provabgs.inference.compressed.normal_equations import make_normal_equations
 from provabgs.inference.emulated import EmulatedLikelihood
 from provabgs.inference.engines import Likelihood
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.marginalised import Equations, collapse
 from provabgs.inference.priors import Prior, log_prior, theta_from_latent, unit_from_theta
 from provabgs.inference.samplers import Target
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import DERIVED_NAMES
-
-FloatArray = NDArray[np.float64]
 
 CHUNK = 1024
 """Draws handled at a time by compiled functions."""

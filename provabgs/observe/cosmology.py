@@ -9,11 +9,11 @@ from typing import Any, overload
 import astropy.cosmology as acosmo
 import astropy.units as u
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 
-FloatArray = NDArray[np.float64]
 DEFAULT_COSMOLOGY = "Planck13"
 """The published PROVABGS catalog's cosmology (Hahn et al. 2023)."""
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from desiutil.dust import dust_transmission, mwdust_transmission
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 from provabgs.observe.filters import is_legacy_band, load_filter
 
-FloatArray = NDArray[np.float64]
 _TABULATED = {"g", "r", "z", "W1", "W2", "W3", "W4"}
 """Bands for which desiutil holds A(band)/E(B-V); any other is averaged over its filter curve."""
 

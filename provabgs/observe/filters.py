@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import speclite.filters
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from provabgs.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
-from provabgs.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
+from provabgs.core.errors import InputError
 
 BANDS_NORTH: tuple[str, ...] = ("BASS-g", "BASS-r", "MzLS-z", "wise2010-W1", "wise2010-W2")
 """Legacy Surveys bands at PHOTSYS N (BASS g, r and MzLS z)."""

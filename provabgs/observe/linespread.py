@@ -11,14 +11,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse, special
 
-from provabgs._jax import jax, jnp
-from provabgs.constants import C_KMS
-from provabgs.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.constants import C_KMS
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 
 REACH_SIGMA = 6.0
 """Gaussian wings are followed this far; what is beyond is below 1e-8 of the line."""

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from provabgs.errors import UnusableTargetError
-from provabgs.status import Status
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import UnusableTargetError
+from provabgs.core.status import Status
 
 
 def _clean_flux(flux: ArrayLike, ivar: ArrayLike, what: str) -> tuple[FloatArray, FloatArray]:

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize, sparse
 
-from provabgs.constants import SPECTRUM_UNIT
-from provabgs.errors import InputError, UnusableTargetError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.constants import SPECTRUM_UNIT
+from provabgs.core.errors import InputError, UnusableTargetError
+from provabgs.core.status import Status
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import band_weights, load_filter, short_name
 from provabgs.observe.linespread import resolution_matrix, spread_matrix, velocity_sigma
@@ -22,9 +24,6 @@ from provabgs.observe.masks import emission_line_mask
 from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.sps.library import SSPLibrary
-from provabgs.status import Status
-
-FloatArray = NDArray[np.float64]
 
 SMOOTHING_PIXELS = 101
 """Window over which the spectrum is averaged to set its noise floor and calibration templates."""

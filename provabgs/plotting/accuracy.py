@@ -15,8 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from provabgs.population.accuracy import BinAccuracy, PlaneAccuracy
 from provabgs.sps.parameters import label
 
-FloatArray = NDArray[np.float64]
-
 MODE_STYLE: dict[str, tuple[str, str]] = {
     "both": ("C0", "spectrum + photometry"),
     "spectrum": ("C2", "spectrum"),

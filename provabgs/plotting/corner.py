@@ -7,13 +7,12 @@ import warnings
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from provabgs.core.arrays import FloatArray
 from provabgs.inference.posterior import Posterior
 from provabgs.plotting.style import BAND_68, MODEL, PRIOR
 from provabgs.sps.parameters import NAMES, PARAMETERS, label
 
-FloatArray = NDArray[np.float64]
 FREE: tuple[str, ...] = tuple(n for n in NAMES if n != "beta4")
 """The twelve free parameters: the betas sum to 1."""
 KEY_DERIVED: tuple[str, ...] = ("logmstar_surviving", "log_sfr_100myr", "log_z_mw", "t_age_mw")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
-from provabgs.constants import SOLAR_Z_PROVABGS
+from provabgs.core.arrays import FloatArray
+from provabgs.core.constants import SOLAR_Z_PROVABGS
 from provabgs.plotting.predictive import bands_of
 from provabgs.plotting.style import BAND_68, BAND_95, MODEL, PRIOR
-
-FloatArray = NDArray[np.float64]
 
 
 def plot_sfh(ax: Axes, time: FloatArray, sfr: FloatArray) -> None:

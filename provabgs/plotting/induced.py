@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from provabgs.core.arrays import FloatArray
 from provabgs.plotting.population import AXIS
 from provabgs.plotting.style import MODEL, PRIOR, TRUTH, new_figure
-
-FloatArray = NDArray[np.float64]
 
 
 def plot_marginal(

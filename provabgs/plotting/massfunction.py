@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from provabgs.core.arrays import FloatArray
 from provabgs.plotting.style import BAND_68, BAND_95, MODEL, TRUTH
 from provabgs.population.massfunction import MassFunction, Schechter
 from provabgs.population.sequence import SequencePosterior
-
-FloatArray = NDArray[np.float64]
 
 STACKED = "#3a78b5"
 _MASS_LABEL = r"$\log_{10} M_\ast/M_\odot$"

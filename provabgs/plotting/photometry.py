@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullFormatter, NullLocator, StrMethodFormatter
-from numpy.typing import NDArray
 
+from provabgs.core.arrays import FloatArray
 from provabgs.observe.filters import load_filter, short_name
 from provabgs.plotting.predictive import PhotometryPrediction, bands_of
 from provabgs.plotting.style import BAND_68, BAND_95, MODEL
 
-FloatArray = NDArray[np.float64]
 POINT = "#1f4e79"
 TICKS = (2000, 3000, 5000, 10_000, 20_000, 50_000)
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from provabgs.core.arrays import FloatArray
 from provabgs.plotting.style import BAND_68, BAND_95, MODEL, PRIOR, TRUTH, new_figure
 from provabgs.population.posterior import FEW_DRAWS, PopulationPosterior
-
-FloatArray = NDArray[np.float64]
 
 AXIS: dict[str, str] = {
     "LOGMSTAR": r"$\log_{10} M_\ast/M_\odot$",

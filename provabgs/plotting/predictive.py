@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs._jax import jnp
-from provabgs.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray, thin
+from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jnp
 from provabgs.inference.config import FitConfig
 from provabgs.inference.engines import load_model
 from provabgs.inference.likelihood import ExactLikelihood
@@ -20,7 +21,6 @@ from provabgs.observe.observation import Observation
 from provabgs.observe.projection import Projection, SpectrumProjection, project
 from provabgs.sps.derived import history_curves
 
-FloatArray = NDArray[np.float64]
 CHUNK = 16
 """Draws whose spectra are in memory at a time."""
 N_TIME = 400
@@ -82,7 +82,7 @@ def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) 
         raise InputError(f"TARGETID {posterior.targetid}: no samples to predict from, STATUS {posterior.status.name}")
     config = FitConfig.model_validate_json(posterior.config)
     model = load_model(config.model)
-    keep = np.linspace(0, len(posterior.samples) - 1, min(n_draws, len(posterior.samples))).round().astype(int)
+    keep = thin(len(posterior.samples), n_draws)
     theta = posterior.theta()[keep]
     projection = project(observation, model.library, config.observing.model_copy(update={"line_mask": "none"}))
     likelihood = ExactLikelihood(projection, model)

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from provabgs.core.arrays import FloatArray
 from provabgs.plotting.predictive import SpectrumPrediction, bands_of
 from provabgs.plotting.style import BAND_68, BAND_95, MASK, MODEL, camera_colour
 
-FloatArray = NDArray[np.float64]
 BIN = 8
 """Pixels averaged in the line drawn over the single ones."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from provabgs.core.status import Status
 from provabgs.inference.posterior import Posterior
 from provabgs.plotting.corner import plot_marginal
 from provabgs.plotting.histories import plot_sfh, plot_zh
@@ -12,7 +13,6 @@ from provabgs.plotting.photometry import plot_band_residuals, plot_photometry
 from provabgs.plotting.predictive import Predictive
 from provabgs.plotting.spectrum import plot_residuals, plot_spectrum
 from provabgs.sps.parameters import DERIVED_NAMES
-from provabgs.status import Status
 
 
 def plot_summary(figure: Figure, posterior: Posterior, predictive: Predictive) -> None:

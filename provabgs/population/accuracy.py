@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 
-FloatArray = NDArray[np.float64]
 SigmaPrior = Literal["uniform", "log-uniform"]
 
 BIN_WIDTHS: dict[str, float] = {"logmstar": 0.2, "log_sfr_1gyr": 0.5, "log_z_mw": 0.05, "t_age_mw": 0.5}

@@ -11,13 +11,12 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
 from provabgs.catalog.samples import read_chunks
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 from provabgs.inference.config import FitConfig
 from provabgs.population.priorcorrection import DEFAULT, N_PRIOR, MaxEntropyPrior
 from provabgs.population.priordraws import config_of
 from provabgs.population.sources import Chosen, Source, open_source, usable
-
-FloatArray = NDArray[np.float64]
 
 REPORTED = ("LOGMSTAR_FORMED", "LOGMSTAR", "LOGSFR_1GYR", "LOGSSFR_1GYR", "LOGZ_MW", "T_AGE_MW")
 """Properties whose quantiles are given before and after."""

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.population.densities import Density
 from provabgs.population.grid import onto_histogram, onto_nodes
 from provabgs.population.histogram import HistogramDensity
@@ -27,7 +28,6 @@ from provabgs.population.likelihood import Data, Draws
 from provabgs.population.posterior import log_density_at
 from provabgs.population.sampling import SamplingOptions, sample_population
 
-FloatArray = NDArray[np.float64]
 Fault = Literal["none", "prior left out", "posteriors too narrow"]
 FAULTS: tuple[Fault, ...] = ("none", "prior left out", "posteriors too narrow")
 SHRINK = 0.5

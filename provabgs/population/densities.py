@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 
 LN_WIDTH_PRIOR = (-1.0, 0.8)
 """Mean and sigma of the normal prior on ln(sigma / scale): a population is narrower than the range it is sought in."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from provabgs.core.arrays import FloatArray
 from provabgs.population.densities import Density
 from provabgs.population.grid import onto_histogram, onto_nodes
 from provabgs.population.histogram import HistogramDensity
@@ -21,8 +21,6 @@ from provabgs.population.reading import PopulationData
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.population.histogram import HistogramDensity
 from provabgs.population.likelihood import Draws, Gridded
-
-FloatArray = NDArray[np.float64]
 
 DEFAULT_NODES = 384
 """Nodes of the grid in one dimension."""

@@ -16,13 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from provabgs.catalog.columns import OPTIONAL
 from provabgs.catalog.names import sample_names
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 from provabgs.inference.config import FitConfig
 from provabgs.observe.cosmology import Cosmology
 from provabgs.population.priordraws import age_of_universe, draw_properties
 from provabgs.sps.parameters import INDEX, PARAMETERS
-
-FloatArray = NDArray[np.float64]
 
 MASSES = ("LOGMSTAR", "LOGMSTAR_FORMED")
 SFRS = ("LOGSFR_100MYR", "LOGSFR_1GYR")

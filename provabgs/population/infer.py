@@ -8,10 +8,10 @@ from dataclasses import asdict, replace
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs._jax import jnp
-from provabgs.errors import InputError
+from provabgs.core.arrays import thin
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jnp
 from provabgs.population.densities import Density, GaussianDensity, MixtureDensity
 from provabgs.population.grid import onto_histogram, onto_nodes, too_coarse
 from provabgs.population.histogram import HistogramDensity
@@ -28,7 +28,6 @@ from provabgs.population.reading import PopulationData
 from provabgs.population.sampling import SamplingOptions, sample_population
 from provabgs.population.streamed import sample_streamed
 
-FloatArray = NDArray[np.float64]
 Kind = Literal["gaussian", "mixture", "histogram"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -190,7 +189,7 @@ def _first(data: PopulationData) -> Draws:
     """Some thousand galaxies at most, evenly chosen."""
     if len(data) <= N_COUNTED:
         return data.load()
-    rows = np.linspace(0, len(data) - 1, N_COUNTED).round().astype(int)
+    rows = thin(len(data), N_COUNTED)
     return replace(data, source=data.source.take(rows), weight=data.weight[rows]).load()
 
 

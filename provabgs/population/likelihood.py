@@ -17,12 +17,11 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jax, jnp
 from provabgs.population.densities import Density
 
-FloatArray = NDArray[np.float64]
 LogSelected = Callable[[jax.Array], jax.Array]
 """ln alpha(eta): the log of the fraction of the population that the survey would have selected; traceable by JAX."""
 

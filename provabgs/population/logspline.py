@@ -23,9 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import linalg, sparse
 from scipy.interpolate import BSpline
 
-from provabgs.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 
 _DEGREE = 3
 _MAX_STEPS = 200

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 from provabgs.population.logspline import LogSpline, PosteriorGrid, fit_log_spline, posterior_grid
-
-FloatArray = NDArray[np.float64]
 
 MIN_GALAXIES = 10.0
 """Bins with fewer galaxies than this are flagged."""

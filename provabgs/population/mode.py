@@ -6,15 +6,13 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.population.densities import Density
 from provabgs.population.likelihood import Data, LogSelected, log_likelihood
-
-FloatArray = NDArray[np.float64]
 
 _ROUGHEST = 1e-2
 """Least curvature believed at the mode: where the data say nothing, the prior's width (about 1) holds."""

@@ -14,14 +14,12 @@ from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 
-from provabgs._jax import jax, jnp
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jax, jnp
 from provabgs.population.densities import Density, MixtureDensity
 from provabgs.population.likelihood import Draws
-
-FloatArray = NDArray[np.float64]
 
 BATCH = 64
 """Galaxies whose scores are held at a time."""

@@ -11,14 +11,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray, thin
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.diagnostics import Convergence
 from provabgs.population.densities import Density
-
-FloatArray = NDArray[np.float64]
 
 FEW_DRAWS = 5.0
 """A galaxy whose sum rests on fewer effective draws than this is counted as poorly reweighted."""
@@ -87,7 +86,7 @@ class PopulationPosterior:
         x = x[:, None] if x.ndim == 1 else x
         if x.ndim != 2 or x.shape[1] != self.density.ndim:
             raise InputError(f"theta has shape {x.shape}; the density has {self.density.ndim} properties")
-        return np.exp(log_density_at(self.density, thin(self.flat, max_draws), x))
+        return np.exp(log_density_at(self.density, self.flat[thin(len(self.flat), max_draws)], x))
 
     def quantiles(self, theta: ArrayLike, q: ArrayLike = (0.16, 0.5, 0.84)) -> FloatArray:
         """Quantiles of the density at each of `theta`, ``(nq, m)``."""
@@ -95,13 +94,13 @@ class PopulationPosterior:
 
     def predict(self, rng: np.random.Generator, n: int = 10_000) -> FloatArray:
         """``(~n, d)`` galaxies of the inferred population, uncertainty in eta included."""
-        etas = thin(self.flat, min(n, 500))
+        etas = self.flat[thin(len(self.flat), min(n, 500))]
         per = -(-n // len(etas))
         return np.concatenate([self.density.sample(eta, rng, per) for eta in etas])[:n]
 
     def save(self, path: str | Path) -> None:
         """Write draws, parameters and diagnostics to an HDF5 file."""
-        from provabgs.catalog.atomic import atomic_path
+        from provabgs.core.atomic import atomic_path
 
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as f:
             f.attrs["format"] = "provabgs-population-1"
@@ -126,11 +125,6 @@ def log_density_at(density: Density, etas: FloatArray, theta: FloatArray) -> Flo
 @partial(jax.jit, static_argnums=0)
 def _log_density_at(density: Density, etas: jax.Array, theta: jax.Array) -> jax.Array:
     return jax.lax.map(lambda eta: density.log_prob(eta, theta), etas, batch_size=64)
-
-
-def thin(values: FloatArray, n: int) -> FloatArray:
-    """At most `n` rows, evenly spaced."""
-    return values[np.linspace(0, len(values) - 1, min(n, len(values))).round().astype(int)]
 
 
 def judge(

@@ -18,22 +18,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.config import FitConfig
-from provabgs.inference.correction import Factor, PriorCorrection, log_ratio_function, log_ratio_of_properties
 from provabgs.inference.engines import load_model
+from provabgs.inference.prior_correction import Factor, PriorCorrection, log_ratio_function, log_ratio_of_properties
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
+from provabgs.inference.reweighted_target import tilt
 from provabgs.inference.samplers import Target
-from provabgs.inference.tilted import tilt
 from provabgs.observe.cosmology import Cosmology
 from provabgs.population.induced import AGES
 from provabgs.population.priordraws import FIBER, age_of_universe, draw_properties
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
-
-FloatArray = NDArray[np.float64]
 
 LIMITS: dict[str, tuple[float, float]] = {
     "LOGSSFR_1GYR": (-13.5, -9.0),
@@ -180,7 +179,7 @@ class MaxEntropyPrior:
         return lambda theta: log_ratio_of_properties(correction, derived_properties(model, theta, tables), tables)
 
     def correct_target(self, target: Target, prior: Prior, model: SPSModel, tables: HistoryTables) -> Target:
-        """A sampler's target under the corrected prior (`provabgs.inference.tilted`), its collapsed form included."""
+        """A sampler's target under the corrected prior, its marginalised form included."""
         return tilt(target, log_ratio_function(self.correction, model, prior, tables))
 
     def sample(self, rng: np.random.Generator, n: int, *, batch: int = 20_000) -> FloatArray:

@@ -13,25 +13,23 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from provabgs._jax import jax, jnp
 from provabgs.catalog import expression
 from provabgs.catalog.columns import SAMPLED
 from provabgs.catalog.names import SAMPLE_FORMULAS
-from provabgs.errors import ConfigError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import ConfigError
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.config import FitConfig
-from provabgs.inference.correction import log_ratio_of_properties
 from provabgs.inference.engines import load_model
+from provabgs.inference.prior_correction import log_ratio_of_properties
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.observe.cosmology import Cosmology
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import NAMES
-
-FloatArray = NDArray[np.float64]
 
 CHUNK = 20_000
 """Prior draws per call of the model."""

@@ -10,18 +10,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs._jax import jnp
 from provabgs.catalog import expression
 from provabgs.catalog.names import sample_names
 from provabgs.catalog.samples import read_chunks
-from provabgs.errors import ConfigError, InputError
+from provabgs.core.arrays import FloatArray, thin
+from provabgs.core.errors import ConfigError, InputError
+from provabgs.core.jax import jnp
 from provabgs.inference.config import FitConfig
 from provabgs.population.induced import N_DRAWS, InducedPrior
 from provabgs.population.likelihood import Draws, pad
 from provabgs.population.priordraws import config_of
 from provabgs.population.sources import Chosen, Source, galaxy_weights, open_source, usable
-
-FloatArray = NDArray[np.float64]
 
 CHUNK = 4096
 """Galaxies per chunk: 4 MB per property at 256 draws, single precision."""
@@ -101,7 +100,7 @@ class PopulationData:
     def region(self, n: int = 2000) -> FloatArray:
         """``(m, d)`` draws of the first `n` galaxies, for ranges and scales; at most 64 of each."""
         few = PopulationData(
-            self.source.take(np.unique(np.linspace(0, len(self) - 1, min(n, len(self))).round().astype(int))),
+            self.source.take(np.unique(thin(len(self), n))),
             self.names,
             FlatPrior(),
             np.ones(min(n, len(self))),

@@ -10,9 +10,8 @@ from astropy_healpix import HEALPix
 from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans
 
-from provabgs.errors import InputError
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 
 _PER_PIXEL = 8.0
 """Galaxies per occupied pixel, at the least on average, for occupied pixels to outline the footprint."""

@@ -11,18 +11,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import MissingDependencyError
+from provabgs.core.arrays import FloatArray, thin
+from provabgs.core.errors import MissingDependencyError
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.diagnostics import convergence
 from provabgs.population.densities import Density
 from provabgs.population.likelihood import Data, Draws, Gridded, LogSelected, effective_draws
 from provabgs.population.mode import find_mode, log_posterior, negative_hessian, on_host, whitening
 from provabgs.population.noise import can_widen, gradient_noise, widened
-from provabgs.population.posterior import PopulationPosterior, judge, log_density_at, thin
-
-FloatArray = NDArray[np.float64]
+from provabgs.population.posterior import PopulationPosterior, judge, log_density_at
 
 N_REFERENCE = 24
 """Points at which the convergence of ln density is judged."""
@@ -176,13 +174,18 @@ def _monitored(density: Density, chains: FloatArray, data: Data) -> FloatArray:
         held = np.argsort(-np.asarray(jnp.sum(data.share, axis=0)), kind="stable")
         nodes = np.asarray(data.nodes)[held]
         # the fuller half of the nodes: further out, ln density is the prior's
-        points = thin(nodes[: max(len(nodes) // 2, 2)], N_REFERENCE)
+        points = _some(nodes[: max(len(nodes) // 2, 2)])
         return _log_density_of(density, chains, points)
     centres = np.asarray(data.theta)[np.asarray(data.weight) > 0].mean(axis=1)
-    points = thin(centres[np.argsort(centres[:, 0])], N_REFERENCE)
+    points = _some(centres[np.argsort(centres[:, 0])])
     return _log_density_of(density, chains, points)
 
 
 def _log_density_of(density: Density, chains: FloatArray, points: FloatArray) -> FloatArray:
     flat = log_density_at(density, chains.reshape(-1, chains.shape[-1]), points)
     return flat.reshape(*chains.shape[:2], -1)
+
+
+def _some(rows: FloatArray) -> FloatArray:
+    """At most `N_REFERENCE` evenly spaced rows."""
+    return rows[thin(len(rows), N_REFERENCE)]

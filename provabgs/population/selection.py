@@ -14,10 +14,10 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 from provabgs.observe.filters import bands_for, load_filter
 
-FloatArray = NDArray[np.float64]
 OnBad = Literal["raise", "flag"]
 
 BASS_R_OFFSET = 0.04

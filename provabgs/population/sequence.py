@@ -18,11 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 from scipy.special import logsumexp
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.population.logspline import fit_log_spline, posterior_grid
-
-FloatArray = NDArray[np.float64]
 
 NAMES: tuple[str, ...] = ("slope", "intercept", "scatter", "quenched_fraction", "offset", "quenched_scatter")
 """b, a, s, f_Q, d, s_Q; dex, except for slope and fraction."""

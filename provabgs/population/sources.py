@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from provabgs.catalog import Catalog
 from provabgs.catalog.layout import SUMMARY_NAME
-from provabgs.errors import DataFileError, InputError
-from provabgs.status import Status
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.status import Status
 
 _NEEDED = ("TARGETID", "Z", "STATUS", "N_SAMPLES", "SHARD", "SHARD_ROW")
 

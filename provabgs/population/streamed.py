@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.diagnostics import Convergence
 from provabgs.population.densities import Density
 from provabgs.population.likelihood import Data, Draws
@@ -21,8 +22,6 @@ from provabgs.population.mode import climb, find_mode, negative_hessian, on_host
 from provabgs.population.noise import can_widen, gradient_noise, widened
 from provabgs.population.posterior import PopulationPosterior, judge
 from provabgs.population.sampling import SamplingOptions
-
-FloatArray = NDArray[np.float64]
 
 T_DOF = 8
 """Degrees of freedom of the t distribution that importance samples come from."""

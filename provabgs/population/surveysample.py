@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.catalog.columns import SAMPLED
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
+from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.engines import load_model
 from provabgs.inference.posterior import Posterior
@@ -22,14 +24,12 @@ from provabgs.population.selection import OnBad, Selection, combine_weights
 from provabgs.population.volume import MagnitudeTracks, SurveyVolume, VisibleVolumes, galaxy_volumes
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import PARAMETERS
-from provabgs.status import Status
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from provabgs.catalog.catalog import Catalog
+    from provabgs.catalog.query import Catalog
 
-FloatArray = NDArray[np.float64]
 
 TRACK_DRAWS = 32
 """Draws per galaxy whose Vmax is computed: K-corrections hardly differ between draws of one galaxy."""

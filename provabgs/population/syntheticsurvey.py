@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs.constants import MPC_CM
+from provabgs.core.arrays import FloatArray
+from provabgs.core.constants import MPC_CM
 from provabgs.population.massfunction import BALDRY_2012, Schechter
 from provabgs.population.selection import MagnitudeLimit
 from provabgs.population.volume import SurveyVolume, VisibleVolumes, visible_volumes
-
-FloatArray = NDArray[np.float64]
 
 _SUN_R = 4.65
 """Absolute AB magnitude of the Sun in r (Willmer 2018, ApJS 236, 47)."""

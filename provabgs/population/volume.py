@@ -17,16 +17,15 @@ import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.constants import SPECTRUM_UNIT
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.constants import SPECTRUM_UNIT
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import band_weights
 from provabgs.population.selection import Selection
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import FlatSpectra, SPSModel
-
-FloatArray = NDArray[np.float64]
 
 FULL_SKY_DEG2 = 4 * np.pi * (180 / np.pi) ** 2
 _VOLUME_NODES = 4096

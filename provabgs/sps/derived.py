@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from provabgs._jax import jax, jnp
-from provabgs.constants import Z_RANGE_PROVABGS
+from provabgs.core.arrays import FloatArray
+from provabgs.core.constants import Z_RANGE_PROVABGS
+from provabgs.core.jax import jax, jnp
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.interpolation import hat_weights
 from provabgs.sps.model import SPSModel, basis_fractions
 from provabgs.sps.parameters import INDEX
 
-FloatArray = NDArray[np.float64]
 _TINY = 1e-30
 
 

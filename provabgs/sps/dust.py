@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
+from provabgs.core.jax import jax, jnp
 
 LAMBDA_V = 5500.0
 """Pivot wavelength, Angstrom."""

@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
 from provabgs.sps.interpolation import hat_weights
 
-FloatArray = NDArray[np.float64]
 Binning = Literal["exact", "published"]
 Normalisation = Literal["per-basis", "joint"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from provabgs._jax import jax, jnp
+from provabgs.core.jax import jax, jnp
 
 
 def hat_weights(x: ArrayLike, nodes: ArrayLike) -> jax.Array:

@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.constants import FSPS_LSUN_CGS
-from provabgs.errors import DataFileError, InputError
+from provabgs.core.constants import FSPS_LSUN_CGS
+from provabgs.core.errors import DataFileError, InputError
 
 FORMAT = "provabgs-ssp-1"
 
@@ -46,7 +46,7 @@ class SSPLibrary:
         Where it comes from: source, versions, licence, citation, command, known errors.
     line_nodes
         ``(nline,)`` indices on `wave` of emission lines, which the gas broadens, not the stars; none in a library of
-        stars alone (`provabgs.sps.gaslight`).
+        stars alone (`provabgs.sps.nebular_ssp`).
 
     Raises
     ------

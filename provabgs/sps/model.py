@@ -12,17 +12,16 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.constants import SOLAR_Z_PROVABGS, Z_RANGE_PROVABGS
+from provabgs.core.arrays import FloatArray
+from provabgs.core.constants import SOLAR_Z_PROVABGS, Z_RANGE_PROVABGS
+from provabgs.core.jax import jax, jnp
 from provabgs.sps.dust import BIRTH_CLOUD_SLOPE, attenuation
 from provabgs.sps.histories import Binning, HistoryBases, HistoryTables, Normalisation
 from provabgs.sps.interpolation import hat_weights
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.parameters import INDEX, Parameter
 
-FloatArray = NDArray[np.float64]
 _BETA = [INDEX[f"beta{i}"] for i in range(1, 5)]
 _GAMMA = [INDEX[f"gamma{i}"] for i in range(1, 3)]
 

@@ -3,7 +3,7 @@
 Gas absorbs every ionising photon of the stars in it and gives the energy back as recombination and forbidden lines and
 as a continuum. What it gives per photon depends on the ionisation parameter, on the metallicity of the gas and (through
 the shape of the ionising spectrum) on the age of the stars; how many photons there are depends on the stars alone. A
-`NebularGrid` holds both tables. `provabgs.sps.gaslight` puts them together with an SSP library.
+`NebularGrid` holds both tables. `provabgs.sps.nebular_ssp` puts them together with an SSP library.
 
 What ships is made by ``data/build_nebular.py`` (docs/nebular.md); ``data/build_nebular_fsps.py`` makes one from FSPS.
 """
@@ -19,11 +19,10 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import DataFileError, InputError
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.sps.interpolation import hat_weights
-
-FloatArray = NDArray[np.float64]
 
 FORMAT = "provabgs-nebular-1"
 LOG_U_RANGE = (-4.0, -1.0)

@@ -17,7 +17,7 @@ from distributed import LocalCluster
 from provabgs.catalog.block import Block, concatenate
 from provabgs.catalog.compare import block_differences
 from provabgs.catalog.shard import read_block
-from provabgs.errors import ConfigError, InputError
+from provabgs.core.errors import ConfigError, InputError
 from provabgs.mocks.challenge import load_posteriors, load_selection, load_truth, make_mocks, pending
 from provabgs.mocks.make import MockConfig
 from provabgs.pipelines.challenge import ChallengeRun, run_challenge
@@ -33,8 +33,8 @@ LIMIT_S = 300.0
 
 
 @pytest.fixture(autouse=True)
-def rehearsal_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the rehearsal's fits within reach of this process and of those that it starts."""
+def dry_run_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the dry run's fits within reach of this process and of those that it starts."""
     monkeypatch.syspath_prepend(str(SUPPORT))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]))
 

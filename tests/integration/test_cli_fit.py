@@ -14,10 +14,10 @@ from provabgs.api import fit as fit_api
 from provabgs.catalog.observed import read_fitted
 from provabgs.catalog.shard import read_shard
 from provabgs.cli.main import main
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
+from provabgs.core.status import Status
 from provabgs.inference.samplers import ensemble
 from provabgs.observe.observation import Observation, Photometry
-from provabgs.status import Status
 
 GOOD = Target(source_id(1), level=2.0)
 SMALL = '[fit]\nn_samples = 60\n[fit.sampler]\nname = "emcee"\nmax_eval = 100\n'
@@ -226,8 +226,8 @@ def test_fit_refuses_what_it_cannot_mean() -> None:
 def test_damaged_data_are_noticed(tmp_path: Path) -> None:
     """The checksum of the data kept with a posterior is verified on reading."""
     from provabgs.catalog.observed import write_fits
+    from provabgs.core.errors import DataFileError
     from provabgs.desi import read_observation
-    from provabgs.errors import DataFileError
     from provabgs.inference.posterior import Posterior
 
     observation = read_observation(write_pair(tmp_path, [GOOD]), GOOD.targetid)

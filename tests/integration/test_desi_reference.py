@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from provabgs.core.errors import DataFileError
+from provabgs.core.status import Status
 from provabgs.desi import ReadOptions, read_observation, read_observations
 from provabgs.desi.coadd import CoaddFile
-from provabgs.errors import DataFileError
 from provabgs.observe.filters import band_weights
 from provabgs.observe.observation import Observation
-from provabgs.status import Status
 
 GALAXY = 39633345008634465
 

@@ -9,13 +9,13 @@ import pytest
 from engine_mocks import NO_FLOOR, mock
 from support_sps import draws, small_library, theta
 
-from provabgs._jax import jnp
+from provabgs.core.errors import DataFileError
+from provabgs.core.jax import jnp
 from provabgs.emulator.errors import EmulatorFileError
 from provabgs.emulator.models import PublishedNetworkModel
 from provabgs.emulator.published import PublishedEmulator, nmf_inputs
 from provabgs.emulator.rest_frame import RestFrameEmulator
 from provabgs.emulator.weights import default_emulator
-from provabgs.errors import DataFileError
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.projection import project
 from provabgs.sps.derived import derived_properties

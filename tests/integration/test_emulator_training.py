@@ -11,10 +11,10 @@ import pytest
 from support_sps import draws, small_library
 from typer.testing import CliRunner
 
-from provabgs._jax import jnp
 from provabgs.cli.emulator import emulator_app
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jnp
 from provabgs.emulator.weights import load_emulator
-from provabgs.errors import InputError
 from provabgs.pipelines import emulator as pipeline
 from provabgs.pipelines.emulator_config import EmulatorConfig, parse_emulator_config
 from provabgs.pipelines.emulator_shards import is_done, shard_path

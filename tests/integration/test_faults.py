@@ -27,7 +27,7 @@ from astropy.table import Table
 from provabgs.catalog import Catalog
 from provabgs.catalog.compare import differences
 from provabgs.catalog.layout import shard_paths
-from provabgs.status import Status
+from provabgs.core.status import Status
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 HANGS, SEGFAULTS, RAISES, EXITS = 100_003, 100_017, 200_006, 200_009
@@ -146,7 +146,7 @@ def fit_processes(process: subprocess.Popen[str]) -> list[psutil.Process]:
     found = []
     for p in descendants(process):
         try:
-            if "provabgs.pipelines.child" in " ".join(p.cmdline()):
+            if "provabgs.pipelines.process" in " ".join(p.cmdline()):
                 found.append(p)
         except psutil.Error:
             continue

@@ -17,9 +17,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from provabgs._jax import jnp
-from provabgs.constants import SOLAR_Z_PROVABGS
-from provabgs.errors import DataFileError, InputError, MissingDependencyError, ProvabgsError
+from provabgs.core.constants import SOLAR_Z_PROVABGS
+from provabgs.core.errors import DataFileError, InputError, MissingDependencyError, ProvabgsError
+from provabgs.core.jax import jnp
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX, N_PARAMETERS

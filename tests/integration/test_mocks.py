@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from provabgs.catalog import write_posteriors
 from provabgs.cli.mock import TEMPLATE, mock_app
+from provabgs.core.errors import ConfigError, DataFileError, InputError
+from provabgs.core.status import Status
 from provabgs.desi import ReadOptions, read_observations
-from provabgs.errors import ConfigError, DataFileError, InputError
 from provabgs.inference.posterior import Posterior
 from provabgs.mocks.challenge import (
     MODES,
@@ -29,7 +30,6 @@ from provabgs.mocks.score import TRUTH_COLUMNS, collect, induced_priors, summary
 from provabgs.mocks.spectra import Conditions, noiseless
 from provabgs.pipelines.challenge import load_challenge, run_challenge
 from provabgs.sps.parameters import DERIVED_NAMES, INDEX, NAMES
-from provabgs.status import Status
 
 BIAS = {"logmstar": 0.05, "log_sfr_1gyr": -0.2, "log_z_mw": 0.1, "t_age_mw": 0.5}
 WIDTH = 0.05

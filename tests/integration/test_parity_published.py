@@ -9,8 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from provabgs.core.errors import DataFileError
 from provabgs.emulator.published import PublishedEmulator, nmf_inputs
-from provabgs.errors import DataFileError
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX

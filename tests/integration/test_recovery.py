@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from support_sps import small_library, theta
 
-from provabgs._jax import jnp
+from provabgs.core.jax import jnp
+from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig, ModelOptions, SamplerOptions
 from provabgs.inference.fit import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
@@ -21,7 +22,6 @@ from provabgs.sps.derived import derived_properties
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
-from provabgs.status import Status
 
 Z = 0.15
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")

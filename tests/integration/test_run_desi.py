@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from provabgs.catalog import Catalog
-from provabgs.status import Status
+from provabgs.core.status import Status
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
@@ -21,7 +21,7 @@ def test_every_row_of_the_reference_coadds_is_accounted_for(reference_dir: Path,
     config.write_text(f"""
 [run]
 output = "out"
-fit = "provabgs.pipelines.rehearsal:fit_observation"
+fit = "provabgs.pipelines.dry_run:fit_observation"
 [inputs]
 paths = ["{folder}"]
 duplicates = "keep"

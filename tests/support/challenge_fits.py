@@ -1,4 +1,4 @@
-"""The rehearsal's fit for mock challenges: says which data it was told to use, and takes its time."""
+"""The dry run's fit for mock challenges: says which data it was told to use, and takes its time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import replace
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation
-from provabgs.pipelines import rehearsal
+from provabgs.pipelines import dry_run
 
 
 def fit_observation(observation: Observation, config: FitConfig, seed: int) -> Posterior:
     """Draws that depend on (data, seed), with the settings kept as a real fit keeps them."""
     time.sleep(float(os.environ.get("CHALLENGE_FIT_S", "0")))
-    return replace(rehearsal.fit_observation(observation, config, seed), config=config.model_dump_json())
+    return replace(dry_run.fit_observation(observation, config, seed), config=config.model_dump_json())

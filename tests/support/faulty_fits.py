@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from provabgs.core.errors import DataFileError
 from provabgs.desi import TargetResult
-from provabgs.errors import DataFileError
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation
-from provabgs.pipelines import rehearsal
+from provabgs.pipelines import dry_run
 from provabgs.pipelines.inputs import PhotometryTableReader
 
 SLOW_S = 0.02
@@ -36,7 +36,7 @@ def fit_observation(observation: Observation, config: object, seed: int) -> Post
             raise ZeroDivisionError("a bug in the fit")
         if observation.targetid == EXITS:
             os._exit(7)
-    return rehearsal.fit_observation(observation, config, seed)
+    return dry_run.fit_observation(observation, config, seed)
 
 
 class FlakyReader(PhotometryTableReader):

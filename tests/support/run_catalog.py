@@ -7,7 +7,7 @@ import sys
 import typer
 
 from provabgs.cli.run import run_command
-from provabgs.errors import ProvabgsError
+from provabgs.core.errors import ProvabgsError
 
 if __name__ == "__main__":
     app = typer.Typer(pretty_exceptions_enable=False)

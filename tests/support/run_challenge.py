@@ -1,4 +1,4 @@
-"""``python run_challenge.py CHALLENGE.toml``: a mock challenge of rehearsal fits, for tests that must kill it."""
+"""``python run_challenge.py CHALLENGE.toml``: a mock challenge of dry-run fits, for tests that must kill it."""
 
 from __future__ import annotations
 

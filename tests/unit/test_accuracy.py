@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.population.accuracy import (
     AccuracyPosterior,
     TabulatedPrior,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from provabgs.inference.collapsed import N_OUTER, OUTER_INDEX, CollapsedPosterior
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import convergence
+from provabgs.inference.marginalised import N_OUTER, OUTER_INDEX, CollapsedPosterior
 from provabgs.inference.priors import N_LATENT
 from provabgs.inference.samplers.annealed import sample_annealed
 from provabgs.inference.samplers.base import StartError, Target

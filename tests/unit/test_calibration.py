@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from support_sps import small_library
 
-from provabgs._jax import jnp
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jnp
+from provabgs.core.status import Status
 from provabgs.inference.calibration import (
     biased,
     central_coverage,
@@ -25,7 +26,6 @@ from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX, NAMES
-from provabgs.status import Status
 
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")
 N_GALAXY = 24

@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from provabgs.catalog import Catalog, write_catalog
 from provabgs.catalog.export import export, published_table, to_arviz
 from provabgs.cli.query import export_command, query_command
-from provabgs.errors import InputError, MissingDependencyError
+from provabgs.core.errors import InputError, MissingDependencyError
+from provabgs.core.status import Status
 from provabgs.inference.posterior import Posterior
-from provabgs.pipelines.rehearsal import synthetic_posterior
+from provabgs.pipelines.dry_run import synthetic_posterior
 from provabgs.sps.parameters import NAMES
-from provabgs.status import Status
 
 PUBLISHED = {
     *("TARGETID", "RA", "DEC", "Z_HP", "ZERR", "TSNR2_BGS", "MAG_G", "MAG_R", "MAG_Z", "MAG_W1", "FIBMAG_R"),

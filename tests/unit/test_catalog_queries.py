@@ -20,10 +20,10 @@ from provabgs.catalog.compare import differences
 from provabgs.catalog.expression import evaluate, parse, to_sql
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.summary import build_summary
-from provabgs.errors import DataFileError, InputError
+from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.status import Status
 from provabgs.inference.posterior import Posterior
-from provabgs.pipelines.rehearsal import synthetic_posterior
-from provabgs.status import Status
+from provabgs.pipelines.dry_run import synthetic_posterior
 
 N = 300
 

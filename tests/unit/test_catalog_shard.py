@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 
 from provabgs.catalog.block import concatenate
 from provabgs.catalog.columns import LOG_PROB, SAMPLED
-from provabgs.catalog.encode import dequantise, quantise, thin
+from provabgs.catalog.encode import dequantise, quantise
 from provabgs.catalog.records import healpix64, to_block, to_posteriors
 from provabgs.catalog.shard import FORMAT, digest, read_block, read_shard, write_shard
-from provabgs.errors import DataFileError, InputError
+from provabgs.core.arrays import thin
+from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.status import Status
 from provabgs.inference.posterior import Posterior
-from provabgs.pipelines.rehearsal import synthetic_posterior
+from provabgs.pipelines.dry_run import synthetic_posterior
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
-from provabgs.status import Status
 
 
 def make(n: int, n_draws: int = 300) -> list[Posterior]:

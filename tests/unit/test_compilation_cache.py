@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from provabgs._jax import CACHE_VARIABLE, cache_folder
+from provabgs.core.jax import CACHE_VARIABLE, cache_folder
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def test_processes_share_it_and_survive_a_damaged_entry(tmp_path) -> None:
     """The second process writes nothing new; the third meets entries cut short, and computes the same."""
     code = (
         "import warnings; warnings.simplefilter('error')\n"
-        "from provabgs._jax import jax, jnp\n"
+        "from provabgs.core.jax import jax, jnp\n"
         "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)\n"
         "print(float(jax.jit(lambda x: jnp.sum(jnp.sin(x) ** 2))(jnp.arange(9.0))))"
     )

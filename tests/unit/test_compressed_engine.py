@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from engine_mocks import draw_theta, mock, near
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError, UnusableTargetError
+from provabgs.core.errors import InputError, UnusableTargetError
+from provabgs.core.jax import jax, jnp
 from provabgs.inference import engines
 from provabgs.inference.compressed import (
     CompressedLikelihood,
@@ -23,8 +23,8 @@ from provabgs.inference.compressed import (
     stack_reductions,
 )
 from provabgs.inference.compressed.engine import CPU_CHUNK, make_prediction
+from provabgs.inference.compressed.interpolation_points import point_basis
 from provabgs.inference.compressed.photometry import split_at_step
-from provabgs.inference.compressed.points import point_basis
 from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
 from provabgs.inference.config import FitConfig, SamplerOptions
 from provabgs.inference.fit import fit_observation, make_likelihood
@@ -183,7 +183,7 @@ def test_single_precision_is_enough_at_high_signal(model) -> None:
 
 
 def _double(model: SPSModel, theta: jax.Array, r) -> jax.Array:
-    from provabgs.inference.compressed.nodes import merged_nodes
+    from provabgs.inference.compressed.merged_nodes import merged_nodes
     from provabgs.inference.compressed.photometry import N_BAND_NODES
     from provabgs.sps.dust import transmission
 

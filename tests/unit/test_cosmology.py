@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.observe.cosmology import Cosmology
 
 

@@ -8,12 +8,12 @@ import pytest
 from desiutil.dust import dust_transmission, mwdust_transmission
 from support_desi import DEFAULTS, Target, coadd_hdus, redrock_hdus, source_id, write, write_pair, write_table
 
+from provabgs.core.errors import ConfigError, DataFileError, InputError, UnusableTargetError
+from provabgs.core.status import Status
 from provabgs.desi import ReadOptions, healpix_paths, infer_redrock, iter_observations, read_observation, tile_paths
 from provabgs.desi import read_observations as read
-from provabgs.desi.aperture import PsfMode
+from provabgs.desi.fiber_fraction import PsfMode
 from provabgs.desi.redrock import read_redrock
-from provabgs.errors import ConfigError, DataFileError, InputError, UnusableTargetError
-from provabgs.status import Status
 
 GOOD = Target(source_id(1))
 

@@ -8,8 +8,8 @@ import pytest
 from astropy.io import fits
 from support_desi import NDIAG, NPIX, Target, coadd_hdus, source_id, wavelength, write
 
+from provabgs.core.errors import DataFileError
 from provabgs.desi.coadd import CameraData, CoaddFile, combine_exposures
-from provabgs.errors import DataFileError
 
 A, B = Target(source_id(1), level=2.0), Target(source_id(2), level=3.0)
 

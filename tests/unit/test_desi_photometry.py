@@ -8,13 +8,13 @@ import pytest
 from desiutil.dust import mwdust_transmission
 from support_desi import DEFAULTS, source_id, write_table
 
-from provabgs.desi.aperture import fiber_fraction, psf_to_fiber
+from provabgs.core.errors import DataFileError, InputError, UnusableTargetError
+from provabgs.core.status import Status
 from provabgs.desi.catalogs import PhotometryCatalog
+from provabgs.desi.fiber_fraction import fiber_fraction, psf_to_fiber
 from provabgs.desi.photometry import checked_ebv, find_photsys, target_photometry
 from provabgs.desi.targetid import decode_targetid, encode_targetid
-from provabgs.errors import DataFileError, InputError, UnusableTargetError
 from provabgs.observe.filters import BANDS_NORTH, BANDS_SOUTH
-from provabgs.status import Status
 
 ROW = {**DEFAULTS, "TARGETID": source_id(7)}
 

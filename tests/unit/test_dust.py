@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provabgs._jax import jnp
+from provabgs.core.jax import jnp
 from provabgs.sps.dust import (
     attenuation,
     birth_cloud_optical_depth,

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from engine_mocks import NO_FLOOR, draw_theta, mock, near
 
-from provabgs._jax import jax, jnp
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.data import data_path
 from provabgs.emulator.component import ComponentEmulator
 from provabgs.emulator.models import ComponentModel
 from provabgs.emulator.weights import load_emulator
-from provabgs.errors import InputError
 from provabgs.inference.compressed import CompressedLikelihood
-from provabgs.inference.compressed.columns import make_normal_equations
+from provabgs.inference.compressed.normal_equations import make_normal_equations
 from provabgs.inference.emulated import EmulatedLikelihood, make_log_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.priors import Prior

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from support_sps import draws, small_library, theta
 
-from provabgs._jax import jax, jnp
+from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.emulator.assemble import assemble, burst_table
 from provabgs.emulator.basis import fit_basis
 from provabgs.emulator.component import ComponentEmulator, conventions_of
@@ -22,9 +23,8 @@ from provabgs.emulator.network import init_network
 from provabgs.emulator.published import nmf_inputs
 from provabgs.emulator.rest_frame import RestFrameEmulator
 from provabgs.emulator.training import TrainingOptions, new_state, refit_last_layer, standardisation, train
-from provabgs.emulator.truth import Parts, draw_inputs, smooth_ranges, smooth_spectra
+from provabgs.emulator.training_spectra import Parts, draw_inputs, smooth_ranges, smooth_spectra
 from provabgs.emulator.weights import default_emulator, load_emulator, save_emulator, training_curve
-from provabgs.errors import DataFileError, InputError
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from provabgs.cli.emulator import adjusted
-from provabgs.errors import ConfigError
+from provabgs.core.errors import ConfigError
 from provabgs.pipelines.clusters import job_arguments
 from provabgs.pipelines.emulator_config import Product, load_emulator_config, parse_emulator_config
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from support_sps import small_library
 
-from provabgs._jax import jnp
 from provabgs.cli.fit import EngineName
+from provabgs.core.errors import ConfigError
+from provabgs.core.jax import jnp
 from provabgs.emulator.models import PublishedNetworkModel
-from provabgs.errors import ConfigError
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import Engine, FitConfig, ModelOptions
 from provabgs.inference.emulated import EmulatedLikelihood

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from desiutil.dust import dust_transmission, mwdust_transmission
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.observe import extinction
 from provabgs.observe.filters import BANDS_NORTH, BANDS_SOUTH, short_name
 

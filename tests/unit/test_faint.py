@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from provabgs._jax import jnp
-from provabgs.inference.collapsed import N_OUTER, OUTER_INDEX, collapse
-from provabgs.inference.compressed.columns import NormalEquations
+from provabgs.core.jax import jnp
+from provabgs.inference.compressed.normal_equations import NormalEquations
 from provabgs.inference.config import SamplerOptions
-from provabgs.inference.faint import amplitude, log_evidence, sample_masses, shares_of
-from provabgs.inference.orthant import expectation_propagation, sample_orthant
+from provabgs.inference.low_snr import amplitude, log_evidence, sample_masses, shares_of
+from provabgs.inference.marginalised import N_OUTER, OUTER_INDEX, collapse
 from provabgs.inference.priors import N_LATENT, Prior
 from provabgs.inference.samplers.annealed import sample_annealed
 from provabgs.inference.samplers.base import Target
+from provabgs.inference.truncated_gaussian import expectation_propagation, sample_orthant
 
 RANGE = jnp.log(jnp.asarray([1e-3, 10**2.5]))
 """1e7 to 10^12.5 Msun in units of 1e10."""

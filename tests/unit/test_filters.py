@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import speclite.filters
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.observe import filters
 
 ALL = [

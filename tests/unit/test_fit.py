@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from support_sps import small_library, theta
 
-from provabgs._jax import jnp
-from provabgs.errors import ConfigError, DataFileError, UnusableTargetError
+from provabgs.core.errors import ConfigError, DataFileError, UnusableTargetError
+from provabgs.core.jax import jnp
+from provabgs.core.status import Status
 from provabgs.inference import fit as fit_module
 from provabgs.inference.config import FitConfig, ModelOptions, SamplerOptions
 from provabgs.inference.fit import fit_observation, galaxy_rng, load_model
@@ -23,7 +24,6 @@ from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import DERIVED_NAMES, INDEX, NAMES
-from provabgs.status import Status
 
 Z = 0.1
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")

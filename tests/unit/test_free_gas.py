@@ -10,7 +10,6 @@ import pytest
 from engine_mocks import mock, near
 from pydantic import ValidationError
 
-from provabgs._jax import jnp
 from provabgs.catalog import Catalog, read_posteriors, write_posteriors
 from provabgs.catalog.block import Block, concatenate, current
 from provabgs.catalog.columns import COLUMNS, OPTIONAL
@@ -19,9 +18,11 @@ from provabgs.catalog.export import to_arviz
 from provabgs.catalog.layout import shard_name
 from provabgs.catalog.records import to_block, to_posteriors
 from provabgs.catalog.summary import build_summary
-from provabgs.errors import ConfigError
+from provabgs.core.errors import ConfigError
+from provabgs.core.jax import jnp
+from provabgs.core.status import Status
 from provabgs.inference.compressed import CompressedLikelihood
-from provabgs.inference.compressed.nodes import merged_nodes
+from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.engines import load_model
 from provabgs.inference.fit import fit_observation
@@ -32,9 +33,8 @@ from provabgs.observe.observation import Observation
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.plotting.predictive import predict
-from provabgs.sps.gaslight import NebularModel, on_library
+from provabgs.sps.nebular_ssp import NebularModel, on_library
 from provabgs.sps.parameters import GAS, INDEX, NAMES
-from provabgs.status import Status
 
 CONFIG = FitConfig(
     model=ModelOptions(nebular=True, gas_free=True), observing=ObservingOptions(line_mask="none"), n_samples=400

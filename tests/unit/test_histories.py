@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.sps.histories import HistoryBases
 
 NODE_AGE = 10.0 ** (np.arange(5.0, 10.31, 0.05) - 9)

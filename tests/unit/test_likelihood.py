@@ -9,7 +9,7 @@ import pytest
 from scipy import special
 from support_sps import draws, small_library
 
-from provabgs._jax import jax, jnp
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from provabgs._jax import jnp
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jnp
 from provabgs.observe.linespread import (
     BandedOperator,
     pixel_edges,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.population.logspline import fit_log_spline, posterior_grid, schechter_difference
 from provabgs.population.massfunction import (
     BALDRY_2012,

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from provabgs.errors import DataFileError, InputError
+from provabgs.core.errors import DataFileError, InputError
 from provabgs.mocks.histories import RowFlag, true_properties
 from provabgs.mocks.lgalaxies import HistoryBins, from_records, read_h15, read_h20, read_records, read_sfh_bins
 from provabgs.mocks.lgalaxies_layout import H15_DTYPE, SFH_BINS_DTYPE, SFH_NBIN, h20_dtype

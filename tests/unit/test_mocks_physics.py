@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import integrate
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.mocks import aperture, dust
 from provabgs.mocks.histories import ComponentHistory, SimulatedGalaxies
 from provabgs.mocks.lgalaxies_layout import SFH_NBIN

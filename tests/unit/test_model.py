@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support_sps import draws, small_library, theta
 
-from provabgs._jax import jnp
+from provabgs.core.jax import jnp
 from provabgs.sps.derived import derived_properties, history_curves
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel

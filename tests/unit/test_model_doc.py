@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from provabgs import constants
+from provabgs.core import constants
 from provabgs.sps import dust
 from provabgs.sps.model import SPSModel
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from provabgs._jax import jnp
-from provabgs.inference.orthant import expectation_propagation, sample_orthant
+from provabgs.core.jax import jnp
+from provabgs.inference.truncated_gaussian import expectation_propagation, sample_orthant
 
 
 def problems(n, seed, log_condition):

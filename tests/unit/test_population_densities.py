@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.population.densities import Density, GaussianDensity, MixtureDensity, region_of
 from provabgs.population.grid import onto_histogram, onto_nodes, too_coarse
 from provabgs.population.histogram import HistogramDensity

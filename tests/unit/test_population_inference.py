@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from provabgs.catalog import write_posteriors
 from provabgs.cli.population import population_app
-from provabgs.errors import ConfigError, DataFileError, InputError
+from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.inference.config import FitConfig
 from provabgs.population.coverage import Calibration, Survey, check
 from provabgs.population.densities import GaussianDensity
@@ -107,7 +107,7 @@ def test_whose_prior_it_was() -> None:
     with pytest.raises(ConfigError, match="another prior than claimed"):
         config_of(texts[:1], other)
     with pytest.raises(ConfigError, match="is unknown"):
-        config_of(['{"fit": "rehearsal"}'])
+        config_of(['{"fit": "dry-run"}'])
     with pytest.raises(ConfigError, match="does not say"):
         config_of([])
     assert config_of([], other) == other

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from provabgs._jax import jax, jnp
+from provabgs.core.jax import jax, jnp
 from provabgs.population.coverage import Survey
 from provabgs.population.densities import Density, GaussianDensity, MixtureDensity
 from provabgs.population.histogram import HistogramDensity

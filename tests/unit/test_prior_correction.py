@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from support_population import made_up_posteriors, write_made_up_catalog
 
-from provabgs._jax import jnp
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jnp
 from provabgs.inference.config import FitConfig
 from provabgs.inference.engines import load_model
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent

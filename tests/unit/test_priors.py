@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import ConfigError
+from provabgs.core.errors import ConfigError
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.priors import (
     LATENT_NAMES,
     N_LATENT,

@@ -7,13 +7,13 @@ import pytest
 from astropy.cosmology import Planck13
 from support_sps import small_library
 
-from provabgs.constants import FSPS_LSUN_CGS
-from provabgs.errors import UnusableTargetError
+from provabgs.core.constants import FSPS_LSUN_CGS
+from provabgs.core.errors import UnusableTargetError
+from provabgs.core.status import Status
 from provabgs.observe.masks import PUBLISHED_LINES, WEAK_LINES, emission_line_mask
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project, smooth_flux
-from provabgs.status import Status
 
 Z = 0.12
 WAVE = {"b": np.arange(3600.0, 5800.0, 0.8), "r": np.arange(5760.0, 7620.0, 0.8), "z": np.arange(7520.0, 9824.0, 0.8)}

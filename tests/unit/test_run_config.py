@@ -10,10 +10,10 @@ import typer
 from typer.testing import CliRunner
 
 from provabgs.cli.run import config_app, run_command
-from provabgs.errors import ConfigError
+from provabgs.core.errors import ConfigError
 from provabgs.pipelines.clusters import job_arguments
 from provabgs.pipelines.config import ClusterOptions, RunConfig, load_config, parse_config, template
-from provabgs.pipelines.fitter import fit_environment
+from provabgs.pipelines.supervisor import fit_environment
 
 GOOD = {"run": {"output": "out"}, "inputs": {"paths": ["in"]}}
 

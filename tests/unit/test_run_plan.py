@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from provabgs.errors import ConfigError, DataFileError, InputError
+from provabgs.core.errors import ConfigError, DataFileError, InputError
+from provabgs.core.status import Status
 from provabgs.pipelines.config import RunConfig, parse_config
 from provabgs.pipelines.inputs import PhotometryTableReader, make_reader
 from provabgs.pipelines.lock import DirectoryLock
 from provabgs.pipelines.manifest import check_manifest
 from provabgs.pipelines.plan import SCAN_CACHE, estimate, make_plan
 from provabgs.pipelines.run import run
-from provabgs.status import Status
 
 
 def write(path: Path, ids: list[int], ra: float = 150.0, z: float = 0.1) -> None:

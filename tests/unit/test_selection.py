@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.population.selection import BGSFaint, MagnitudeLimit, bgs_bright, combine_weights, parse_selection
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.population.sequence import NAMES, SequencePosterior, star_forming_sequence
 from provabgs.population.syntheticsurvey import make_sequence
 

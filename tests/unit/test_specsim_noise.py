@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from provabgs.errors import DataFileError, InputError, MissingDependencyError
+from provabgs.core.errors import DataFileError, InputError, MissingDependencyError
 from provabgs.mocks.make import MockConfig, MockMaker
 from provabgs.mocks.noise import NoiseModel
 from provabgs.mocks.specsim_noise import SpecsimNoise, load_specsim

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from provabgs import __version__
 from provabgs.cli.main import app, main
 from provabgs.cli.ssp import SourceName, parse_numbers
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.sources import SOURCES
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from provabgs.errors import DataFileError, InputError
+from provabgs.core.errors import DataFileError, InputError
 from provabgs.sps.library import SSPLibrary
 
 

@@ -12,8 +12,8 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provabgs.core.errors import DataFileError, InputError, MissingDependencyError
 from provabgs.data.build_ssp import main as build_ssp
-from provabgs.errors import DataFileError, InputError, MissingDependencyError
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.sources import SOURCES, BuildOptions, build_library, fsps_source
 from provabgs.sps.sources.bc03 import GRID_NAME, air_to_vacuum

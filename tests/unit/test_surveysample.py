@@ -12,10 +12,11 @@ from astropy.table import Table
 from support_sps import small_library, theta
 from typer.testing import CliRunner
 
-from provabgs._jax import jnp
 from provabgs.catalog import Catalog, write_catalog
 from provabgs.cli.massfunction import add_mass_function
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jnp
+from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.cosmology import Cosmology
@@ -24,7 +25,6 @@ from provabgs.population.surveysample import survey_sample, thin, with_survey_co
 from provabgs.population.volume import MagnitudeTracks, SurveyVolume
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.model import SPSModel
-from provabgs.status import Status
 
 N = 60
 SURVEY = SurveyVolume(50.0, 0.02, 0.3)

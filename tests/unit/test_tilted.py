@@ -10,16 +10,16 @@ import pytest
 from pydantic import ValidationError
 from scipy.special import ndtri
 
-from provabgs.errors import ConfigError, InputError
-from provabgs.inference.collapsed import OUTER_INDEX, CollapsedPosterior
+from provabgs.core.errors import ConfigError, InputError
 from provabgs.inference.config import FitConfig, SamplerOptions, read_toml
-from provabgs.inference.correction import Factor, PriorCorrection, load_correction, log_ratio_function
 from provabgs.inference.engines import load_model
+from provabgs.inference.marginalised import OUTER_INDEX, CollapsedPosterior
+from provabgs.inference.prior_correction import Factor, PriorCorrection, load_correction, log_ratio_function
 from provabgs.inference.priors import N_LATENT, Prior
+from provabgs.inference.reweighted_target import tilt
 from provabgs.inference.samplers import Target
 from provabgs.inference.samplers.annealed import sample_annealed
 from provabgs.inference.target import derived_columns, to_theta
-from provabgs.inference.tilted import tilt
 from provabgs.population.priorcorrection import MaxEntropyPrior
 from provabgs.population.priordraws import config_of, draw_properties
 

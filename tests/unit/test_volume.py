@@ -8,9 +8,9 @@ import pytest
 from scipy.optimize import brentq
 from support_sps import small_library, theta
 
-from provabgs._jax import jnp
-from provabgs.constants import SPECTRUM_UNIT
-from provabgs.errors import InputError
+from provabgs.core.constants import SPECTRUM_UNIT
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jnp
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import band_weights
 from provabgs.population.selection import BGSFaint, MagnitudeLimit

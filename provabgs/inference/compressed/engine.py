@@ -13,12 +13,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import linalg
 
-from provabgs._jax import jax, jnp
-from provabgs.inference.compressed.local import is_held_out
-from provabgs.inference.compressed.nodes import merged_nodes
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jax, jnp
+from provabgs.inference.compressed.error_correction import is_held_out
+from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.compressed.photometry import N_BAND_NODES
 from provabgs.inference.compressed.reduction import (
     REFERENCE_LOG_MASS,
@@ -35,8 +36,6 @@ from provabgs.observe.projection import Projection
 from provabgs.sps.dust import DustCurves, transmission
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
-
-FloatArray = NDArray[np.float64]
 
 CPU_CHUNK = 256
 """Larger batches are cut on a CPU, whose caches hold the intermediate arrays of about this many points."""

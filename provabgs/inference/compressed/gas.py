@@ -11,16 +11,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.sps.gaslight import NebularModel, on_library
+from provabgs.core.arrays import FloatArray, SingleArray
+from provabgs.core.jax import jax, jnp
 from provabgs.sps.interpolation import hat_weights
 from provabgs.sps.nebular import FLOOR, GasEmission
+from provabgs.sps.nebular_ssp import NebularModel, on_library
 from provabgs.sps.parameters import N_PARAMETERS
-
-FloatArray = NDArray[np.float64]
-SingleArray = NDArray[np.float32]
 
 N_CONTINUUM = 8
 """Shapes of the continuum: 1e-4 of it is left out (tests/unit/test_free_gas.py)."""

@@ -7,14 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.inference.compressed.nodes import merged_spectra, merged_spectra_by_wave
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jax, jnp
+from provabgs.inference.compressed.merged_nodes import merged_spectra, merged_spectra_by_wave
 from provabgs.inference.compressed.quadrature import CALZETTI_STEP, gauss_nodes, lagrange
 from provabgs.observe.projection import PhotometryProjection, Projection
 from provabgs.sps.dust import DustCurves, dust_curves
 from provabgs.sps.model import SPSModel
-
-FloatArray = NDArray[np.float64]
 
 N_BAND_NODES = 9
 """Gauss nodes of the attenuation per band."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
 
 CALZETTI_STEP = 6300.0
 """Rest wavelength, Angstrom, at which the attenuation curve jumps by 0.7 % (docs/fsps_notes.md)."""

@@ -12,22 +12,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError
-from provabgs.inference.compressed.form import QuadraticForm, apply_blocks
-from provabgs.inference.compressed.local import LocalSpectra, learn
-from provabgs.inference.compressed.nodes import merged_nodes
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
+from provabgs.inference.compressed.error_correction import LocalSpectra, learn
+from provabgs.inference.compressed.interpolation_points import PointBasis, point_basis
+from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.compressed.photometry import PhotometryReduction, flat_single, reduce_photometry
-from provabgs.inference.compressed.points import PointBasis, point_basis
+from provabgs.inference.compressed.quadratic_form import QuadraticForm, apply_blocks
 from provabgs.observe.projection import Projection, SpectrumProjection
 from provabgs.sps.dust import DustCurves, dust_curves
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
-
-FloatArray = NDArray[np.float64]
 
 REFERENCE_LOG_MASS = 10.0
 """Amplitudes are relative to this mass, to keep numbers of order one."""

@@ -6,18 +6,15 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.inference.compressed.nodes import BURST_MIN_GYR, merged_nodes, merged_spectra
+from provabgs.core.arrays import FloatArray, SingleArray
+from provabgs.core.jax import jax, jnp
+from provabgs.inference.compressed.merged_nodes import BURST_MIN_GYR, merged_nodes, merged_spectra
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.observe.linespread import spread_matrix, velocity_sigma
 from provabgs.sps.dust import DustCurves, dust_curves, transmission
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX, Parameter
-
-FloatArray = NDArray[np.float64]
-SingleArray = NDArray[np.float32]
 
 WAVE_RANGE = (1850.0, 11500.0)
 """Rest wavelengths that the engine learns, Angstrom."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from provabgs.errors import ConfigError
+from provabgs.core.errors import ConfigError
 from provabgs.inference.samplers.annealed import sample_annealed
 from provabgs.inference.samplers.base import Sampler, SamplerResult, StartError, Target
 from provabgs.inference.samplers.ensemble import sample_emcee

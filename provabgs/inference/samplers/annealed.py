@@ -17,19 +17,17 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs.inference.batches import in_chunks
-from provabgs.inference.collapsed import CollapsedPosterior
+from provabgs.core.arrays import FloatArray
+from provabgs.core.chunks import in_chunks
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
+from provabgs.inference.marginalised import CollapsedPosterior
 from provabgs.inference.samplers.base import SamplerResult, StartError, Target
 from provabgs.inference.samplers.mixture import combine, fit_mixture
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
 from provabgs.inference.samplers.populations import Population, anneal
 from provabgs.inference.samplers.weights import effective, normalised, resample, truncated
-
-FloatArray = NDArray[np.float64]
 
 N_POPULATIONS, MAX_POPULATIONS = 2, 6
 EVIDENCE_TOLERANCE = 1.0

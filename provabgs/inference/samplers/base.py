@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs.inference.collapsed import CollapsedPosterior
+from provabgs.core.arrays import FloatArray
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence
-
-FloatArray = NDArray[np.float64]
+from provabgs.inference.marginalised import CollapsedPosterior
 
 
 @dataclass(frozen=True)

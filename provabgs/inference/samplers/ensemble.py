@@ -10,13 +10,11 @@ import time
 
 import emcee
 import numpy as np
-from numpy.typing import NDArray
 
+from provabgs.core.arrays import FloatArray
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
 from provabgs.inference.samplers.base import SamplerResult, Target, find_start
-
-FloatArray = NDArray[np.float64]
 
 N_ENSEMBLES = 4
 N_WALKERS = 64

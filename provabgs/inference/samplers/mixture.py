@@ -7,13 +7,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammaln
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import ThreadpoolController
 
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
 
 DEGREES = 6.0
 """Degrees of freedom of each component: tails heavier than any Gaussian posterior's."""

@@ -12,11 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.inference.collapsed import CollapsedPosterior
+from provabgs.core.arrays import FloatArray
+from provabgs.inference.marginalised import CollapsedPosterior
 from provabgs.inference.samplers.mixture import Mixture
 from provabgs.inference.samplers.weights import normalised
-
-FloatArray = NDArray[np.float64]
 
 N_MASSES = 6
 """Mass draws per outer draw."""

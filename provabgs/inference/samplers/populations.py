@@ -10,17 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from provabgs.inference.batches import in_chunks
-from provabgs.inference.collapsed import CollapsedPosterior
+from provabgs.core.arrays import FloatArray
+from provabgs.core.chunks import in_chunks
+from provabgs.inference.marginalised import CollapsedPosterior
 from provabgs.inference.samplers.base import StartError
 from provabgs.inference.samplers.mixture import Mixture, fit_mixture
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
 from provabgs.inference.samplers.weights import effective, log_normal, next_power, normalised, resample, tempered
-
-FloatArray = NDArray[np.float64]
 
 N_PRIOR = 4096
 """Prior draws that start each population."""

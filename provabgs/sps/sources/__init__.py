@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.sources.base import BuildOptions, Progress, Source, silent
 from provabgs.sps.sources.bc03 import build_bc03

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.sps.library import SSPLibrary
 
 Progress = Callable[[int, int, str], None]

@@ -15,7 +15,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from provabgs.errors import DataFileError, InputError
+from provabgs.core.errors import DataFileError, InputError
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.sources.base import BuildOptions, Progress, silent
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.constants import FSPS_LSUN_CGS
-from provabgs.errors import DataFileError, InputError, MissingDependencyError, ProvabgsError
+from provabgs.core.constants import FSPS_LSUN_CGS
+from provabgs.core.errors import DataFileError, InputError, MissingDependencyError, ProvabgsError
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.sources.base import PROGRESS_MARK, REFUSAL_MARK, BuildOptions, Progress, silent
 from provabgs.sps.sources.recovered import FSPS_CITATION

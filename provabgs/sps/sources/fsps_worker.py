@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.sps.sources.base import PROGRESS_MARK, REFUSAL_MARK, BuildOptions
 
 IMF_CHABRIER = 1

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
 from provabgs.sps.library import SSPLibrary
 
 FLOAT32_MANTISSA_BITS = 23

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.constants import FSPS_LSUN_CGS
-from provabgs.errors import DataFileError, InputError
+from provabgs.core.constants import FSPS_LSUN_CGS
+from provabgs.core.errors import DataFileError, InputError
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.sources.base import BuildOptions, Progress, silent
 

@@ -8,15 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
+from provabgs.core.arrays import FloatArray, SingleArray
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed.gas import GasRows, gas_rows, merged_photons
-from provabgs.sps.gaslight import NebularModel
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import NodeGrid, SPSModel
+from provabgs.sps.nebular_ssp import NebularModel
 from provabgs.sps.parameters import INDEX
-
-FloatArray = NDArray[np.float64]
-SingleArray = NDArray[np.float32]
 
 BURST_MIN_GYR = 0.01
 """Youngest burst; SSP nodes below it carry smooth star formation only and are merged into one."""

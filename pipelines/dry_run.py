@@ -1,6 +1,6 @@
 """A stand-in for the fit, at no cost: rehearse a run's inputs, scheduler, disk and faults before spending core-hours.
 
-Set ``fit = "provabgs.pipelines.rehearsal:fit_observation"`` under ``[run]``. Rows carry SAMPLER = "rehearsal", so that
+Set ``fit = "provabgs.pipelines.dry_run:fit_observation"`` under ``[run]``. Rows carry SAMPLER = "dry-run", so that
 nobody takes them for science.
 """
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from provabgs.core.status import Status
 from provabgs.inference.posterior import Diagnostics, Posterior
 from provabgs.observe.observation import Observation
 from provabgs.sps.parameters import DERIVED, NAMES, PARAMETERS
-from provabgs.status import Status
 
 N_DRAWS = 512
 
@@ -77,13 +77,13 @@ def synthetic_posterior(
             ess_tail=dict.fromkeys(quantities, 380.0),
             n_eval=n_draws,
             runtime_s=0.0,
-            sampler="rehearsal",
+            sampler="dry-run",
         ),
         chi2_spec=float(rng.chisquare(7000)),
         chi2_phot=float(rng.chisquare(5)),
         dof_spec=7000,
         dof_phot=5,
         prior_edge=dict.fromkeys(NAMES, 0.0),
-        config='{"fit": "rehearsal"}',
-        versions={"fit": "rehearsal"},
+        config='{"fit": "dry-run"}',
+        versions={"fit": "dry-run"},
     )

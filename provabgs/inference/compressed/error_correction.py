@@ -17,9 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.inference.compressed.form import QuadraticForm, RowSpace
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.inference.compressed.quadratic_form import QuadraticForm, RowSpace
 
 RIDGES = (0.1, 1.0, 10.0)
 """Spreads, in sigmas, below which a direction's response is not believed; the best on held-out draws is taken."""

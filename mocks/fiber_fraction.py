@@ -6,10 +6,9 @@ Disks are exponential, bulges de Vaucouleurs. An inclined disk is replaced by th
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
 
 FIBER_RADIUS_ARCSEC = 0.75
 SEEING_FWHM_ARCSEC = 1.0

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.inference.compressed.columns import N_BASES, NormalEquations
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jax, jnp
+from provabgs.inference.compressed.normal_equations import N_BASES, NormalEquations
 from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
-from provabgs.inference.faint import FAINT, amplitude, log_evidence, sample_masses
-from provabgs.inference.orthant import expectation_propagation, sample_orthant
+from provabgs.inference.low_snr import FAINT, amplitude, log_evidence, sample_masses
 from provabgs.inference.priors import (
     LATENT_NAMES,
     N_LATENT,
@@ -34,9 +34,8 @@ from provabgs.inference.priors import (
     theta_from_latent,
     unit_from_theta,
 )
+from provabgs.inference.truncated_gaussian import expectation_propagation, sample_orthant
 from provabgs.sps.parameters import INDEX
-
-FloatArray = NDArray[np.float64]
 
 OUTER_NAMES = ("fburst", "tburst", "gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust", "f_fiber")
 """Coordinates that are left; those of a model's extra parameters come after them."""

@@ -12,14 +12,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jax, jnp
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX, NAMES, PARAMETERS
-
-FloatArray = NDArray[np.float64]
 
 NEGLIGIBLE_MASS = 1e-12
 """Bases whose share of young (old) stars never exceeds this have no young (old) part."""

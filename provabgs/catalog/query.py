@@ -30,7 +30,8 @@ from provabgs.catalog.samples import SampleChunk, read_chunks
 from provabgs.catalog.shard import read_summary
 from provabgs.catalog.summary import FORMAT, to_arrow
 from provabgs.catalog.tables import from_arrow, join_rows
-from provabgs.errors import DataFileError, InputError
+from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.messages import first_line
 
 _BASE = "galaxies"
 
@@ -78,7 +79,7 @@ class Catalog:
             pairs = (pq.read_metadata(summary).metadata or {}).items()
             metadata = {k.decode(): v.decode() for k, v in pairs if k.startswith(b"provabgs:")}
         except (pa.ArrowInvalid, OSError) as error:
-            raise DataFileError(f"{summary}: truncated or not Parquet ({str(error).splitlines()[0]})") from None
+            raise DataFileError(f"{summary}: truncated or not Parquet ({first_line(error)})") from None
         found = metadata.get("provabgs:format")
         if found != FORMAT:
             raise DataFileError(
@@ -283,7 +284,7 @@ class Catalog:
         try:
             return self._connection.sql(self._sql(what, tail)).to_arrow_table()
         except duckdb.Error as error:
-            raise InputError(f"the query failed: {str(error).splitlines()[0]}") from None
+            raise InputError(f"the query failed: {first_line(error)}") from None
 
     def _column_sql(self, columns: Sequence[str] | None) -> str:
         if columns is None:

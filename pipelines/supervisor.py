@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from provabgs.errors import ProvabgsError
+from provabgs.core.errors import ProvabgsError
+from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.config import RunConfig
-from provabgs.status import Status
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -222,7 +222,7 @@ class FitProcess:
         reply_out, reply_in = os.pipe()
         lifeline_out, self._lifeline = os.pipe()
         theirs = (request_out, reply_in, lifeline_out)
-        command = [sys.executable, "-m", "provabgs.pipelines.child", *map(str, theirs)]
+        command = [sys.executable, "-m", "provabgs.pipelines.process", *map(str, theirs)]
         self._process = subprocess.Popen(command, pass_fds=theirs, env=fit_environment(), stdin=subprocess.DEVNULL)
         for descriptor in theirs:
             os.close(descriptor)

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
 
 
 def in_chunks(function: Callable[[FloatArray], Any], x: FloatArray, size: int) -> FloatArray:

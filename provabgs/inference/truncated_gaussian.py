@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from provabgs._jax import jax, jnp
+from provabgs.core.jax import jax, jnp
 
 N_SWEEPS = 5
 """Sweeps over the walls; further ones change log Z by less than 1e-4 (docs/sampler.md)."""

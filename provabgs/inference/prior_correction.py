@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import ConfigError
-from provabgs.inference.batches import in_chunks
+from provabgs.core.arrays import FloatArray
+from provabgs.core.chunks import in_chunks
+from provabgs.core.errors import ConfigError
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.priors import Prior, theta_from_latent
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
 
-FloatArray = NDArray[np.float64]
 Properties = Mapping[str, Any]
 
 COORDINATES: dict[str, Callable[[Properties, HistoryTables], jax.Array]] = {

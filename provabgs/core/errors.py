@@ -20,7 +20,7 @@ class DataFileError(InputError):
 
 
 class UnusableTargetError(InputError):
-    """One target cannot be fitted; carries the `provabgs.status.Status` for its catalog row."""
+    """One target cannot be fitted; carries the `provabgs.core.status.Status` for its catalog row."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)

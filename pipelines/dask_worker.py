@@ -21,11 +21,11 @@ from provabgs.catalog.block import Block, concatenate
 from provabgs.catalog.layout import shard_name
 from provabgs.catalog.records import to_block
 from provabgs.catalog.shard import digest, read_block, write_block
-from provabgs.errors import ConfigError, DataFileError, ProvabgsError
+from provabgs.core.errors import ConfigError, DataFileError, ProvabgsError
+from provabgs.core.status import Status
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.config import RunConfig
-from provabgs.pipelines.fitter import Batch, FitProcess
-from provabgs.status import Status
+from provabgs.pipelines.supervisor import Batch, FitProcess
 
 WORK_DIRECTORY = "work"
 Key = tuple[int, str, int]

@@ -11,17 +11,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs._jax import jax, jnp
-from provabgs.errors import InputError
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import FlatSpectra, SPSModel
 from provabgs.sps.nebular import LYMAN_LIMIT_AA, GasEmission, NebularGrid
 from provabgs.sps.parameters import GAS, N_PARAMETERS
-
-FloatArray = NDArray[np.float64]
 
 SPIKE = 1e-6
 """Half width of a line's spike, as a fraction of its wavelength (0.3 km/s)."""

@@ -1,7 +1,7 @@
 """The fit process: one galaxy after another, at arm's length from everything that must survive it.
 
-Started by `provabgs.pipelines.fitter` as ``python -m provabgs.pipelines.child``. A galaxy that hangs, exhausts the
-memory or takes the interpreter down with it ends this process and nothing else.
+Started by `provabgs.pipelines.supervisor` as ``python -m provabgs.pipelines.process``. A galaxy that hangs, exhausts
+the memory or takes the interpreter down with it ends this process and nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from provabgs.errors import DataFileError, ProvabgsError
+from provabgs.core.errors import DataFileError, ProvabgsError
+from provabgs.core.messages import first_line
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation
@@ -59,7 +60,7 @@ def _answer(config: RunConfig, reader: Reader, fit: Any, request: dict[str, Any]
             try:
                 posterior = fit(result.observation, settings, config.run.seed)
             except Exception as error:
-                text = (str(error).splitlines() or [""])[0]
+                text = first_line(error)
                 replies.send(("raised", place, f"{type(error).__name__}: {text}"))
             else:
                 name = request["name"]

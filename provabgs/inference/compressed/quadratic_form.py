@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from provabgs.inference.compressed.points import N_HEAD, PointBasis
+from provabgs.core.arrays import FloatArray, SingleArray
+from provabgs.inference.compressed.interpolation_points import N_HEAD, PointBasis
 from provabgs.observe.projection import SpectrumProjection
-
-FloatArray = NDArray[np.float64]
-SingleArray = NDArray[np.float32]
 
 BLOCK = 64
 """Pixels whose operator is made dense together."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from provabgs._jax import jax, jnp
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed.engine import Dust, dust_of, matmul
-from provabgs.inference.compressed.nodes import merged_nodes
+from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.compressed.photometry import N_BAND_NODES
 from provabgs.inference.compressed.reduction import Reduction
 from provabgs.sps.dust import DustCurves, transmission

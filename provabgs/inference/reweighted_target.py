@@ -12,12 +12,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from provabgs.inference.collapsed import CollapsedPosterior
+from provabgs.core.arrays import FloatArray
+from provabgs.inference.marginalised import CollapsedPosterior
 from provabgs.inference.samplers import Target
 
-FloatArray = NDArray[np.float64]
 LogRatio = Callable[[FloatArray], FloatArray]
 """``(n, 12)`` latent coordinates to ln of corrected over uncorrected prior, ``(n,)``."""
 

@@ -12,12 +12,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from provabgs._jax import jax, jnp
-
-FloatArray = NDArray[np.float64]
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jax, jnp
 
 FAINT = 9.0
 """Largest amplitude, in sigmas, that counts as faint (docs/sampler.md has efficiencies on both sides)."""

@@ -17,12 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from provabgs.errors import InputError
+from provabgs.core.arrays import FloatArray, SingleArray
+from provabgs.core.errors import InputError
 from provabgs.inference.compressed.training import N_TRAIN, training_set
 from provabgs.sps.model import SPSModel
-
-FloatArray = NDArray[np.float64]
-SingleArray = NDArray[np.float32]
 
 MAX_POINTS = 256
 N_PIVOT = 700

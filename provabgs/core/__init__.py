@@ -1,0 +1,1 @@
+"""What every other package may import: errors, statuses, constants, arrays, JAX, files. Imports none of them."""

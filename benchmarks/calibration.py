@@ -31,7 +31,7 @@ from provabgs.inference.calibration import (
     uniformity,
 )
 from provabgs.inference.config import FitConfig
-from provabgs.inference.fit import fit_observation, load_model
+from provabgs.inference.fit_observation import fit_observation, load_model
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.observe.observation import Observation, Photometry, Spectrum

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from provabgs.catalog import read_posteriors, write_posteriors
 from provabgs.desi import read_observations
 from provabgs.inference.config import FitConfig
-from provabgs.inference.fit import fit_observation
+from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.posterior import Posterior
 from provabgs.mocks.challenge import MODES, load_posteriors, load_truth
 from provabgs.mocks.files import coadd_name, read_truth

@@ -30,7 +30,7 @@ from engine_mocks import draw_theta, mock  # noqa: E402
 from provabgs.core.arrays import FloatArray  # noqa: E402
 from provabgs.desi import read_observation  # noqa: E402
 from provabgs.inference.config import FitConfig  # noqa: E402
-from provabgs.inference.fit import fit_observation, load_model  # noqa: E402
+from provabgs.inference.fit_observation import fit_observation, load_model  # noqa: E402
 from provabgs.inference.likelihood import ExactLikelihood  # noqa: E402
 from provabgs.inference.priors import Prior, log_prior  # noqa: E402
 from provabgs.observe.observation import Observation  # noqa: E402

@@ -27,7 +27,7 @@ from sampler_routes import GATE, ROUTES, Case, Outcome, by_name, warm
 
 from provabgs.inference.compressed.normal_equations import make_normal_equations
 from provabgs.inference.config import FitConfig
-from provabgs.inference.fit import load_model, make_likelihood, make_target
+from provabgs.inference.fit_observation import load_model, make_likelihood, make_target
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.marginalised import marginal_function
 from provabgs.inference.priors import Prior

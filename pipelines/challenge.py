@@ -46,7 +46,7 @@ WORKER_TRIES = 4
 """A piece that loses its worker this often stops the challenge."""
 BLOCK = 50
 """Galaxies that one task holds against the magnitude limit."""
-FIT = "provabgs.inference.fit:fit_observation"
+FIT = "provabgs.inference.fit_observation:fit_observation"
 Announce = Callable[[str], None]
 """Called with lines for people."""
 

@@ -27,7 +27,7 @@ class RunOptions(_Section):
 
     output: Path = Field(description="directory of the catalog; a run that was stopped goes on from what it holds")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of the run; a galaxy's own derives from it and its TARGETID")
-    fit: str = Field("provabgs.inference.fit:fit_observation", description="the fit, as 'module:function'")
+    fit: str = Field("provabgs.inference.fit_observation:fit_observation", description="the fit, as 'module:function'")
     retry: tuple[str, ...] = Field(("INPUT_ERROR",), description="STATUS of stored rows to fit again, by name")
     allow_mixed: bool = Field(False, description="accept rows made by different versions or fit settings")
 

@@ -177,7 +177,7 @@ def _fit_file(
 
 
 def _fit_observation(observation: Observation, config: FitConfig, seed: int) -> Posterior:
-    from provabgs.inference.fit import fit_observation  # brings in JAX: only when there is something to fit
+    from provabgs.inference.fit_observation import fit_observation  # brings in JAX: only when there is something to fit
 
     return fit_observation(observation, config, seed)
 

@@ -204,7 +204,7 @@ def test_interrupt_keeps_the_rows_done_and_a_crash_costs_one_row(
     def faulty(*_: object) -> None:
         raise next(faults)
 
-    monkeypatch.setattr("provabgs.inference.fit.fit_observation", faulty)
+    monkeypatch.setattr("provabgs.inference.fit_observation.fit_observation", faulty)
     coadd = write_pair(tmp_path, [GOOD, Target(source_id(2)), Target(source_id(3))])
     assert run(monkeypatch, "fit", coadd, "-o", tmp_path / "out.h5") == 130
     assert "interrupted" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from support_sps import small_library, theta
 from provabgs.core.jax import jnp
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig, ModelOptions, SamplerOptions
-from provabgs.inference.fit import fit_observation
+from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior
 from provabgs.inference.samplers import ensemble

@@ -18,7 +18,7 @@ from provabgs.inference.calibration import (
     uniformity,
 )
 from provabgs.inference.config import FitConfig, ModelOptions
-from provabgs.inference.fit import fit_observation
+from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.observe.observation import Observation, Photometry

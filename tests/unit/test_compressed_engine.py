@@ -27,7 +27,7 @@ from provabgs.inference.compressed.interpolation_points import point_basis
 from provabgs.inference.compressed.photometry import split_at_step
 from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
 from provabgs.inference.config import FitConfig, SamplerOptions
-from provabgs.inference.fit import fit_observation, make_likelihood
+from provabgs.inference.fit_observation import fit_observation, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.priors import Prior
 from provabgs.observe.filters import bands_for

@@ -15,7 +15,7 @@ from provabgs.core.jax import jnp
 from provabgs.core.status import Status
 from provabgs.inference import fit as fit_module
 from provabgs.inference.config import FitConfig, ModelOptions, SamplerOptions
-from provabgs.inference.fit import fit_observation, galaxy_rng, load_model
+from provabgs.inference.fit_observation import fit_observation, galaxy_rng, load_model
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior
 from provabgs.inference.priors import LATENT_NAMES

@@ -25,7 +25,7 @@ from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.engines import load_model
-from provabgs.inference.fit import fit_observation
+from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Diagnostics, Posterior
 from provabgs.inference.priors import N_LATENT, Prior, log_prior, theta_from_unit, unit_from_theta

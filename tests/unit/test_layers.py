@@ -91,7 +91,7 @@ def test_dependencies_point_one_way(layer: str, file: Path) -> None:
     ("layer", "code", "bad"),
     [
         ("sps", "from provabgs.observe.filters import load_filter", {"provabgs.observe.filters"}),
-        ("observe", "def f():\n    import provabgs.inference.fit", {"provabgs.inference.fit"}),
+        ("observe", "def f():\n    import provabgs.inference.fit_observation", {"provabgs.inference.fit_observation"}),
         ("inference", "from provabgs import catalog", {"provabgs.catalog"}),
         ("observe", "from provabgs.sps.library import SSPLibrary", set()),
         ("sps", "if TYPE_CHECKING:\n    from provabgs.cli.main import app", set()),

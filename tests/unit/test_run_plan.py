@@ -163,7 +163,7 @@ def test_lock_without_kernel_locks_goes_by_the_heartbeat(tmp_path: Path, monkeyp
         pass
 
 
-@pytest.mark.parametrize("fit", ["nosuchmodule:fit", "provabgs.inference.fit", "provabgs.nosuch:fit", ":"])
+@pytest.mark.parametrize("fit", ["nosuchmodule:fit", "provabgs.inference.fit_observation", "provabgs.nosuch:fit", ":"])
 def test_a_fit_that_is_not_there_is_found_out_at_once(tmp_path: Path, fit: str) -> None:
     write(tmp_path / "in/a.fits", [1])
     bad = config(tmp_path).model_dump()

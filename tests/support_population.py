@@ -17,7 +17,7 @@ from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.dry_run import synthetic_posterior
-from provabgs.population.priordraws import draw_properties
+from provabgs.population.prior.draws import draw_properties
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
 
 

@@ -14,9 +14,9 @@ from provabgs.inference.config import FitConfig
 from provabgs.inference.engines import load_model
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent
 from provabgs.inference.samplers import Target
-from provabgs.population.corrected import bias_table, correct_catalog, weighted_quantiles
-from provabgs.population.priorcorrection import LIMITS, MaxEntropyPrior
-from provabgs.population.priordraws import age_of_universe, draw_properties
+from provabgs.population.prior.corrected import bias_table, correct_catalog, weighted_quantiles
+from provabgs.population.prior.draws import age_of_universe, draw_properties
+from provabgs.population.prior.max_entropy import LIMITS, MaxEntropyPrior
 
 NAMES = ("LOGSSFR_1GYR", "T_AGE_MW")
 
@@ -100,7 +100,7 @@ def test_bias_of_a_catalog_is_more_than_halved(tmp_path: Path) -> None:
     truth = rng.uniform(-12.8, -11.8, 80)
     write_made_up_catalog(tmp_path / "catalog", made_up_posteriors(truth, "LOGSSFR_1GYR", 0.5, rng))
     found = correct_catalog(tmp_path / "catalog", ("LOGSSFR_1GYR",), n_prior=200_000)
-    assert found.chosen.n_used == 80
+    assert found.rows.n_used == 80
     order = np.asarray(found.table["TARGETID"]) - 1
     before, after = (np.median(np.asarray(found.table[f"LOGSSFR_1GYR_P50{s}"]) - truth[order]) for s in ("", "_CORR"))
     assert before > 0.3

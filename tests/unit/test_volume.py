@@ -13,14 +13,10 @@ from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import band_weights
-from provabgs.population.selection import BGSFaint, MagnitudeLimit
-from provabgs.population.volume import (
-    FULL_SKY_DEG2,
-    MagnitudeTracks,
-    SurveyVolume,
-    galaxy_volumes,
-    visible_volumes,
-)
+from provabgs.population.survey.selection import BGSFaint, MagnitudeLimit
+from provabgs.population.survey.tracks import MagnitudeTracks
+from provabgs.population.survey.visibility import galaxy_volumes, visible_volumes
+from provabgs.population.survey.volume import FULL_SKY_DEG2, SurveyVolume
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.weights import normalised
 from provabgs.inference.marginalised import CollapsedPosterior
 from provabgs.inference.samplers.mixture import Mixture
-from provabgs.inference.samplers.weights import normalised
 
 N_MASSES = 6
 """Mass draws per outer draw."""

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from provabgs.sps.parameters import DERIVED, PARAMETERS, Parameter
+from provabgs.inference.standard import PARAMETERS
+from provabgs.inference.standard import PROPERTIES as DERIVED
+from provabgs.sps.parameters import Parameter
 
 _PRIORS = {
     "uniform": "U[{0:g}, {1:g}]",

@@ -58,7 +58,8 @@ class DerivedProperty(Quantity):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> DerivedProperty:
         """Inverse of `as_dict`."""
-        return cls(**{k: str(data[k]) for k in ("name", "column", "symbol", "unit", "description")})
+        name, column, symbol, unit, text = (str(data[k]) for k in ("name", "column", "symbol", "unit", "description"))
+        return cls(name, column, symbol, unit, text)
 
 
 def _surviving(state: State) -> jax.Array:

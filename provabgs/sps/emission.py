@@ -89,7 +89,7 @@ def prepare(emission: Emission, library: SSPLibrary) -> Prepared:
     if emission.powered_by == "dust":
         return Prepared(emission, rows, None)
     supply, axes = emission.supply(library), (library.logzsol.size, library.log_age.size)
-    shape = np.shape(supply)
+    shape = () if supply is None else np.shape(supply)
     if supply is None or len(shape) != 3 or shape[:2] != axes:
         raise ConfigError(f"emission {name!r}: supply has shape {shape}, expected (*{axes}, nchannel)")
     return Prepared(emission, rows, np.asarray(supply, dtype=np.float32))

@@ -32,7 +32,7 @@ from provabgs.inference.priors import N_LATENT, Prior, log_prior, theta_from_uni
 from provabgs.observe.observation import Observation
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
-from provabgs.plotting.predictive import predict
+from provabgs.inference.predictive import predict
 from provabgs.sps.nebular import NebularModel, on_library
 from provabgs.sps.parameters import GAS, INDEX, NAMES
 

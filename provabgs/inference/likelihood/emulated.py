@@ -1,8 +1,9 @@
 """The compressed likelihood with spectra from the neural emulator in place of the SSP library.
 
 Interpolation points, whitened data modes and bands are those of the galaxy's reduction
-(`provabgs.inference.compressed`), attenuation is evaluated at them in closed form; what the emulator replaces is the sum over SSPs. It gives the spectra
-of all SFH bases at once, so the normal equations of the masses cost one evaluation of the network, not one per basis.
+(`provabgs.inference.compressed`), attenuation is evaluated at them in closed form; what the emulator replaces is the
+sum over SSPs. It gives the spectra of all SFH bases at once, so the normal equations of the masses cost one evaluation
+of the network, not one per basis.
 """
 
 from __future__ import annotations

@@ -58,9 +58,7 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         When the likelihood is nowhere finite, or the target has no marginal form.
     """
     if target.marginal is None:
-        raise StartError(
-            "this likelihood has no normal equations of the masses; use sampler.name = 'emcee'"
-        )
+        raise StartError("this likelihood has no normal equations of the masses; use sampler.name = 'emcee'")
     start = time.perf_counter()
     populations = _populations(target.marginal, rng)
     n_eval = sum(p.n_eval for p in populations)

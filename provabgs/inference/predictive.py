@@ -11,8 +11,8 @@ from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
-from provabgs.inference.config import FitConfig
 from provabgs.inference.backends import load_model
+from provabgs.inference.config import FitConfig
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.filters import effective_wavelength
@@ -83,7 +83,7 @@ def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) 
     config = FitConfig.model_validate_json(posterior.config)
     model = load_model(config.model)
     keep = thin(len(posterior.samples), n_draws)
-    theta = posterior.theta()[keep]
+    theta = posterior.samples[keep]
     projection = project(observation, model.library, config.observing.model_copy(update={"line_mask": "none"}))
     likelihood = ExactLikelihood(projection, model)
     pixels, bands, sed = [], [], []
@@ -92,9 +92,10 @@ def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) 
         spec, phot = likelihood.predict(part)
         pixels.append(None if spec is None else np.asarray(spec))
         bands.append(None if phot is None else np.asarray(phot))
-        sed.append(np.asarray(model.spectrum(part, likelihood.tables)) * projection.flux_factor)
+        stars = likelihood.parameters.select(part, model.parameters)
+        sed.append(np.asarray(model.spectrum(stars, likelihood.tables)) * projection.flux_factor)
     time = np.linspace(0, projection.t_age, N_TIME)
-    sfr, zh = history_curves(model, theta, projection.t_age, time, burst_width_gyr=0.2)
+    sfr, zh = history_curves(model, likelihood.parameters.select(theta, model.parameters), projection.t_age, time)
     wave = projection.wave_model
     # 1 nmgy is a flux per frequency: f_nu = f_lambda lambda^2 / c
     to_nanomaggies = SPECTRUM_UNIT * wave**2 / C_AA / NANOMAGGY_CGS

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_mocks import NO_FLOOR, mock
-from support_sps import draws, small_library, theta
 
 from provabgs.core.errors import DataFileError
 from provabgs.core.jax import jnp
@@ -22,6 +20,8 @@ from provabgs.sps.derived import derived_properties
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
+from tests.support.engine_mocks import NO_FLOOR, mock
+from tests.support.small_library import draws, small_library, theta
 
 N_DRAWS = 100
 

@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from engine_mocks import draw_theta, mock, near
 
 from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.jax import jax, jnp
@@ -37,6 +36,7 @@ from provabgs.observe.projection import Projection, project
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
+from tests.support.engine_mocks import draw_theta, mock, near
 
 SIZE = Size(192, 192)
 """One size for most tests, so that functions compile once."""

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from engine_mocks import NO_FLOOR, draw_theta, mock, near
 
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
@@ -24,6 +23,7 @@ from provabgs.observe.projection import project
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
+from tests.support.engine_mocks import NO_FLOOR, draw_theta, mock, near
 
 
 class Case(NamedTuple):

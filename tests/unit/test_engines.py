@@ -7,7 +7,6 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from support_sps import small_library
 
 from provabgs.cli.fit import EngineName
 from provabgs.core.errors import ConfigError
@@ -23,6 +22,7 @@ from provabgs.inference.target import make_target
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
+from tests.support.small_library import small_library
 
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")
 FLUX = np.array([20.0, 40.0, 60.0])

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_mocks import mock, near
 from pydantic import ValidationError
 
 from provabgs.catalog import Catalog, read_posteriors, write_posteriors
@@ -35,6 +34,7 @@ from provabgs.observe.projection import project
 from provabgs.inference.predictive import predict
 from provabgs.sps.nebular import NebularModel, on_library
 from provabgs.sps.parameters import GAS, INDEX, NAMES
+from tests.support.engine_mocks import mock, near
 
 CONFIG = FitConfig(
     model=ModelOptions(nebular=True, gas_free=True), observing=ObservingOptions(line_mask="none"), n_samples=400

@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from support_sps import draws, small_library, theta
 
 from provabgs.core.constants import C_KMS
 from provabgs.core.errors import ConfigError, DataFileError, InputError
@@ -27,6 +26,7 @@ from provabgs.sps.model import SPSModel
 from provabgs.sps.nebular import LYMAN_LIMIT_AA, NebularGrid, ionising_photon_rate
 from provabgs.sps.nebular import NebularModel, with_nebular
 from provabgs.sps.parameters import INDEX
+from tests.support.small_library import draws, small_library, theta
 
 HBETA_PER_PHOTON = 4.76e-13  # erg, case B at 10^4 K (Osterbrock & Ferland 2006)
 LSUN = 3.839e33

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support_population import made_up_posteriors, write_made_up_catalog
 
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
@@ -17,6 +16,7 @@ from provabgs.inference.samplers import Target
 from provabgs.population.corrected import bias_table, correct_catalog, weighted_quantiles
 from provabgs.population.priorcorrection import LIMITS, MaxEntropyPrior
 from provabgs.population.priordraws import age_of_universe, draw_properties
+from tests.support.made_up_catalog import made_up_posteriors, write_made_up_catalog
 
 NAMES = ("LOGSSFR_1GYR", "T_AGE_MW")
 

@@ -9,19 +9,13 @@ import numpy as np
 from provabgs.core.arrays import FloatArray
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.likelihood import ExactLikelihood
-from provabgs.inference.priors import (
-    Prior,
-    latent_from_unit,
-    theta_from_latent,
-    theta_from_unit,
-    unit_from_theta,
-)
+from provabgs.inference.priors import Prior, latent_from_unit, theta_from_latent, unit_from_theta
 from provabgs.observe.filters import bands_for
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
+from tests.support.parameters import column, prior_draws, put
 
 GRIDS = {"b": (3600.0, 2751, 2.2), "r": (5760.0, 2326, 1.2), "z": (7520.0, 2881, 0.9)}
 """Camera: first wavelength, pixels of 0.8 A, noise relative to the pivot."""
@@ -35,10 +29,9 @@ NO_FLOOR = ObservingOptions(line_mask="none", floor_spectrum=0, floor_optical=0,
 
 def draw_theta(rng: np.random.Generator) -> FloatArray:
     """One galaxy from the prior, of 1e9 to 10^11.5 Msun."""
-    theta = np.array(theta_from_unit(jnp.asarray(rng.random((1, 12))), Prior.create()))[0]
-    theta[INDEX["logmstar"]] = rng.uniform(9, 11.5)
-    theta[INDEX["f_fiber"]] = rng.uniform(0.2, 0.8)
-    return theta
+    theta = prior_draws(1, rng)[0]
+    put(theta, logmstar=rng.uniform(9, 11.5))
+    return put(theta, f_fiber=rng.uniform(0.2, 0.8))
 
 
 def gaussian_resolution(n: int) -> FloatArray:
@@ -60,7 +53,7 @@ def mock(
     """Noisy data of a galaxy; `snr` is per pixel, at the median flux, for noise of 1."""
     theta = np.array(theta)
     if not (cameras and photometry):
-        theta[INDEX["f_fiber"]] = 1.0
+        put(theta, f_fiber=1.0)
     spectra = []
     for c in cameras:
         start, n, _ = GRIDS[c]
@@ -79,11 +72,9 @@ def mock(
             noisy.append(Spectrum(s.camera, s.wave, data, np.full(part.size, sigma**-2), s.resolution))
     sigma = BAND_SIGMA * min(1.0, 8 / snr)
     phot = Photometry(bands, np.asarray(fluxes)[0] + sigma * rng.standard_normal(5), sigma**-2)
-    fiber = theta[INDEX["f_fiber"]]
+    fiber = float(column(theta, "f_fiber"))
     both = bool(cameras) and photometry
-    return Observation(
-        redshift, tuple(noisy), phot if photometry else None, (float(fiber), 0.1 * float(fiber)) if both else None
-    )
+    return Observation(redshift, tuple(noisy), phot if photometry else None, (fiber, 0.1 * fiber) if both else None)
 
 
 def near(

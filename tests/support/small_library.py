@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from provabgs.sps.library import SSPLibrary
-from provabgs.sps.parameters import INDEX, N_PARAMETERS
+from tests.support.parameters import named, put
 
 LOG_AGE = np.arange(5.5, 10.3, 0.25)
 """Holds the birth-cloud boundary, 8.0."""
 LOGZSOL = np.array([-2.0, -1.0, -0.3, 0.3])
+BETAS = tuple(f"beta{i}" for i in range(1, 5))
 
 
 def small_library(wave: np.ndarray | None = None) -> SSPLibrary:
@@ -28,26 +29,23 @@ def small_library(wave: np.ndarray | None = None) -> SSPLibrary:
         logzsol=LOGZSOL.copy(),
         spectrum=(luminosity[None, :, None] * shape * lines).astype(np.float32),
         surviving_mass=surviving.copy(),
-        provenance={"source": "tests/support_sps.py: black bodies"},
+        provenance={"source": "tests/support/small_library.py: black bodies"},
     )
 
 
 def theta(**values: float) -> np.ndarray:
     """One parameter vector ``(1, 13)``: an ordinary galaxy without dust, unless told otherwise."""
-    defaults = {f"beta{i}": 0.25 for i in range(1, 5)} | {"logmstar": 10.0, "tburst": 1.0, "f_fiber": 1.0}
-    vector = np.zeros((1, N_PARAMETERS))
-    for name, value in ({"gamma1": 3e-3, "gamma2": 3e-3} | defaults | values).items():
-        vector[0, INDEX[name]] = value
-    return vector
+    ordinary = dict.fromkeys(BETAS, 0.25) | {"logmstar": 10.0, "tburst": 1.0, "f_fiber": 1.0}
+    return named(**({"gamma1": 3e-3, "gamma2": 3e-3} | ordinary | values))
 
 
 def draws(n: int, rng: np.random.Generator) -> np.ndarray:
     """``(n, 13)`` over the default prior, f_fiber between 0.2 and 1."""
     out = np.repeat(theta(), n, axis=0)
-    out[:, [INDEX[f"beta{i}"] for i in range(1, 5)]] = rng.dirichlet(np.ones(4), n)
+    put(out, **dict(zip(BETAS, rng.dirichlet(np.ones(4), n).T, strict=True)))
     for name in ("gamma1", "gamma2"):
-        out[:, INDEX[name]] = 10 ** rng.uniform(np.log10(4.5e-5), np.log10(1.5e-2), n)
+        put(out, **{name: 10 ** rng.uniform(np.log10(4.5e-5), np.log10(1.5e-2), n)})
     box = {"logmstar": (7, 12.5), "fburst": (0, 1), "tburst": (0.01, 13.27), "tau_bc": (0, 3), "tau_ism": (0, 3)}
     for name, (low, high) in (box | {"n_dust": (-2, 1), "f_fiber": (0.2, 1)}).items():
-        out[:, INDEX[name]] = rng.uniform(low, high, n)
+        put(out, **{name: rng.uniform(low, high, n)})
     return out

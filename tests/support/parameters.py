@@ -1,0 +1,64 @@
+"""Parameter vectors for tests, timings and studies: the one place of theirs that knows how theta is laid out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jax, jnp
+from provabgs.inference.priors import N_LATENT, Prior, log_prior, theta_from_latent, theta_from_unit
+from provabgs.observe.observation import Observation
+from provabgs.sps.parameters import INDEX, N_PARAMETERS
+
+N_THETA = N_PARAMETERS
+"""Length of theta."""
+N_FREE = N_LATENT
+"""Coordinates that a sampler works in."""
+
+
+def prior_of(fiber: Observation | tuple[float, float] | None = None) -> Prior:
+    """Default prior; `fiber` is an observation, or mean and sigma of its f_fiber, which is 1 if left out."""
+    return Prior.create(fiber.fiber_fraction if isinstance(fiber, Observation) else fiber)
+
+
+def prior_draws(n: int, rng: np.random.Generator, fiber: tuple[float, float] | None = None) -> FloatArray:
+    """``(n, N_THETA)`` draws of the default prior.
+
+    Parameters
+    ----------
+    n
+        Number of draws.
+    rng
+        Source of one uniform number per free coordinate and draw.
+    fiber
+        Mean and sigma of the prior of f_fiber; 1 exactly if left out.
+    """
+    return np.array(theta_from_unit(jnp.asarray(rng.random((n, N_FREE))), prior_of(fiber)))
+
+
+def theta_of(latent: FloatArray, prior: Prior) -> FloatArray:
+    """``(n, N_THETA)`` at latent coordinates ``(n, N_FREE)``."""
+    return np.asarray(theta_from_latent(jnp.asarray(latent), prior))
+
+
+def log_prior_of(theta: FloatArray, prior: Prior) -> FloatArray:
+    """``(n,)`` log density of the prior at ``(n, N_THETA)``."""
+    return np.asarray(log_prior(theta, prior))
+
+
+def named(n: int = 1, **values: float | FloatArray) -> FloatArray:
+    """``(n, N_THETA)`` with the parameters named, numbers or ``(n,)``; all others are 0."""
+    return put(np.zeros((n, N_THETA)), **values)
+
+
+def put(theta: FloatArray, **values: float | FloatArray) -> FloatArray:
+    """`theta` ``(..., N_THETA)`` itself, after the parameters named have been given their values."""
+    for name, value in values.items():
+        theta[..., INDEX[name]] = value
+    return theta
+
+
+def column(theta: FloatArray | jax.Array, *names: str) -> FloatArray:
+    """Values of one parameter ``(...)``, or of several ``(..., k)``."""
+    values = np.asarray(theta)[..., [INDEX[name] for name in names]]
+    return values[..., 0] if len(names) == 1 else values

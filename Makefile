@@ -106,7 +106,7 @@ docs: $(VENV)/.docs
 # ----------------------------------------------------------------------------------------------------------------------
 
 clean:
-	rm -rf $(DEMO) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	rm -rf $(DEMO) build dist docs/_build docs/_api .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
 
 distclean: clean
 	rm -rf $(VENV)

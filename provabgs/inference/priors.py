@@ -57,7 +57,7 @@ class Prior(NamedTuple):
         bounds: dict[str, tuple[float, float]] | None = None,
         extra: tuple[Parameter, ...] = (),
     ) -> Prior:
-        """The default prior (docs/model.md), with other edges where `bounds` names a box parameter.
+        """The default prior (docs/guide/model.md), with other edges where `bounds` names a box parameter.
 
         Parameters
         ----------

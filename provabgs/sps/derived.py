@@ -20,7 +20,7 @@ def derived_properties(model: SPSModel, theta: jax.Array, tables: HistoryTables)
     """All of `provabgs.sps.parameters.DERIVED`, each ``(batch,)``.
 
     SFRs are the mass *formed* (burst included) in the last 0.1 or 1 Gyr over that time; `log_z_mw` and `t_age_mw` are
-    weighted by mass formed (SCIENCE: Hahn et al. 2023, section 3). A burst older than the galaxy never happened: it
+    weighted by mass formed (Hahn et al. 2023, section 3). A burst older than the galaxy never happened: it
     enters neither the averages nor the surviving mass.
     """
     masses = model.node_masses(theta, tables)

@@ -1,7 +1,7 @@
 """The one table of model parameters; priors, samplers, stores, plots and docs read from here.
 
 Order and meaning follow the published catalog (Hahn et al. 2023, arXiv:2202.01809, table 1; section 7 of
-docs/model.md), so that a row of `PROVABGS_MCMC` and a row of our samples hold the same thirteen numbers.
+docs/guide/model.md), so that a row of `PROVABGS_MCMC` and a row of our samples hold the same thirteen numbers.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ GAS: tuple[Parameter, ...] = (
         "log10 of the gas's metallicity over solar",
     ),
 )
-"""Parameters of nebular emission where a fit leaves them free; a grid may hold narrower ranges (docs/nebular.md)."""
+"""Parameters of nebular emission where a fit leaves them free; a grid may be narrower (docs/guide/nebular.md)."""
 
 NAMES: tuple[str, ...] = tuple(p.name for p in PARAMETERS)
 """The thirteen names in catalog order."""

@@ -196,7 +196,7 @@ class CompressedLikelihood:
         theta
             One good fit ``(13,)``: the error at it is taken out everywhere. Or draws of a first fit ``(n, 13)``, best
             64 or more: the error's linear response is taken out too, and `local_error` measured on every fourth draw,
-            which takes no part (docs/engine.md).
+            which takes no part (docs/studies/likelihood.md).
         """
         theta = np.atleast_2d(np.asarray(theta, np.float64))
         exact = ExactLikelihood(self.projection, self.model)

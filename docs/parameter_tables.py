@@ -1,4 +1,4 @@
-"""The tables of parameters and derived properties in docs/model.md: ``python docs/parameter_tables.py`` prints them.
+"""Prints the tables of docs/guide/model.md, parameters and derived properties: ``python docs/parameter_tables.py``.
 
 `tests/unit/test_model_doc.py` fails when the document and `provabgs.sps.parameters` disagree.
 """

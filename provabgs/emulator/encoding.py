@@ -3,7 +3,7 @@
 SSPs are linear in log Z and log age between the nodes of the library, so the spectrum has kinks where Z(t) crosses a
 metallicity, and where the age of the universe does an age. A network of smooth functions needs many units to draw a
 kink, and none if its inputs have it already: metallicities and t_age enter as hat functions on the library's own grid.
-Errors fall by three (docs/emulator.md).
+Errors fall by three (docs/studies/emulator.md).
 """
 
 from __future__ import annotations

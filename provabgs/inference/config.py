@@ -76,7 +76,7 @@ class ModelOptions(BaseModel):
         "posteriors; needs engine = 'exact' and conventions = 'published-code'",
     )
     nebular: bool = Field(
-        default=False, description="emission lines and nebular continuum of young stars' gas (docs/nebular.md)"
+        default=False, description="emission lines and nebular continuum of young stars' gas (docs/guide/nebular.md)"
     )
     gas_free: bool = Field(
         default=False,

@@ -20,7 +20,7 @@ from provabgs.sps.parameters import Parameter, Values
 LAMBDA_V = 5500.0
 """Pivot wavelength, Angstrom."""
 BIRTH_CLOUD_SLOPE = -0.7
-"""Slope of the published model's equations; its code and emulator carry FSPS's default, -1 (docs/model.md)."""
+"""Slope of the published model's equations; its code and emulator carry FSPS's default, -1 (docs/guide/model.md)."""
 R_V_CALZETTI = 4.05
 BUMP_CENTRE = 2175.0
 BUMP_WIDTH = 350.0
@@ -30,7 +30,7 @@ def calzetti_curve(wave: FloatArray) -> FloatArray:
     """Calzetti et al. (2000) curve as normalised in FSPS, of shape ``(nwave,)``; 1 near 5500 A.
 
     The two polynomials change over at 6300 A, with a step of 0.7 %; beyond 3.1 um, where the curve would be negative,
-    it is 0, as in FSPS (docs/fsps_notes.md).
+    it is 0, as in FSPS (docs/studies/fsps_notes.md).
     """
     x = 1e4 / np.asarray(wave, dtype=np.float64)
     blue = 1.17 * (-2.156 + 1.509 * x - 0.198 * x**2 + 0.011 * x**3) + 1.78

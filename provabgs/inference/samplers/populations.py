@@ -25,7 +25,7 @@ N_EARLY, N_STAGE = 4096, 1024
 """Draws per annealing stage: while the power of the likelihood is below `EARLY`, and later.
 
 A narrow mode that wins by tens of nats in the end holds a thousandth of the mass while the power is small: with 1,024
-draws a stage a known case was found by 1 population of 14, with 4,096 early on by 6 of 8 (docs/sampler.md).
+draws a stage a known case was found by 1 population of 14, with 4,096 early on by 6 of 8 (docs/studies/sampler.md).
 """
 EARLY = 0.1
 N_KEPT = 4

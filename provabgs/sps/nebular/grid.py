@@ -5,7 +5,8 @@ as a continuum. What it gives per photon depends on the ionisation parameter, on
 the shape of the ionising spectrum) on the age of the stars; how many photons there are depends on the stars alone. A
 `NebularGrid` holds both tables. `provabgs.sps.nebular` puts them together with an SSP library.
 
-What ships is made by ``data/build_nebular.py`` (docs/nebular.md); ``data/build_nebular_fsps.py`` makes one from FSPS.
+What ships is made by ``data/build_nebular.py`` (docs/guide/nebular.md); ``data/build_nebular_fsps.py`` makes one
+from FSPS.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class NebularGrid:
             if not np.all((v >= axis[0] - 1e-9) & (v <= axis[-1] + 1e-9)):
                 raise InputError(
                     f"{name} = {v.min():g}..{v.max():g} is outside the nebular grid's {axis[0]:g}..{axis[-1]:g}; stay "
-                    "within, or use a grid that reaches there (docs/nebular.md)"
+                    "within, or use a grid that reaches there (docs/guide/nebular.md)"
                 )
 
     def emission(self, log_u: ArrayLike, gas_logz: ArrayLike) -> GasEmission:
@@ -202,7 +203,7 @@ class NebularGrid:
         """
         path = Path(path)
         if not path.exists():
-            raise DataFileError(f"{path}: no such file; make a nebular grid as docs/nebular.md says")
+            raise DataFileError(f"{path}: no such file; make a nebular grid as docs/guide/nebular.md says")
         try:
             with h5py.File(path, "r") as f:
                 found, expected = f.attrs.get("format"), str(f.attrs.get("sha256"))

@@ -219,14 +219,16 @@ def test_true_bc03_grid_is_in_vacuum() -> None:
 EMILES_M_H, EMILES_AGES = (-0.40, 0.0, 0.22), (0.0631, 1.0, 10.0)
 
 
-def write_emiles(folder: Path, skip: str = "nothing") -> Path:
-    """Files of the layout of ppxf 8.2.6: light falls with age, rises with metallicity."""
+def write_emiles(folder: Path, skip: str = "nothing", red: int = 8000) -> Path:
+    """Files of the layout of ppxf 8.2.6: light falls with age, rises with metallicity; if young, it ends at `red`."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = ["# comment"]
     for z in EMILES_M_H:
         for t in EMILES_AGES:
             name = f"Eun1.30Z{'m' if z < 0 else 'p'}{abs(z):.2f}T{t:07.4f}_iPp0.00_baseFe_linear_FWHM_variable.fits"
             hdu = fits.PrimaryHDU(np.full(8000, (1 + z) / (1 + t), np.float32))
+            if t < 0.1:
+                hdu.data[red:] = 0.0
             hdu.header.update({"CRVAL1": 1680.2, "CDELT1": 0.9, "CRPIX1": 1})
             if skip not in name:
                 hdu.writeto(folder / name)
@@ -278,6 +280,18 @@ def test_emiles_young_stars_join(tmp_path: Path, young_library: Path) -> None:
     np.testing.assert_allclose(library.surviving_mass[:, 1], 0.95 - 0.1 * 0.01 / 0.0631, atol=1e-3)
     assert "times 0.5" in library.provenance["young"]
     assert SSPLibrary.load(young_library).digest() in library.provenance["young"]
+
+
+def test_emiles_red_end_is_filled(tmp_path: Path, young_library: Path) -> None:
+    whole, cut = (
+        build_library(
+            "emiles", BuildOptions(input=write_emiles(tmp_path / name, red=red), young=young_library), bits=None
+        )
+        for name, red in (("whole", 8000), ("cut", 7500))
+    )
+    assert "3 spectra of ages up to 63.1 Myr" in cut.provenance["red"]
+    assert "red" not in whole.provenance
+    np.testing.assert_allclose(cut.spectrum, whole.spectrum, rtol=1e-3)
 
 
 def test_emiles_from_sdist(tmp_path: Path, young_library: Path) -> None:
@@ -343,8 +357,10 @@ def test_true_emiles_is_in_vacuum_and_per_mass_formed() -> None:
     path = os.environ.get("PROVABGS_EMILES")
     if not path:
         pytest.skip("set PROVABGS_EMILES to ppxf-8.2.6.tar.gz or its folder ppxf/miles_models")
-    library = build_library("emiles", BuildOptions(input=Path(path), wave_range=(3800.0, 9000.0)))
+    library = build_library("emiles", BuildOptions(input=Path(path), wave_range=(3800.0, 9500.0)))
     assert library.spectrum.shape[0] == 6
+    assert library.spectrum.min() > 0
+    assert "26 spectra of ages up to 251 Myr have no light beyond 8953 A" in library.provenance["red"]
     solar, age = library.spectrum[4], int(np.argmin(np.abs(library.log_age - 8.7)))
     for vacuum, half, tolerance in ((4341.69, 30, 0.9), (4862.69, 30, 0.9), (8544.44, 8, 0.9)):
         near = np.abs(library.wave - vacuum) < half

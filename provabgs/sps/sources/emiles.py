@@ -2,7 +2,8 @@
 
 Six metallicities and 25 ages of 63 Myr and more on Padova 2000 isochrones, as the source distribution of ppxf 8.2.6
 carries the files. The files are read where they lie; nothing of them ships with this package. E-MILES has no younger
-stars: they are filled from another library (`fill_young`), and the provenance says so.
+stars, and no light beyond 8950 A from those of up to 80 Myr (solar) or 250 Myr ([M/H] = -1.71): both gaps are filled
+from another library (`provabgs.sps.sources.fill`), and the provenance says so.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import hashlib
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from provabgs.core.errors import DataFileError, InputError
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.sources.air import air_to_vacuum
 from provabgs.sps.sources.base import BuildOptions, Progress, silent
+from provabgs.sps.sources.fill import fill_red, fill_young
 
 FOLDER_NAME = "ppxf/miles_models"
 """Where the files lie within ppxf."""
@@ -34,10 +35,6 @@ EMILES_SOLAR_Z = 0.019
 """Solar metallicity of the Padova 2000 isochrones, by which [M/H] is log10(Z / 0.019)."""
 EMILES_LSUN_CGS = 3.826e33
 """Solar luminosity of the MILES units, erg/s."""
-JOIN_WINDOW_AA = (4000.0, 7000.0)
-JOIN_AGES_GYR = (0.06, 1.1)
-"""Wavelengths and ages over which the fill library's light per unit mass is scaled to that of E-MILES."""
-
 _HELP = (
     "pip download --no-deps --no-binary :all: ppxf==8.2.6 and give the .tar.gz, or the folder ppxf/miles_models of "
     "it, with --input"
@@ -61,7 +58,7 @@ def build_emiles(options: BuildOptions, progress: Progress = silent) -> SSPLibra
     ----------
     options
         ``input`` is the ``.tar.gz`` of ppxf 8.2.6, its unpacked folder, or the folder of the FITS files.
-        ``young`` is the library that fills ages below 63 Myr; the shipped FSPS library when None. The wavelengths
+        ``young`` is the library that fills the gaps; the shipped FSPS library when None. The wavelengths
         kept are those that both have.
     progress
         Called once per metallicity.
@@ -80,10 +77,12 @@ def build_emiles(options: BuildOptions, progress: Progress = silent) -> SSPLibra
     if not options.input.exists():
         raise DataFileError(f"{options.input}: no such file; {_HELP}")
     if options.input.is_dir():
-        return fill_young(read_emiles(options.input, options, progress), young)
-    with tempfile.TemporaryDirectory(prefix="provabgs-emiles-") as folder:
-        _unpack(options.input, Path(folder))
-        return fill_young(read_emiles(Path(folder), options, progress), young)
+        library = read_emiles(options.input, options, progress)
+    else:
+        with tempfile.TemporaryDirectory(prefix="provabgs-emiles-") as folder:
+            _unpack(options.input, Path(folder))
+            library = read_emiles(Path(folder), options, progress)
+    return fill_young(fill_red(library, young), young)
 
 
 def _unpack(path: Path, folder: Path) -> None:
@@ -143,7 +142,8 @@ def read_emiles(folder: Path, options: BuildOptions, progress: Progress = silent
             "citation": "Vazdekis et al. 2016 (MNRAS 463, 3409); Girardi et al. 2000 (A&AS 141, 371); ppxf: Cappellari "
             "2023 (MNRAS 526, 3273)",
             "conversion": "air to vacuum above 2000 A (Ciddor 1996), luminosity per Angstrom of vacuum",
-            "known_errors": "no age below 63 Myr; abundance ratios follow the Milky Way (alpha-rich at low [M/H]); "
+            "known_errors": "no age below 63 Myr; no light beyond 8950 A below 80-250 Myr; red and infrared light of "
+            "ages 0.1-1 Gyr up to 1.6 times FSPS's and BC03's; abundances of the Milky Way (alpha-rich at low [M/H]); "
             "resolution 5 A below 3060 A, 3 A to 3541 A, 2.51 A to 8950 A (FWHM), 60 km/s (sigma) beyond",
             "masses": "living stars and remnants, MILES table of v10 (Padova 2000, unimodal 1.30)",
             "input_sha256": grid.sha256,
@@ -209,98 +209,3 @@ def _surviving_mass(path: Path, m_h: NDArray[np.float64], age: NDArray[np.float6
             f"{path}: no surviving masses of unimodal slope 1.30 for these SSPs ({err}); {_HELP}"
         ) from err
     return out
-
-
-def fill_young(library: SSPLibrary, young: SSPLibrary) -> SSPLibrary:
-    """Add the ages of `young` below the youngest of `library`.
-
-    One factor, the same at all metallicities, ages and wavelengths, scales the light per unit mass of `young`: the
-    median of ``L_library / L_young`` over `JOIN_AGES_GYR` and `JOIN_WINDOW_AA`. It stands for the other IMF. Surviving
-    masses of `young` are raised by what the two libraries differ by at the youngest age of `library`, fading
-    to nothing at age 0.
-
-    Parameters
-    ----------
-    library
-        Without young stars.
-    young
-        Reaches below and above the youngest age of `library`.
-
-    Returns
-    -------
-    SSPLibrary
-        On the wavelengths of `library` that `young` has too, and the metallicities of `library`.
-
-    Raises
-    ------
-    InputError
-        When `young` has no younger age, or they share no wavelengths.
-    """
-    keep = (library.wave >= young.wave[0]) & (library.wave <= young.wave[-1])
-    before = young.log_age < library.log_age[0] - 1e-6
-    if not before.any() or before.all() or np.count_nonzero(keep) < 2:
-        raise InputError(
-            f"the library for young stars covers {young.age_gyr[0] * 1e3:.3g} Myr to {young.age_gyr[-1]:.3g} Gyr and "
-            f"{young.wave[0]:.0f}-{young.wave[-1]:.0f} A; it must overlap {library.age_gyr[0] * 1e3:.3g} Myr and "
-            f"{library.wave[0]:.0f}-{library.wave[-1]:.0f} A"
-        )
-    wave = library.wave[keep]
-    spectrum = np.ascontiguousarray(library.spectrum[:, :, keep])
-    factor = _light_ratio(library, young)
-    masses = np.array([np.interp(library.logzsol, young.logzsol, m) for m in young.surviving_mass.T]).T
-    join = np.array([np.interp(library.log_age[0], young.log_age, row) for row in masses])
-    share = young.age_gyr[before] / library.age_gyr[0]
-    masses = masses[:, before] + (library.surviving_mass[:, :1] - join[:, None]) * share
-    filled = np.array([_on_grid(row, young.wave, wave) for row in _at_metallicity(young, library.logzsol, before)])
-    return SSPLibrary(
-        wave=wave,
-        log_age=np.concatenate([young.log_age[before], library.log_age]),
-        logzsol=library.logzsol,
-        spectrum=np.concatenate([(factor * filled).astype(np.float32), spectrum], axis=1),
-        surviving_mass=np.concatenate([np.clip(masses, 0.0, 1.0), library.surviving_mass], axis=1),
-        z_solar=library.z_solar,
-        imf=library.imf,
-        lsun_cgs=library.lsun_cgs,
-        provenance={
-            **library.provenance,
-            "young": f"ages below {library.age_gyr[0] * 1e3:.3g} Myr are those of another library (sha256 "
-            f"{young.digest()}, {young.provenance.get('source', 'source unknown')}), times {factor:.4f}, the ratio of "
-            f"light per Msun formed over {JOIN_WINDOW_AA[0]:.0f}-{JOIN_WINDOW_AA[1]:.0f} A, "
-            f"{JOIN_AGES_GYR[0] * 1e3:.0f} Myr-{JOIN_AGES_GYR[1]:.1f} Gyr",
-        },
-    )
-
-
-def _at_metallicity(
-    library: SSPLibrary, logzsol: NDArray[np.float64], ages: NDArray[np.bool_] | slice
-) -> Iterable[NDArray[np.float64]]:
-    """Spectra ``(nage, nwave)`` of some ages of a library at each of `logzsol`, linear in log Z, clamped."""
-    for z in np.clip(logzsol, library.logzsol[0], library.logzsol[-1]):
-        i = int(np.clip(np.searchsorted(library.logzsol, z) - 1, 0, library.logzsol.size - 2))
-        a = (z - library.logzsol[i]) / (library.logzsol[i + 1] - library.logzsol[i])
-        yield (1 - a) * library.spectrum[i, ages] + a * library.spectrum[i + 1, ages]
-
-
-def _on_grid(rows: NDArray[np.float64], old: NDArray[np.float64], new: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.array([np.interp(new, old, row) for row in rows])
-
-
-def _light_ratio(library: SSPLibrary, young: SSPLibrary) -> float:
-    """Median of the light per mass of `library` over that of `young` at equal log10(Z/Zsun) and age.
-
-    Each in its own solar luminosity, so that the factor turns the one unit into the other, too.
-    """
-    ages = (library.age_gyr >= JOIN_AGES_GYR[0]) & (library.age_gyr <= JOIN_AGES_GYR[1])
-    ages[0] = True
-    mine, other = ((x.wave >= JOIN_WINDOW_AA[0]) & (x.wave <= JOIN_WINDOW_AA[1]) for x in (library, young))
-    if np.count_nonzero(mine) < 2 or np.count_nonzero(other) < 2:
-        raise InputError(
-            f"both libraries must cover {JOIN_WINDOW_AA[0]:.0f}-{JOIN_WINDOW_AA[1]:.0f} A to be joined; widen "
-            "--wave-min/--wave-max"
-        )
-    own = np.trapezoid(library.spectrum[:, ages][:, :, mine].astype(float), library.wave[mine], axis=-1)
-    rows = np.array(
-        [np.trapezoid(s[:, other], young.wave[other]) for s in _at_metallicity(young, library.logzsol, slice(None))]
-    )
-    fill = np.array([np.interp(library.log_age[ages], young.log_age, row) for row in rows])
-    return float(np.median(own / fill))

@@ -13,7 +13,7 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.jax import jax, jnp
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
+from provabgs.inference.backends import load_model
 from provabgs.inference.posterior import Posterior
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.mocks.challenge import STORED_DRAWS, Mode, load_posteriors, load_truth

@@ -1,4 +1,4 @@
-"""The one schema of all that a fit may be told; read from TOML by pipelines, stored as JSON with every posterior."""
+"""The one schema of a fit's configuration; read from TOML by pipelines, stored as JSON with every posterior."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -60,7 +58,6 @@ def _anchored(fit: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 _FILES = ("library", "published_networks", "nebular_grid")
 """Keys of ``[fit.model]`` that name files."""
-_GAS_FIELDS = ("nebular", "gas_free", "log_u", "gas_logz", "nebular_grid")
 _FIXED_GAS = ("log_u", "gas_logz")
 
 
@@ -96,12 +93,11 @@ class ModelOptions(BaseModel):
     )
     nebular_grid: Path | None = Field(default=None, description="nebular grid file; the one that ships if null")
 
-    @model_serializer(mode="wrap")
-    def _stars_alone(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without gas, the gas's options are left out: runs begun before there were any are told apart by nothing."""
-        out = dump(self)
-        left_out = set(_GAS_FIELDS if not self.nebular else _FIXED_GAS if self.gas_free else ("gas_free",))
-        return {k: v for k, v in out.items() if k not in left_out}
+    history: str = Field(default="nmf", description="family of star-formation and metallicity histories, by name")
+    history_options: dict[str, Any] = Field(default_factory=dict, description="options of that family")
+    attenuation: str = Field(default="charlot-fall", description="dust law, by name")
+    emissions: tuple[str, ...] = Field(default=(), description="emissions beyond the nebular one, by name")
+    properties: tuple[str, ...] = Field(default=(), description="derived properties beyond the published five, by name")
 
     @model_validator(mode="after")
     def _gas_of_stars(self) -> ModelOptions:
@@ -115,18 +111,20 @@ class ModelOptions(BaseModel):
 
 
 class SamplerOptions(BaseModel):
-    """The sampler, its gate and its budget."""
+    """The sampler, its convergence criterion and its budget."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(default="auto", description="sampler; `provabgs fit --help` lists them")
-    rhat: float = Field(default=1.01, gt=1, description="gate: largest rank-normalised split R-hat")
-    ess: float = Field(default=400, gt=0, description="gate: smallest bulk and tail effective sample size")
+    rhat: float = Field(default=1.01, gt=1, description="convergence criterion: largest rank-normalised split R-hat")
+    ess: float = Field(
+        default=400, gt=0, description="convergence criterion: smallest bulk and tail effective sample size"
+    )
     aim_eval: int = Field(
         default=250_000,
         ge=0,
-        description="annealed: a posterior that passes the gate goes on to R-hat 1.005 and an effective sample size of "
-        "1500, or to this many evaluations: narrow parts show late; 0 stops at the gate, in two thirds of the time",
+        description="annealed: a converged posterior goes on to R-hat 1.005 and an effective sample size of 1500, or "
+        "to this many evaluations: narrow parts show late; 0 stops at convergence, in two thirds of the time",
     )
     max_eval: int = Field(
         default=5_000_000, gt=0, description="budget: likelihood evaluations (a gradient counts as one)"
@@ -135,7 +133,7 @@ class SamplerOptions(BaseModel):
 
 
 class FitConfig(BaseModel):
-    """Everything a fit may be told."""
+    """The configuration of a fit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -156,11 +154,9 @@ class FitConfig(BaseModel):
     )
     n_samples: int = Field(default=1000, gt=0, description="posterior draws kept per galaxy")
     use: Literal["both", "spectrum", "photometry"] = Field(default="both", description="which data to fit")
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Left out where there is none: runs begun before priors could be corrected have not changed."""
-        return {k: v for k, v in dump(self).items() if k != "prior_correction" or v is not None}
+    plugins: tuple[str, ...] = Field(
+        default=(), description="modules to import before a fit, which register histories, emissions, samplers, ..."
+    )
 
     @model_validator(mode="after")
     def _networks_are_exact(self) -> FitConfig:

@@ -12,7 +12,7 @@ from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
+from provabgs.inference.backends import load_model
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.filters import effective_wavelength

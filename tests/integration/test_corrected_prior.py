@@ -8,7 +8,7 @@ from engine_mocks import mock
 
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
+from provabgs.inference.backends import load_model
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.posterior import Posterior
 from provabgs.population.corrected import weighted_quantiles

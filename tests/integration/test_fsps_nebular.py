@@ -12,7 +12,7 @@ from provabgs.core.constants import FSPS_LSUN_CGS
 from provabgs.data.build_nebular_fsps import build, main
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.nebular import NebularGrid
-from provabgs.sps.nebular_ssp import with_nebular
+from provabgs.sps.nebular import with_nebular
 
 if importlib.util.find_spec("fsps") is None:
     pytest.skip("python-fsps is not installed (pip install 'provabgs[fsps]')", allow_module_level=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provabgs.core.jax import jnp
-from provabgs.sps.dust import (
+from provabgs.sps.attenuation import (
     attenuation,
     birth_cloud_optical_depth,
     calzetti_curve,

@@ -17,7 +17,7 @@ from provabgs.emulator.models import ComponentModel
 from provabgs.emulator.weights import load_emulator
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.compressed.normal_equations import make_normal_equations
-from provabgs.inference.emulated import EmulatedLikelihood, make_log_likelihood
+from provabgs.inference.likelihood.emulated import EmulatedLikelihood, make_log_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.priors import Prior
 from provabgs.observe.projection import project

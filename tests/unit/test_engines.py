@@ -15,8 +15,8 @@ from provabgs.core.jax import jnp
 from provabgs.emulator.models import PublishedNetworkModel
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import Engine, FitConfig, ModelOptions
-from provabgs.inference.emulated import EmulatedLikelihood
-from provabgs.inference.engines import load_model, make_likelihood
+from provabgs.inference.likelihood.emulated import EmulatedLikelihood
+from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent
 from provabgs.inference.target import make_target

@@ -24,7 +24,7 @@ from provabgs.core.status import Status
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.config import FitConfig, ModelOptions
-from provabgs.inference.engines import load_model
+from provabgs.inference.backends import load_model
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Diagnostics, Posterior
@@ -33,7 +33,7 @@ from provabgs.observe.observation import Observation
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.plotting.predictive import predict
-from provabgs.sps.nebular_ssp import NebularModel, on_library
+from provabgs.sps.nebular import NebularModel, on_library
 from provabgs.sps.parameters import GAS, INDEX, NAMES
 
 CONFIG = FitConfig(

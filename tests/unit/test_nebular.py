@@ -16,16 +16,16 @@ from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig, ModelOptions
-from provabgs.inference.engines import load_model, make_likelihood
+from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
-from provabgs.sps.dust import attenuation
+from provabgs.sps.attenuation import attenuation
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.nebular import LYMAN_LIMIT_AA, NebularGrid, ionising_photon_rate
-from provabgs.sps.nebular_ssp import NebularModel, with_nebular
+from provabgs.sps.nebular import NebularModel, with_nebular
 from provabgs.sps.parameters import INDEX
 
 HBETA_PER_PHOTON = 4.76e-13  # erg, case B at 10^4 K (Osterbrock & Ferland 2006)

@@ -14,8 +14,7 @@ from scipy.special import logsumexp
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
-from provabgs.inference.marginalised import CollapsedPosterior
-from provabgs.inference.samplers.base import StartError
+from provabgs.inference.samplers.base import MarginalPosterior, StartError
 from provabgs.inference.samplers.mixture import Mixture, fit_mixture
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
 from provabgs.inference.samplers.weights import effective, log_normal, next_power, normalised, resample, tempered
@@ -79,7 +78,7 @@ class Window:
         return x, np.concatenate(self.log_target), logsumexp(terms, axis=0)
 
 
-def anneal(posterior: CollapsedPosterior, rng: np.random.Generator) -> Population:
+def anneal(posterior: MarginalPosterior, rng: np.random.Generator) -> Population:
     """Carry one population from the prior to the posterior.
 
     Raises

@@ -1,8 +1,8 @@
 """The exact Gaussian likelihood: full spectra for every parameter vector, nothing compressed.
 
-``ln L = -1/2 sum_pix w (d - f_fiber m)^2 - 1/2 sum_band w (d - m)^2``, the spectrum's residuals marginalised over
-calibration templates where there are any; constants that do not depend on theta are left out. This is the reference
-that every faster engine is measured against.
+``ln L = -1/2 sum_pix w (d - f_fiber m)^2 - 1/2 sum_band w (d - m)^2``, marginalised over the templates of the noise
+model where there are any; constants that do not depend on theta are left out. Every faster backend is measured against
+this one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,19 @@ from numpy.typing import ArrayLike
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
 from provabgs.core.jax import jax, jnp
+from provabgs.inference.likelihood.base import LinearSystem, fit_parameters
+from provabgs.inference.likelihood.marginal import (
+    BandCoupling,
+    band_coupling,
+    bands_chi2,
+    chi2_of,
+    spectrum_chi2,
+    template_covariance,
+)
 from provabgs.observe.linespread import BandedOperator
 from provabgs.observe.projection import Projection
 from provabgs.sps.histories import HistoryTables
-from provabgs.sps.model import FlatSpectra, SPSModel
-from provabgs.sps.parameters import INDEX
+from provabgs.sps.model import SPSModel
 
 CHUNK = 32
 """Rest-frame spectra made at a time by `ExactLikelihood.predict`."""
@@ -45,12 +53,14 @@ class PhotometryTerm(NamedTuple):
     operator: jax.Array
     flux: jax.Array
     ivar: jax.Array
+    coupling: BandCoupling | None
+    """Where the noise model's templates touch bands."""
 
 
 class Arrays(NamedTuple):
     """All that ln L of a galaxy needs beside theta."""
 
-    flat_spectra: FlatSpectra
+    flat_spectra: Any
     tables: HistoryTables
     spectrum: SpectrumTerm | None
     photometry: PhotometryTerm | None
@@ -77,6 +87,7 @@ class ExactLikelihood:
     def __init__(self, projection: Projection, model: SPSModel) -> None:
         self.projection = projection
         self.model = model
+        self.parameters = fit_parameters(model)
         self.tables = jax.tree.map(jnp.asarray, model.tables(projection.t_age))
 
     @cached_property
@@ -92,36 +103,44 @@ class ExactLikelihood:
         )
 
     def __call__(self, theta: jax.Array) -> jax.Array:
-        """Ln L, ``(batch,)``, for theta ``(batch, 13)``; float64."""
+        """Ln L, ``(batch,)``, for theta ``(batch, size)``; float64."""
+        self.parameters.check(theta)
         return _compiled(self.model)(jnp.asarray(theta, dtype=jnp.float64), self.arrays)
+
+    @property
+    def linear_system(self) -> LinearSystem | None:
+        """None: columns for each mass would cost as much as as many spectra."""
+        return None
+
+    def with_reference(self, theta: ArrayLike) -> ExactLikelihood:
+        """Itself: there is no error to correct."""
+        del theta
+        return self
 
     def predict(self, theta: ArrayLike) -> tuple[FloatArray | None, FloatArray | None]:
         """Model pixels ``(batch, npix)`` (f_fiber included) and bands ``(batch, nband)``, where there are data."""
         theta = np.asarray(theta, dtype=np.float64)
+        f_fiber = self.parameters.get(theta, "f_fiber")
         flux = self._rest_frame(theta) * self.projection.flux_factor
         spectrum, photometry = self.projection.spectrum, self.projection.photometry
         pixels = None
         if spectrum is not None:
-            pixels = theta[:, INDEX["f_fiber"], None] * (spectrum.operator @ flux.T).T
+            pixels = f_fiber[:, None] * (spectrum.operator @ flux.T).T
         return pixels, None if photometry is None else flux @ np.asarray(photometry.operator).T
 
     def chi2(self, theta: ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """chi^2 of spectrum and photometry apart, each ``(batch,)``; 0 where there are no data."""
-        pixels, bands = self.predict(theta)
-        spectrum, photometry = self.projection.spectrum, self.projection.photometry
-        spec = phot = np.zeros(len(np.asarray(theta)))
-        if pixels is not None and spectrum is not None:
-            cov = template_covariance(spectrum.templates, spectrum.ivar)
-            spec = spectrum_chi2(spectrum.flux - pixels, spectrum.ivar, spectrum.templates, cov)
-        if bands is not None and photometry is not None:
-            phot = (photometry.ivar * (photometry.flux - bands) ** 2).sum(axis=1)
-        return spec, phot
+        """chi^2 of spectrum and photometry apart, each ``(batch,)``; 0 where there are no data.
+
+        Where templates of the noise model touch both, the photometry's is that given the spectrum.
+        """
+        return chi2_of(self.projection, *self.predict(theta))
 
     def _rest_frame(self, theta: FloatArray) -> FloatArray:
         """Luminosity density ``(batch, nwave)``, in chunks of one shape."""
         spectra = _rest_frame(self.model)
-        light = in_chunks(lambda t: spectra(t, self.tables, self.model.flat_spectra), theta, CHUNK)
-        return light.astype(np.float64)
+        stars = self.parameters.select(theta, self.model.parameters)
+        luminosity = in_chunks(lambda t: spectra(t, self.tables, self.model.flat_spectra), stars, CHUNK)
+        return luminosity.astype(np.float64)
 
 
 @lru_cache(maxsize=8)
@@ -132,37 +151,22 @@ def _rest_frame(model: SPSModel) -> Callable[..., jax.Array]:
 @lru_cache(maxsize=8)
 def _compiled(model: SPSModel) -> Callable[[jax.Array, Arrays], jax.Array]:
     """Ln L as a pure function of theta and a galaxy's arrays: galaxies of equal shapes share one compilation."""
+    parameters = fit_parameters(model)
 
     def log_likelihood(theta: jax.Array, arrays: Arrays) -> jax.Array:
-        flux = model.spectrum(theta, arrays.tables, flat_spectra=arrays.flat_spectra) * arrays.flux_factor
-        chi2 = jnp.zeros(theta.shape[0])
+        stars, f_fiber = parameters.select(theta, model.parameters), parameters.get(theta, "f_fiber")
+        flux = model.spectrum(stars, arrays.tables, flat_spectra=arrays.flat_spectra) * arrays.flux_factor
+        chi2, residual = jnp.zeros(theta.shape[0]), None
         if arrays.spectrum is not None:
             term = arrays.spectrum
-            pixels = theta[:, INDEX["f_fiber"], None] * term.operator.apply(flux)
-            chi2 += spectrum_chi2(term.flux - pixels, term.ivar, term.templates, term.template_cov)
+            residual = term.flux - f_fiber[:, None] * term.operator.apply(flux)
+            chi2 += spectrum_chi2(residual, term.ivar, term.templates, term.template_cov)
         if arrays.photometry is not None:
-            bands = flux @ arrays.photometry.operator.T
-            chi2 += jnp.sum(arrays.photometry.ivar * (arrays.photometry.flux - bands) ** 2, axis=1)
+            term_b = arrays.photometry
+            chi2 += bands_chi2(term_b.flux - flux @ term_b.operator.T, term_b.ivar, term_b.coupling, residual)
         return -0.5 * chi2
 
     return jax.jit(log_likelihood)
-
-
-def spectrum_chi2(residual: Any, ivar: Any, templates: Any, template_cov: Any) -> Any:
-    """chi^2 ``(batch,)`` marginalised over the templates: r^T W r - (N^T W r)^T (I + N^T W N)^-1 (N^T W r).
-
-    For arrays of numpy or JAX alike.
-    """
-    weighted = ivar * residual
-    projected = weighted @ templates
-    return (weighted * residual).sum(axis=1) - ((projected @ template_cov) * projected).sum(axis=1)
-
-
-def template_covariance(templates: FloatArray, ivar: FloatArray) -> FloatArray:
-    """Inverse of ``I + N^T W N``, ``(ntemplate, ntemplate)``."""
-    return np.asarray(
-        np.linalg.inv(np.eye(templates.shape[1]) + templates.T @ (ivar[:, None] * templates)), dtype=np.float64
-    )
 
 
 def _spectrum_term(projection: Projection) -> SpectrumTerm | None:
@@ -170,8 +174,7 @@ def _spectrum_term(projection: Projection) -> SpectrumTerm | None:
     if data is None:
         return None
     operator = BandedOperator.from_sparse(data.operator)
-    n_pad = operator.blocks.shape[0] * operator.blocks.shape[1]
-    pad = n_pad - data.flux.size
+    pad = _n_padded(operator) - data.flux.size
     templates = np.pad(data.templates, ((0, pad), (0, 0)))
     ivar = np.pad(data.ivar, (0, pad))
     return SpectrumTerm(
@@ -187,4 +190,13 @@ def _photometry_term(projection: Projection) -> PhotometryTerm | None:
     data = projection.photometry
     if data is None:
         return None
-    return PhotometryTerm(jnp.asarray(data.operator), jnp.asarray(data.flux), jnp.asarray(data.ivar))
+    coupling = band_coupling(projection)
+    if coupling is not None and coupling.from_pixels is not None and projection.spectrum is not None:
+        n_pad = _n_padded(BandedOperator.from_sparse(projection.spectrum.operator)) - projection.spectrum.flux.size
+        coupling = coupling._replace(from_pixels=np.pad(coupling.from_pixels, ((0, 0), (0, n_pad))))
+    return PhotometryTerm(jnp.asarray(data.operator), jnp.asarray(data.flux), jnp.asarray(data.ivar), coupling)
+
+
+def _n_padded(operator: BandedOperator) -> int:
+    """Pixels of a banded operator, those that pad its last block included."""
+    return int(operator.blocks.shape[0] * operator.blocks.shape[1])

@@ -3,7 +3,7 @@
 Gas absorbs every ionising photon of the stars in it and gives the energy back as recombination and forbidden lines and
 as a continuum. What it gives per photon depends on the ionisation parameter, on the metallicity of the gas and (through
 the shape of the ionising spectrum) on the age of the stars; how many photons there are depends on the stars alone. A
-`NebularGrid` holds both tables. `provabgs.sps.nebular_ssp` puts them together with an SSP library.
+`NebularGrid` holds both tables. `provabgs.sps.nebular` puts them together with an SSP library.
 
 What ships is made by ``data/build_nebular.py`` (docs/nebular.md); ``data/build_nebular_fsps.py`` makes one from FSPS.
 """

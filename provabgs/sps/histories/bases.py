@@ -1,7 +1,4 @@
-"""Star-formation and metallicity histories, and how much mass they put on each age of an SSP library.
-
-``SFH(t) = M [(1 - fburst) sum_i beta_i s_i(t) / int_0^t_age s_i + fburst delta(t - tburst)]`` and
-``Z(t) = sum_i gamma_i z_i(t)`` with t the lookback time from the galaxy (Hahn et al. 2023, equations 2-4).
+"""Piecewise-linear bases of histories, and how much mass they put on each age of an SSP library.
 
 The bases are piecewise linear in t. SSPs are interpolated linearly in log age between the nodes of the library, so
 the mass that falls to each node is an integral of a linear function against ``log t``, which is done in closed form:
@@ -10,7 +7,7 @@ no age bins, no bin centres. The published 42-bin sum is kept for parity.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from astropy.table import Table
@@ -18,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
+from provabgs.sps.histories.base import HistoryTables
 from provabgs.sps.interpolation import hat_weights
 
 Binning = Literal["exact", "published"]
@@ -25,26 +23,6 @@ Normalisation = Literal["per-basis", "joint"]
 
 OLDEST_KNOT_GYR = 20.0
 """The bases are held constant beyond their last published time; no galaxy is this old."""
-
-
-class HistoryTables(NamedTuple):
-    """All that depends on the age of the universe at the galaxy, per basis; leading axes are those of `t_age`.
-
-    Masses are fractions of the mass formed by that basis: each basis sums to 1 over the nodes.
-    """
-
-    t_age: FloatArray
-    """``(...,)`` age of the universe at the galaxy, Gyr."""
-    weight: FloatArray
-    """``(..., nbasis)`` factor on beta before betas are renormalised to sum to 1 (ones for per-basis normalisation)."""
-    mass: FloatArray
-    """``(..., nbasis, nage)`` mass on each age node of the SSP library."""
-    formed_100myr: FloatArray
-    """``(..., nbasis)`` fraction formed in the last 0.1 Gyr."""
-    formed_1gyr: FloatArray
-    """``(..., nbasis)`` fraction formed in the last 1 Gyr."""
-    mean_age: FloatArray
-    """``(..., nbasis)`` mass-weighted age, Gyr."""
 
 
 class HistoryBases:

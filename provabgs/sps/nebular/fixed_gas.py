@@ -1,9 +1,9 @@
-"""Nebular emission added to an SSP library: each young SSP lights the gas around it.
+"""Nebular emission of gas with fixed parameters, added to an SSP library.
 
-With the gas parameters fixed, emission is linear in the stars, so it is part of the SSPs: `with_nebular` returns a
-library, and every engine that takes a library takes this one. A line is a spike on a node of its own, so narrow that
-what the observing layer makes of it is its broadening function: nothing is smeared by the library's sampling. For gas
-parameters that vary from one parameter vector to the next, `NebularModel` computes the same with two more columns.
+Each SSP younger than 10 to 100 Myr ionises the gas around it. With the gas parameters fixed, emission is linear in the
+stars, so it is part of the SSPs: `with_nebular` returns a library. Each emission line gets its own wavelength node,
+0.3 km/s wide; its observed profile is therefore set by the velocity dispersion and the spectrograph alone, not by the
+library's sampling. For gas parameters that are fitted see `provabgs.sps.nebular.emission`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,8 @@ import numpy as np
 
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
-from provabgs.sps.histories import HistoryTables
 from provabgs.sps.library import SSPLibrary
-from provabgs.sps.model import FlatSpectra, SPSModel
-from provabgs.sps.nebular import LYMAN_LIMIT_AA, GasEmission, NebularGrid
-from provabgs.sps.parameters import GAS, N_PARAMETERS
+from provabgs.sps.nebular.grid import LYMAN_LIMIT_AA, GasEmission, NebularGrid
 
 SPIKE = 1e-6
 """Half width of a line's spike, as a fraction of its wavelength (0.3 km/s)."""
@@ -106,50 +103,3 @@ def on_library(refined: SSPLibrary, grid: NebularGrid, emission: GasEmission) ->
     node = refined.line_nodes
     area = 0.5 * (refined.wave[node + 1] - refined.wave[node - 1])  # of the spike of unit height, Angstrom
     return density.at[..., node].add(emission.lines[..., shown] / area)
-
-
-class NebularModel(SPSModel):
-    """SPS model with free gas parameters: theta has 15 columns, `provabgs.sps.parameters.GAS` after the thirteen.
-
-    Spectra are a pure, differentiable function of all fifteen, so `ExactLikelihood` takes the model as it is. Where the
-    gas parameters are the same for all draws, `with_nebular` is faster.
-
-    Parameters
-    ----------
-    stars
-        The model without gas.
-    grid
-        Gas. Its edges hold beyond its range: check with `NebularGrid.require_range`.
-    """
-
-    def __init__(self, stars: SPSModel, grid: NebularGrid) -> None:
-        super().__init__(
-            refine(stars.library, grid),
-            stars.bases,
-            stars.t_birth_cloud,
-            stars.birth_cloud_slope,
-            stars.binning,
-            stars.normalisation,
-            stars.solar_z,
-        )
-        self.gas = grid
-        ranges = ((grid.log_u[0], grid.log_u[-1]), (grid.gas_logz[0], grid.gas_logz[-1]))
-        self.extra = tuple(replace(p, bounds=(float(a), float(b))) for p, (a, b) in zip(GAS, ranges, strict=True))
-        rate = grid.photon_rate(np.log10(self.library.metallicity), self.library.log_age) / self.library.lsun_cgs
-        self.photons = rate[..., None] * grid.age_weights(self.library.log_age)
-        """``(nmet, nage, ngasage)`` ionising photons per second and Msun formed, over Lsun in erg/s."""
-
-    def dust_free(
-        self, theta: jax.Array, tables: HistoryTables, flat_spectra: FlatSpectra | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Unattenuated light of young and old stars with their gas; see `SPSModel.dust_free`. Theta ``(batch, 15)``."""
-        stars = super().dust_free(theta, tables, flat_spectra)
-        weights = self.weight_tensor(self.node_masses(theta, tables))
-        light = on_library(
-            self.library, self.gas, self.gas.emission(theta[:, N_PARAMETERS], theta[:, N_PARAMETERS + 1])
-        )
-        out = []
-        for spectrum, nodes in zip(stars, (self.young_nodes, self.old_nodes), strict=True):
-            photons = jnp.einsum("bkj,kja->ba", weights[:, :, nodes], jnp.asarray(self.photons[:, nodes]))
-            out.append(spectrum + jnp.einsum("ba,ban->bn", photons, light).astype(spectrum.dtype))
-        return out[0], out[1]

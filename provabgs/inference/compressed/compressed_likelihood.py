@@ -20,9 +20,9 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed.error_correction import is_held_out
 from provabgs.inference.compressed.merged_nodes import merged_nodes
-from provabgs.inference.compressed.photometry import N_BAND_NODES
+from provabgs.inference.compressed.normal_equations import make_normal_equations
+from provabgs.inference.compressed.places import evaluate, matmul, reemission, single
 from provabgs.inference.compressed.reduction import (
-    REFERENCE_LOG_MASS,
     TOLERANCE,
     LocalPoints,
     Reduction,
@@ -31,17 +31,16 @@ from provabgs.inference.compressed.reduction import (
     reduce_projection,
     size_of,
 )
-from provabgs.inference.likelihood import ExactLikelihood, spectrum_chi2, template_covariance
+from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS, LinearSystem, fit_parameters
+from provabgs.inference.likelihood.exact import ExactLikelihood
+from provabgs.inference.likelihood.marginal import band_coupling, chi2_of
 from provabgs.observe.projection import Projection
-from provabgs.sps.dust import DustCurves, transmission
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
 
 CPU_CHUNK = 256
 """Larger batches are cut on a CPU, whose caches hold the intermediate arrays of about this many points."""
 CHUNK = 64
 """Spectra made at a time by functions that are no inner loop, so that all share one compilation."""
-Dust = tuple[jax.Array, jax.Array, jax.Array]
 
 
 class Whitened(NamedTuple):
@@ -54,33 +53,35 @@ class Whitened(NamedTuple):
 
 
 def make_prediction(model: SPSModel, at_points: bool = False) -> Callable[[jax.Array, Reduction], Whitened]:
-    """The function ``(theta (batch, 13), reduction) -> Whitened`` of one model; not compiled.
+    """The function ``(theta (batch, size), reduction) -> Whitened`` of one model; not compiled.
 
     With `at_points` the spectrum is left as values at the points, ``(batch, npoint)``, not yet whitened.
     """
-    nodes = merged_nodes(model)
+    nodes, parameters = merged_nodes(model), fit_parameters(model)
 
     def predict(theta: jax.Array, reduction: Reduction) -> Whitened:
-        weights = nodes.weights(model, theta, reduction.tables)
-        dust = dust_of(theta)
-        mass = 10.0 ** (theta[:, INDEX["logmstar"]] - REFERENCE_LOG_MASS)
-        spectrum = photometry = None
+        values = parameters.values(theta)
+        weights = nodes.weights(model, values, reduction.tables)
+        low = single(values)
+        power = reemission(model, weights, low, reduction.energy)
+        mass = 10.0 ** (values[model.linear_block.total] - REFERENCE_LOG_MASS)
+        spectrum = photometry = points = None
         if reduction.spectrum is not None:
             s = reduction.spectrum
-            amplitude = (mass * theta[:, INDEX["f_fiber"]]).astype(jnp.float32)
-            values = _at_points(weights, s.young, s.old, s.curves, dust) * amplitude[:, None]
-            spectrum = values if at_points else matmul(values, s.rows)
+            amplitude = (mass * values["f_fiber"]).astype(jnp.float32)
+            points = evaluate(model, weights, low, s.places, power) * amplitude[:, None]
+            spectrum = points if at_points else matmul(points, s.rows)
         if reduction.photometry is not None:
             p = reduction.photometry
-            values = _at_points(weights, p.young, p.old, p.curves, dust) * mass.astype(jnp.float32)[:, None]
-            photometry = p.root_ivar * values.reshape(len(theta), -1, N_BAND_NODES).sum(axis=-1)
+            fluxes = evaluate(model, weights, low, p.places, power) * mass.astype(jnp.float32)[:, None]
+            photometry = p.whitened(fluxes, points)
         return Whitened(spectrum, photometry)
 
     return predict
 
 
 def make_log_likelihood(model: SPSModel) -> Callable[[jax.Array, Reduction], jax.Array]:
-    """The function ``(theta (batch, 13), reduction) -> ln L (batch,)`` of one model; not compiled."""
+    """The function ``(theta (batch, size), reduction) -> ln L (batch,)`` of one model; not compiled."""
     predict = make_prediction(model)
 
     def log_likelihood(theta: jax.Array, reduction: Reduction) -> jax.Array:
@@ -97,7 +98,7 @@ def make_log_likelihood(model: SPSModel) -> Callable[[jax.Array, Reduction], jax
 
 
 def in_cache(log_likelihood: Callable[[jax.Array, Any], jax.Array]) -> Callable[[jax.Array, Any], jax.Array]:
-    """The same function of theta ``(batch, 13)`` and a reduction, large batches cut to what a CPU's caches hold."""
+    """The same function of theta ``(batch, size)`` and a reduction, large batches cut to what a CPU's caches hold."""
 
     def cut(theta: jax.Array, reduction: Any) -> jax.Array:
         n = len(theta)
@@ -109,25 +110,6 @@ def in_cache(log_likelihood: Callable[[jax.Array, Any], jax.Array]) -> Callable[
         return jax.lax.map(chunk, padded.reshape(n_chunk, CPU_CHUNK, -1)).reshape(-1)[:n]
 
     return cut
-
-
-def dust_of(theta: jax.Array) -> Dust:
-    """Dust parameters, each ``(batch,)``, single precision."""
-    single = theta.astype(jnp.float32)
-    return single[:, INDEX["tau_bc"]], single[:, INDEX["tau_ism"]], single[:, INDEX["n_dust"]]
-
-
-def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Product in full single precision: GPUs would round to ten bits of mantissa by default."""
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
-
-
-def _at_points(
-    weights: tuple[jax.Array, jax.Array], young: jax.Array, old: jax.Array, curves: DustCurves, dust: Dust
-) -> jax.Array:
-    """Attenuated composite at the points, ``(batch, npoint)``."""
-    a_old, a_young = transmission(curves, *dust)
-    return matmul(weights[0], young) * a_young + matmul(weights[1], old) * a_old
 
 
 class CompressedLikelihood:
@@ -151,6 +133,7 @@ class CompressedLikelihood:
     ) -> None:
         self.projection = projection
         self.model = model
+        self.parameters = fit_parameters(model)
         self.tolerance = tolerance
         self.reduction = reduce_projection(projection, model, tolerance, size)
         self.local_error: float | None = None
@@ -162,8 +145,14 @@ class CompressedLikelihood:
         return 0.0 if self.reduction.spectrum is None else float(self.reduction.spectrum.error)
 
     def __call__(self, theta: jax.Array) -> jax.Array:
-        """Ln L, ``(batch,)``, for theta ``(batch, 13)``."""
+        """Ln L, ``(batch,)``, for theta ``(batch, size)``."""
+        self.parameters.check(theta)
         return compiled(self.model)(jnp.asarray(theta, dtype=jnp.float64), self.reduction)
+
+    @property
+    def linear_system(self) -> LinearSystem:
+        """Normal equations of the masses."""
+        return LinearSystem(_normal_equations(self.model), self.reduction)
 
     def predict(self, theta: ArrayLike) -> FloatArray | None:
         """Spectrum that ln L sees, in every pixel of the projection, ``(batch, npix)``; None without a spectrum.
@@ -194,9 +183,9 @@ class CompressedLikelihood:
         Parameters
         ----------
         theta
-            One good fit ``(13,)``: the error at it is taken out everywhere. Or draws of a first fit ``(n, 13)``, best
-            64 or more: the error's linear response is taken out too, and `local_error` measured on every fourth draw,
-            which takes no part (docs/engine.md).
+            One good fit ``(size,)``: the error at it is taken out everywhere. Or draws of a first fit ``(n, size)``,
+            best 64 or more: the error's linear response is taken out too, and `local_error` measured on every fourth
+            draw, which is held out (docs/engine.md).
         """
         theta = np.atleast_2d(np.asarray(theta, np.float64))
         exact = ExactLikelihood(self.projection, self.model)
@@ -212,13 +201,13 @@ class CompressedLikelihood:
         )
         if bands is not None and reduction.photometry is not None:
             phot = reduction.photometry
-            error = np.asarray(phot.root_ivar)[: bands.shape[1]] * bands - own_bands[:, : bands.shape[1]]
+            error = _whitened_bands(self.projection, pixels, bands) - own_bands[:, : bands.shape[1]]
             shift = np.pad(error[~held_out].mean(axis=0), (0, own_bands.shape[1] - bands.shape[1]))
             reduction = reduction._replace(photometry=phot._replace(flux=phot.flux - jnp.asarray(shift, jnp.float32)))
         out = copy(self)
         out.reduction = reduction
         (log_like,) = _in_chunks(lambda t: (out(t),), theta)
-        difference = np.asarray(log_like) + 0.5 * _chi2(self.projection, pixels, bands)
+        difference = np.asarray(log_like) + 0.5 * sum(chi2_of(self.projection, pixels, bands))
         if reduction.spectrum is not None:
             constant = reduction.spectrum.constant + 2 * difference[~held_out].mean()
             out.reduction = reduction._replace(spectrum=reduction.spectrum._replace(constant=constant))
@@ -243,16 +232,20 @@ def _point_values(model: SPSModel) -> Callable[[jax.Array, Reduction], Whitened]
     return jax.jit(make_prediction(model, at_points=True))
 
 
-def _chi2(projection: Projection, pixels: FloatArray | None, bands: FloatArray | None) -> FloatArray | float:
-    """Exact chi^2 ``(n,)`` of predicted pixels and bands, where there are data."""
-    spectrum, photometry = projection.spectrum, projection.photometry
-    chi2: FloatArray | float = 0.0
-    if spectrum is not None and pixels is not None:
-        covariance = template_covariance(spectrum.templates, spectrum.ivar)
-        chi2 = spectrum_chi2(spectrum.flux - pixels, spectrum.ivar, spectrum.templates, covariance)
-    if photometry is not None and bands is not None:
-        chi2 = chi2 + (photometry.ivar * (photometry.flux - bands) ** 2).sum(axis=1)
-    return chi2
+@lru_cache(maxsize=4)
+def _normal_equations(model: SPSModel) -> Callable[..., Any]:
+    return make_normal_equations(model)
+
+
+def _whitened_bands(projection: Projection, pixels: FloatArray | None, bands: FloatArray) -> FloatArray:
+    """Exact bands ``(n, nband)`` in the units in which `PhotometryReduction.whitened` has them."""
+    assert projection.photometry is not None
+    coupling = band_coupling(projection)
+    if coupling is None:
+        return np.sqrt(projection.photometry.ivar) * bands
+    if coupling.from_pixels is not None and pixels is not None:
+        bands = bands - pixels @ coupling.from_pixels.T
+    return bands @ coupling.whiten.T
 
 
 def _in_chunks(function: Callable[[jax.Array], tuple], theta: ArrayLike) -> list[FloatArray | None]:
@@ -264,9 +257,3 @@ def _in_chunks(function: Callable[[jax.Array], tuple], theta: ArrayLike) -> list
         None if parts[0] is None else np.concatenate([np.asarray(p, np.float64) for p in parts])[: len(theta)]
         for parts in zip(*pieces, strict=True)
     ]
-
-
-@lru_cache(maxsize=8)
-def compiled_batch(model: SPSModel) -> Callable[[jax.Array, Reduction], jax.Array]:
-    """Many galaxies at once: theta ``(ngalaxy, batch, 13)`` and stacked reductions to ln L ``(ngalaxy, batch)``."""
-    return jax.jit(jax.vmap(make_log_likelihood(model)))

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from dataclasses import replace
-from functools import lru_cache
-from importlib import metadata
 
 import numpy as np
 
-import provabgs
 from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.chunks import in_chunks
 from provabgs.core.errors import UnusableTargetError
 from provabgs.core.jax import jnp
 from provabgs.core.status import Status
+from provabgs.core.versions import versions
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig
 from provabgs.inference.emulated import EmulatedLikelihood
 from provabgs.inference.engines import Likelihood, load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
-from provabgs.inference.posterior import Diagnostics, Posterior
+from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
 from provabgs.inference.prior_correction import log_ratio_function
 from provabgs.inference.priors import LATENT_NAMES, Prior
 from provabgs.inference.reweighted_target import LogRatio, tilt
@@ -46,7 +43,7 @@ ENGINE_TOLERANCE = 0.05
 N_REFERENCE = 64
 """Draws that such a correction learns from."""
 ENGINE_LIMIT = 0.5
-"""Scatter in ln L above which a posterior is not called converged."""
+"""Scatter in ln L above which a posterior's STATUS is ENGINE_ERROR."""
 EDGE_WIDTH = 0.01
 """Draws within this fraction of the prior's width from an edge count as at the edge."""
 
@@ -80,9 +77,9 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         ratio = _prior_ratio(exact, prior, config)
         result, engine_error = _sample(exact, prior, config, galaxy_rng(seed, observation.targetid), ratio)
     except UnusableTargetError as err:
-        return failed(observation, Status(err.status), str(err), config, seed)
+        return Posterior.without_samples(Status(err.status), str(err), config, seed, **identity_of(observation))
     except StartError as err:
-        return failed(observation, Status.LIKELIHOOD_FAILED, str(err), config, seed)
+        return Posterior.without_samples(Status.LIKELIHOOD_FAILED, str(err), config, seed, **identity_of(observation))
     runtime = time.perf_counter() - start
     posterior = _assemble(observation, projection, exact, prior, ratio, result, config, seed, runtime)
     return _with_engine_error(posterior, engine_error)
@@ -144,11 +141,11 @@ def _flat(result: SamplerResult) -> FloatArray:
 
 def _with_engine_error(posterior: Posterior, error: float) -> Posterior:
     """Record the engine's error; samples of a likelihood that is off by more than the limit are not passed as good."""
-    posterior = replace(posterior, meta={**posterior.meta, "ENGINE_ERROR": error})
+    posterior = replace(posterior, diagnostics=replace(posterior.diagnostics, engine_dlnl=error))
     if error <= ENGINE_LIMIT:
         return posterior
     message = f"the engine is off by {error:.2g} in ln L at the posterior; refit with engine = 'exact'"
-    return replace(posterior, status=Status.NOT_CONVERGED, message=message)
+    return replace(posterior, status=Status.ENGINE_ERROR, message=message)
 
 
 def galaxy_rng(seed: int, targetid: int) -> np.random.Generator:
@@ -218,7 +215,10 @@ def _assemble(
         dof_spec=n_pix,
         dof_phot=n_band,
         prior_edge=_prior_edge(theta, prior, model.extra),
-        **_identity(observation, config, seed),
+        seed=seed,
+        config=config.model_dump_json(),
+        versions=versions(),
+        **identity_of(observation),
     )
 
 
@@ -232,35 +232,3 @@ def _prior_edge(theta: FloatArray, prior: Prior, extra: tuple[Parameter, ...]) -
     at_edge = (unit < EDGE_WIDTH) | (unit > 1 - EDGE_WIDTH)
     names = (*LATENT_NAMES, *(p.name for p in extra))
     return dict(zip(names, at_edge.mean(axis=0).tolist(), strict=True))
-
-
-def failed(observation: Observation, status: Status, message: str, config: FitConfig, seed: int) -> Posterior:
-    """A posterior without samples that says why."""
-    return Posterior(status=status, message=message, **_identity(observation, config, seed))
-
-
-def _identity(observation: Observation, config: FitConfig, seed: int) -> dict:
-    return {
-        "targetid": observation.targetid,
-        "redshift": observation.redshift,
-        "ra": observation.ra,
-        "dec": observation.dec,
-        "zerr": observation.zerr,
-        "meta": observation.meta,
-        "seed": seed,
-        "config": config.model_dump_json(),
-        "versions": versions(),
-        "data_hash": observation.digest(),
-    }
-
-
-@lru_cache(maxsize=1)
-def _versions() -> tuple[tuple[str, str], ...]:
-    packages = ("jax", "numpy", "scipy", "astropy", "emcee")
-    found = [(p, metadata.version(p)) for p in packages]
-    return (("provabgs", provabgs.__version__), ("python", platform.python_version()), *found)
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that a result depends on."""
-    return dict(_versions())

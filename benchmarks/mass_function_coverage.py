@@ -22,8 +22,8 @@ from provabgs.population.survey.mass_function import MassFunction, mass_function
 from provabgs.population.survey.star_forming_sequence import NAMES, star_forming_sequence
 from provabgs.population.survey.volume import SurveyVolume
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from support.synthetic_survey import SurveyRecipe, make_sequence, make_survey, true_mass_function
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.support.synthetic_survey import SurveyRecipe, make_sequence, make_survey, true_mass_function
 
 EDGES = np.linspace(9.0, 11.4, 13)
 RECIPE = SurveyRecipe(survey=SurveyVolume(15.0, 0.01, 0.3))

@@ -23,8 +23,8 @@ from provabgs.population.density.histogram import HistogramDensity
 from provabgs.population.density.models import Density, GaussianDensity, MixtureDensity
 from provabgs.population.density.nuts import SamplingOptions
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from support.density_calibration import FAULTS, LEVELS, Calibration, Fault, Survey, check
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.support.density_calibration import FAULTS, LEVELS, Calibration, Fault, Survey, check
 
 ONE = GaussianDensity((0.0,), (1.5,))
 DENSITIES: dict[str, Density] = {

@@ -25,7 +25,7 @@ from provabgs.population.density.reading import FlatPrior, open_population
 from provabgs.population.prior.draws import age_of_universe, draw_properties
 from provabgs.population.prior.max_entropy import DEFAULT, LIMITS, MaxEntropyPrior
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support_population import made_up_posteriors, write_made_up_catalog
 
 Z = 0.2

@@ -9,7 +9,6 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from provabgs.catalog.columns import SAMPLED
 from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
@@ -95,7 +94,7 @@ def induced_priors(fit: FitConfig, redshift: float = 0.2, n: int = 200_000, seed
         Table by property name, a callable of values.
     """
     drawn = draw_properties(fit, redshift, n, np.random.default_rng(seed))
-    return {name: tabulate_equal_counts(drawn[SAMPLED[name]]) for name in TRUTH_COLUMNS}
+    return {name: tabulate_equal_counts(drawn[column]) for name, column in TRUTH_COLUMNS.items()}
 
 
 def accuracy_of(

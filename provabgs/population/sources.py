@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from provabgs.catalog import Catalog
+from provabgs.catalog.columns import Schema, union
 from provabgs.catalog.configuration import stored_configs
 from provabgs.catalog.layout import SUMMARY_NAME
+from provabgs.catalog.samples import SampleChunk, read_chunks
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.population.rows import RowSelection, fitted_rows
 
@@ -32,6 +34,8 @@ class Source:
         ``(n,)`` per summary column asked for, and TARGETID, Z, STATUS, N_SAMPLES, SHARD, SHARD_ROW.
     configs
         Distinct fit configurations, JSON.
+    schema
+        Parameters and derived properties of the fits.
     label
         For messages.
     """
@@ -39,6 +43,7 @@ class Source:
     root: Path
     columns: dict[str, NDArray[Any]]
     configs: tuple[str, ...]
+    schema: Schema
     label: str
 
     def __len__(self) -> int:
@@ -46,7 +51,12 @@ class Source:
 
     def take(self, rows: NDArray[Any]) -> Source:
         """The rows of the given indices or mask."""
-        return Source(self.root, {k: v[rows] for k, v in self.columns.items()}, self.configs, self.label)
+        return replace(self, columns={k: v[rows] for k, v in self.columns.items()})
+
+    def chunks(self, names: list[str]) -> Iterator[SampleChunk]:
+        """Posterior draws of some sample columns, shard by shard."""
+        c = self.columns
+        return read_chunks(self.root, c["SHARD"], c["SHARD_ROW"].astype(np.int64), names, self.schema)
 
 
 def open_source(
@@ -86,20 +96,24 @@ def open_source(
         opened = [_rows(path, where, columns)]
         root = path if path.is_dir() else path.parent
     names = opened[0][0].keys()
-    joined = {name: np.concatenate([rows[name] for rows, _ in opened]) for name in names}
-    configs = tuple(dict.fromkeys(c for _, found in opened for c in found))
+    joined = {name: np.concatenate([rows[name] for rows, _, _ in opened]) for name in names}
+    configs = tuple(dict.fromkeys(c for _, found, _ in opened for c in found))
+    schema = union(schema for _, _, schema in opened)
     if not len(joined["TARGETID"]):
         raise InputError(f"{path}: no galaxy is chosen{f' by {where!r}' if where else ''}")
-    return Source(root, joined, configs, str(path))
+    return Source(root, joined, configs, schema, str(path))
 
 
-def _rows(path: Path, where: str | None, columns: Sequence[str]) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
-    """Columns and configurations of one file or catalog."""
+def _rows(
+    path: Path, where: str | None, columns: Sequence[str]
+) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], Schema]:
+    """Columns, configurations and schema of one file or catalog."""
     with Catalog.open(path) as catalog:
         chosen = catalog.select(where) if where else catalog
         table = chosen.arrow(list(dict.fromkeys((*_NEEDED, *columns))))
         configs = stored_configs(catalog.metadata)
-    return {name: _numpy(table[name]) for name in table.column_names}, configs
+        schema = catalog.schema
+    return {name: _numpy(table[name]) for name in table.column_names}, configs, schema
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:

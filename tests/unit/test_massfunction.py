@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.synthetic_survey import SurveyRecipe, SyntheticSurvey, make_survey, true_mass_function
 
 from provabgs.core.errors import InputError
 from provabgs.population.survey.log_spline import fit_log_spline, schechter_difference
@@ -19,6 +18,7 @@ from provabgs.population.survey.mass_function import (
 from provabgs.population.survey.posterior_grid import posterior_grid
 from provabgs.population.survey.sky_regions import sky_regions
 from provabgs.population.survey.volume import SurveyVolume
+from tests.support.synthetic_survey import SurveyRecipe, SyntheticSurvey, make_survey, true_mass_function
 
 EDGES = np.linspace(9.4, 11.4, 6)
 RECIPE = SurveyRecipe(survey=SurveyVolume(6.0, 0.01, 0.3), n_draw=60)

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.dask_likelihood import DaskLikelihood
-from support.density_calibration import Calibration, Survey, check
-from support_population import made_up_posteriors, write_made_up_catalog
 from typer.testing import CliRunner
 
 from provabgs.catalog import write_posteriors
@@ -30,6 +27,9 @@ from provabgs.population.prior.draws import draw_properties
 from provabgs.population.prior.induced import InducedPrior, PriorCoordinates
 from provabgs.population.sources import fitted_source, open_source
 from provabgs.population.weights import combine_weights, likelihood_weights
+from tests.support.dask_likelihood import DaskLikelihood
+from tests.support.density_calibration import Calibration, Survey, check
+from tests.support.made_up_catalog import made_up_posteriors, write_made_up_catalog
 
 FAST = SamplingOptions(n_chain=2, n_warmup=150, n_draw=250, n_start=8)
 MEAN, SIGMA = -11.8, 0.4
@@ -91,8 +91,8 @@ def test_induced_prior_is_that_of_independent_draws(prior: InducedPrior) -> None
 
 
 def test_prior_refusals(prior: InducedPrior) -> None:
-    with pytest.raises(InputError, match="'LOGMASS' is not a column"):
-        PriorCoordinates(("LOGMASS",))
+    with pytest.raises(InputError, match=r"'LOGMASS' among the samples"):
+        InducedPrior.build(("LOGMASS",), n=2000)
     with pytest.raises(InputError, match="three are possible only with a mass"):
         PriorCoordinates(("LOGZ_MW", "T_AGE_MW", "LOGSFR_1GYR"))
     with pytest.raises(InputError, match="expected"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.density_calibration import Survey
 
 from provabgs.core.jax import jax, jnp
 from provabgs.population.density.histogram import HistogramDensity
@@ -12,6 +11,7 @@ from provabgs.population.density.likelihood import Draws, in_chunks, log_likelih
 from provabgs.population.density.models import Density, GaussianDensity, MixtureDensity
 from provabgs.population.density.nuts import SamplingOptions, sample_population
 from provabgs.population.density.sampling_noise import can_inflate, gradient_noise, inflated
+from tests.support.density_calibration import Survey
 
 ONE = GaussianDensity((0.0,), (1.5,))
 TWO = GaussianDensity((0.0, 0.0), (1.5, 1.5))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import typer
 from astropy.table import Table
-from support_sps import small_library, theta
 from typer.testing import CliRunner
 
 from provabgs.catalog import Catalog, write_catalog
@@ -28,6 +27,8 @@ from provabgs.population.survey.tracks import MagnitudeTracks
 from provabgs.population.survey.volume import SurveyVolume
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.model import SPSModel
+from tests.support.parameters import stars_of
+from tests.support.small_library import small_library, theta
 
 N = 60
 SURVEY = SurveyVolume(50.0, 0.02, 0.3)
@@ -49,8 +50,8 @@ def make(model: SPSModel) -> list[Posterior]:
         samples = np.repeat(theta(logmstar=mass, tau_ism=0.2), 24, axis=0)
         samples[:, 0] += 0.1 * rng.standard_normal(24)
         tables = model.tables(Cosmology().age_gyr(z))
-        derived = derived_properties(model, jnp.asarray(samples), tables)
-        magnitude = tracks.magnitudes(samples[None, :1], [z])[0, 0, :, 0]
+        derived = derived_properties(model, jnp.asarray(stars_of(samples)), tables)
+        magnitude = tracks.magnitudes(stars_of(samples[None, :1]), [z])[0, 0, :, 0]
         r = float(np.interp(np.log(z), np.log(tracks.redshift), magnitude))
         meta = {"MAG_R": r, "FIBMAG_R": r + 1.0, "PHOTSYS": "S", "W_ZFAIL": 1.1, "W_FIBASSIGN": 1.5, "Z_MAX": 0.25}
         out.append(
@@ -68,7 +69,7 @@ def make(model: SPSModel) -> list[Posterior]:
                 config=FitConfig().model_dump_json(),
             )
         )
-    out[0] = Posterior(100, 0.1, Status.TIMED_OUT, "too slow", ra=181.0, dec=1.0)
+    out[0] = Posterior(100, 0.1, Status.TIMED_OUT, "too slow", ra=181.0, dec=1.0, config=out[1].config)
     out[1] = replace(out[1], status=Status.NOT_CONVERGED)
     out[2] = replace(out[2], redshift=0.5)
     out[3] = replace(out[3], meta=out[3].meta | {"W_ZFAIL": 0.0})

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from provabgs.catalog import expression
 from provabgs.catalog.configuration import shared_config
 from provabgs.catalog.names import sample_names
-from provabgs.catalog.samples import read_chunks
 from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.errors import ConfigError, InputError
 from provabgs.core.jax import jnp
@@ -119,11 +118,12 @@ class PopulationData:
 
     def _pieces(self) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
         """theta, log weight and galaxy weight, shard by shard."""
-        c = self.source.columns
-        for chunk in read_chunks(self.source.root, c["SHARD"], c["SHARD_ROW"].astype(np.int64), list(self.names)):
+        for chunk in self.source.chunks(list(self.names)):
             rows = chunk.positions
             theta = np.stack([chunk.values[n] for n in self.names], axis=-1)
-            yield weigh(theta, np.asarray(c["Z"], dtype=np.float64)[rows], self.prior, self.weight[rows])
+            yield weigh(
+                theta, np.asarray(self.source.columns["Z"], dtype=np.float64)[rows], self.prior, self.weight[rows]
+            )
 
 
 def weigh(
@@ -204,8 +204,8 @@ def open_population(
     ConfigError
         When the prior is unknown, mixed, or not the one claimed.
     """
-    expression.check_names(list(names), sample_names(), "among the samples")
     source, rows = fitted_source(open_source(path, where, mode=mode, columns=weights), include_not_converged)
+    expression.check_names(list(names), sample_names(source.schema), "among the samples")
     named = {name: source.columns[name] for name in weights}
     combined = combine_weights(named, len(source), "raise", source.columns["TARGETID"], source.label)
     weight = likelihood_weights(combined.weight)

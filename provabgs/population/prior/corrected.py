@@ -11,7 +11,6 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
 from provabgs.catalog.configuration import shared_config
-from provabgs.catalog.samples import read_chunks
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
 from provabgs.inference.config import FitConfig
@@ -90,8 +89,7 @@ def _table(source: Source, prior: MaxEntropyPrior, z: FloatArray) -> Table:
         for q in QUANTILES:
             columns |= {key: np.full(n, np.nan) for key in _keys(name, q)}
     wanted = list(dict.fromkeys((*prior.names, *REPORTED)))
-    c = source.columns
-    for chunk in read_chunks(source.root, c["SHARD"], c["SHARD_ROW"].astype(np.int64), wanted):
+    for chunk in source.chunks(wanted):
         rows = chunk.positions
         found = prior.reweight(np.stack([chunk.values[k] for k in prior.names], axis=-1), z[rows])
         columns["N_EFFECTIVE"][rows], columns["COLLAPSED"][rows] = found.n_effective, found.collapsed

@@ -7,28 +7,21 @@ properties with the functions that the fit uses.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
 import numpy as np
 
 from provabgs.catalog import expression
-from provabgs.catalog.columns import SAMPLED
-from provabgs.catalog.names import SAMPLE_FORMULAS
+from provabgs.catalog.columns import Schema
+from provabgs.catalog.names import sample_formulas
 from provabgs.core.arrays import FloatArray
-from provabgs.core.jax import jax, jnp
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
+from provabgs.inference.likelihood import fit_parameters
 from provabgs.inference.prior_correction import log_ratio_of_properties
-from provabgs.inference.priors import Prior, theta_from_unit
+from provabgs.inference.prior_draws import draw_quantities
+from provabgs.inference.priors import Prior
 from provabgs.observe.cosmology import Cosmology
-from provabgs.sps.derived import derived_properties
-from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import NAMES
 
-CHUNK = 20_000
-"""Prior draws per call of the model."""
 CORRECTED_EXCESS = 10
 """Uncorrected prior draws per draw of a corrected prior; as few as a twentieth of them may be effective."""
 FIBER = (0.3, 0.03)
@@ -59,37 +52,42 @@ def draw_properties(config: FitConfig, redshift: float, n: int, rng: np.random.G
     """
     model = load_model(config.model)
     tables = model.tables(age_of_universe(config, redshift))
-    prior = prior_of(config, model)
-    n_unit = prior.low.shape[0]
     drawn = n if config.prior_correction is None else CORRECTED_EXCESS * n
-    pieces = [
-        _evaluate(model)(jnp.asarray(rng.uniform(size=(min(CHUNK, drawn), n_unit))), prior, tables)
-        for _ in range(-(-drawn // CHUNK))
-    ]
-    by_name = {name: np.concatenate([np.asarray(p[name]) for p in pieces])[:drawn] for name in SAMPLED}
+    values = draw_quantities(model, prior_of(config, model), tables, drawn, rng)
     if config.prior_correction is not None:
-        log_ratio = np.asarray(log_ratio_of_properties(config.prior_correction, by_name, tables))
+        log_ratio = np.asarray(log_ratio_of_properties(config.prior_correction, values, tables))
         weight = np.exp(log_ratio - log_ratio.max())
         chosen = rng.choice(drawn, n, p=weight / weight.sum())
-        by_name = {name: values[chosen] for name, values in by_name.items()}
-    out = {SAMPLED[name]: values for name, values in by_name.items()}
-    for name, formula in SAMPLE_FORMULAS.items():
+        values = {name: v[chosen] for name, v in values.items()}
+    schema = schema_of(model)
+    out = {column: values[name] for name, column in schema.column_of.items()}
+    for name, formula in sample_formulas(schema).items():
         if name.startswith("LOGSSFR"):
             out[name] = expression.evaluate(expression.parse(formula), out)
     return out
 
 
+def schema_of(model: SPSModel) -> Schema:
+    """Parameters and derived properties of the fits of a model, as a catalog stores them."""
+    return Schema(tuple(fit_parameters(model)), model.properties)
+
+
 def prior_of(config: FitConfig, model: SPSModel) -> Prior:
-    """The prior of a configuration on all parameters of its model.
+    """The prior of a configuration on all parameters of a fit.
 
     Parameters
     ----------
     config
         Configuration of the fits, with its `prior_bounds`.
     model
-        Its SPS model, which may have more parameters than the published one (free gas).
+        SPS model of the configuration.
+
+    Returns
+    -------
+    Prior
+        Over the model's parameters and those of an observation.
     """
-    return Prior.create(FIBER, config.prior_bounds, model.extra)
+    return Prior.of(fit_parameters(model), config.prior_bounds, {"f_fiber": FIBER})
 
 
 def age_of_universe(config: FitConfig, redshift: float) -> float:
@@ -108,16 +106,3 @@ def age_of_universe(config: FitConfig, redshift: float) -> float:
         Gyr.
     """
     return float(Cosmology(config.observing.cosmology).age_gyr(redshift))
-
-
-@lru_cache(maxsize=4)
-def _evaluate(model: SPSModel) -> Any:
-    """Unit cube to all parameters and properties, compiled once per model."""
-
-    @jax.jit
-    def call(unit: jax.Array, prior: Prior, tables: HistoryTables) -> dict[str, jax.Array]:
-        theta = theta_from_unit(unit, prior)
-        parameters = {name: theta[:, i] for i, name in enumerate(NAMES)}
-        return {**parameters, **derived_properties(model, theta, tables)}
-
-    return call

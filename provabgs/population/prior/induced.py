@@ -16,15 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs.catalog.columns import OPTIONAL
+from provabgs.catalog import expression
+from provabgs.catalog.columns import LOG_PROB
 from provabgs.catalog.names import sample_names
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
+from provabgs.inference.likelihood import fit_parameters
 from provabgs.observe.cosmology import Cosmology
 from provabgs.population.prior.density_table import DensityTable, JointTable, tabulate, tabulate_joint
-from provabgs.population.prior.draws import age_of_universe, draw_properties
-from provabgs.sps.parameters import INDEX, PARAMETERS
+from provabgs.population.prior.draws import age_of_universe, draw_properties, schema_of
 
 MASSES = ("LOGMSTAR", "LOGMSTAR_FORMED")
 SFRS = ("LOGSFR_100MYR", "LOGSFR_1GYR")
@@ -47,16 +49,12 @@ class PriorCoordinates:
     Raises
     ------
     InputError
-        For unknown or repeated names, or more properties than can be tabulated.
+        For repeated names, or more properties than can be tabulated.
     """
 
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        known = [n for n in sample_names() if n != "LOG_PROB" and n not in OPTIONAL.values()]
-        for name in self.names:
-            if name not in known:
-                raise InputError(f"{name!r} is not a column of samples; known: {', '.join(known)}")
         if len(set(self.names)) != len(self.names) or not 1 <= len(self.names) <= 3:
             raise InputError(f"properties {self.names}: give one to three different ones")
         if len(self.rest) > 2:
@@ -159,6 +157,8 @@ class InducedPrior:
             For unknown or too many properties.
         """
         config = config or FitConfig()
+        known = sample_names(schema_of(load_model(config.model)))
+        expression.check_names(list(names), [n for n in known if n != LOG_PROB], "among the samples")
         coordinates = PriorCoordinates(tuple(names))
         nodes = _nodes(*z_range)
         tables: list[DensityTable | JointTable] = []
@@ -232,7 +232,8 @@ class InducedPrior:
     def _mass_density(self, coordinates: PriorCoordinates) -> float:
         if coordinates.mass is None:
             return 0.0
-        low, high = self.config.prior_bounds.get("logmstar", PARAMETERS[INDEX["logmstar"]].bounds)
+        parameters = fit_parameters(load_model(self.config.model))
+        low, high = parameters.with_bounds(self.config.prior_bounds)["logmstar"].bounds
         return -float(np.log(high - low))
 
 

@@ -22,11 +22,11 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
 from provabgs.core.weights import effective_sample_size, normalised
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
 from provabgs.inference.prior_correction import Factor, PriorCorrection, log_ratio_function, log_ratio_of_properties
 from provabgs.inference.priors import Prior, theta_from_unit
-from provabgs.inference.reweighted_target import tilt
+from provabgs.inference.reweighted_target import reweight
 from provabgs.inference.samplers import Target
 from provabgs.observe.cosmology import Cosmology
 from provabgs.population.prior.draws import age_of_universe, draw_properties, prior_of
@@ -234,7 +234,7 @@ class MaxEntropyPrior:
         Returns
         -------
         callable
-            ``(batch, nparameter)`` to ``(batch,)``.
+            Parameters of the model ``(batch, nparameter)`` to ``(batch,)``.
         """
         correction = self.correction
         return lambda theta: log_ratio_of_properties(correction, derived_properties(model, theta, tables), tables)
@@ -251,7 +251,7 @@ class MaxEntropyPrior:
         model, tables
             SPS model, and its history tables at the galaxy's redshift.
         """
-        return tilt(target, log_ratio_function(self.correction, model, prior, tables))
+        return reweight(target, log_ratio_function(self.correction, model, prior, tables))
 
     def sample(self, rng: np.random.Generator, n: int, *, batch: int = 20_000) -> FloatArray:
         """Parameters drawn from the corrected prior, by rejection from the prior of the configuration.
@@ -271,7 +271,7 @@ class MaxEntropyPrior:
         Returns
         -------
         numpy.ndarray
-            ``(n, nparameter)``, columns in the order of the model's parameters.
+            ``(n, nparameter)``, columns in the order of the fit's parameters (`Prior.parameters` of `prior_of`).
         """
         model = load_model(self.config.model)
         tables = model.tables(age_of_universe(self.config, self.redshift))
@@ -279,7 +279,8 @@ class MaxEntropyPrior:
         ratio = jax.jit(self.log_ratio_theta(model, tables))
         kept: list[FloatArray] = []
         while sum(map(len, kept)) < n:
-            theta = theta_from_unit(jnp.asarray(rng.uniform(size=(batch, prior.low.shape[0]))), prior)
-            accept = np.log(rng.uniform(size=batch)) < np.asarray(ratio(theta)) - self.largest
+            theta = theta_from_unit(jnp.asarray(rng.uniform(size=(batch, prior.n_coordinate))), prior)
+            log_ratio = np.asarray(ratio(prior.parameters.select(theta, model.parameters)))
+            accept = np.log(rng.uniform(size=batch)) < log_ratio - self.largest
             kept.append(np.asarray(theta)[accept])
         return np.concatenate(kept)[:n]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from provabgs.core.arrays import BoolArray, FloatArray
 from provabgs.population.survey.columns import Columns
-from provabgs.population.survey.draws import theta_columns, theta_of, thin_draws
+from provabgs.population.survey.draws import theta_of, thin_draws
 from provabgs.population.survey.selection import Selection
 from provabgs.population.survey.tracks import MagnitudeTracks
 from provabgs.population.survey.visibility import VisibleVolumes, galaxy_volumes
@@ -101,7 +101,7 @@ def computed_volumes(
     out = GalaxyVolumes(*(np.full(index.size, np.nan) for _ in range(4)))
     for start in range(0, index.size, _CHUNK):
         part = index[start : start + _CHUNK]
-        table = catalog.samples(columns["TARGETID"][part].astype(np.int64), theta_columns(model))
+        table = catalog.samples(columns["TARGETID"][part].astype(np.int64), model.parameters.columns)
         volumes = galaxy_volumes(
             thin_draws(theta_of(table, model), TRACK_DRAWS),
             columns["Z"].astype(np.float64)[part],

@@ -8,18 +8,6 @@ from astropy.table import Table
 from provabgs.core.arrays import BoolArray, FloatArray
 from provabgs.core.errors import InputError
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import PARAMETERS
-
-
-def theta_columns(model: SPSModel) -> list[str]:
-    """Sample columns of all parameters of a model, in the order of theta.
-
-    Parameters
-    ----------
-    model
-        SPS model, possibly with parameters beyond the published ones (free gas).
-    """
-    return [p.column for p in (*PARAMETERS, *model.extra)]
 
 
 def theta_of(table: Table, model: SPSModel) -> FloatArray:
@@ -29,7 +17,7 @@ def theta_of(table: Table, model: SPSModel) -> FloatArray:
     ----------
     table
         Samples with one row per galaxy and ``(n, ndraw)`` columns (`provabgs.catalog.Catalog.samples`), among them
-        `theta_columns` of the model.
+        those of ``model.parameters``.
     model
         SPS model that the draws are for.
 
@@ -43,7 +31,7 @@ def theta_of(table: Table, model: SPSModel) -> FloatArray:
     InputError
         For a parameter of which the table has no draw: the galaxies were fitted with another model.
     """
-    columns = theta_columns(model)
+    columns = model.parameters.columns
     if missing := [c for c in columns if c not in table.colnames]:
         raise InputError(f"the samples lack {', '.join(missing)}, parameters of the SPS model; read them too")
     theta = np.stack([np.asarray(table[c], dtype=np.float64) for c in columns], axis=-1)

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.catalog import expression
-from provabgs.catalog.columns import SAMPLED
 from provabgs.catalog.configuration import MODEL_PARTS, shared_config, stored_configs
 from provabgs.catalog.names import sample_names
 from provabgs.core.arrays import FloatArray
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
 from provabgs.population.prior.induced import InducedPrior
 from provabgs.population.rows import RowSelection, fitted_rows
 from provabgs.population.survey.catalog_volumes import GalaxyVolumes, computed_volumes, stored_volumes
@@ -135,7 +134,8 @@ def survey_sample(
     ConfigError
         When the catalog's fits used several SPS models and none is given.
     """
-    expression.check_names([SAMPLED.get(n, n) for n in names], sample_names(), "among the samples")
+    stored = [catalog.schema.column_of.get(n, n) for n in names]
+    expression.check_names(stored, sample_names(catalog.schema), "among the samples")
     columns = read_columns(catalog, extra)
     notes: list[str] = []
     rows = fitted_rows(columns["STATUS"], columns["N_SAMPLES"], include_not_converged)
@@ -168,7 +168,7 @@ def _assembled(
 ) -> SurveySample:
     """The sample of the galaxies at `index`, with their draws."""
     ids = columns["TARGETID"][index].astype(np.int64)
-    stored = [SAMPLED.get(n, n) for n in names]
+    stored = [catalog.schema.column_of.get(n, n) for n in names]
     samples = catalog.samples(ids, stored)
     return SurveySample(
         targetid=ids,
@@ -226,5 +226,7 @@ def induced_log_prior(catalog: Catalog, sample: SurveySample, name: str, n: int 
     if name == "logmstar" and config.prior_correction is None:
         return None
     z = sample.redshift
-    prior = InducedPrior.build((SAMPLED.get(name, name),), config, z_range=(float(z.min()), float(z.max())), n=n)
+    prior = InducedPrior.build(
+        (catalog.schema.column_of.get(name, name),), config, z_range=(float(z.min()), float(z.max())), n=n
+    )
     return prior.log_density(sample.draws[name][..., None], z)

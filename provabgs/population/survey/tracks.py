@@ -9,6 +9,7 @@ redshift of the grid by one matrix product.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,9 +20,8 @@ from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import band_weights
-from provabgs.population.survey.draws import theta_columns
 from provabgs.sps.histories import HistoryTables
-from provabgs.sps.model import FlatSpectra, SPSModel
+from provabgs.sps.model import SPSModel
 
 _ROWS = 512
 """Spectra computed at once: 20 MB each of fluxes at the model's wavelengths."""
@@ -63,9 +63,7 @@ class MagnitudeTracks:
         self._operator = jnp.asarray(np.array(rows).T)
         self._fluxes = jax.jit(self._evaluate)
 
-    def _evaluate(
-        self, theta: jax.Array, tables: HistoryTables, flat_spectra: FlatSpectra, operator: jax.Array
-    ) -> jax.Array:
+    def _evaluate(self, theta: jax.Array, tables: HistoryTables, flat_spectra: Any, operator: jax.Array) -> jax.Array:
         return self.model.spectrum(theta, tables, flat_spectra) @ operator
 
     def magnitudes(self, theta: ArrayLike, redshift: ArrayLike) -> FloatArray:
@@ -90,12 +88,9 @@ class MagnitudeTracks:
             For arrays of other shapes, and for draws that do not hold one column per parameter of the model.
         """
         th, z = np.asarray(theta, dtype=np.float64), np.asarray(redshift, dtype=np.float64)
-        columns = theta_columns(self.model)
-        if th.ndim != 3 or z.shape != th.shape[:1] or th.shape[2] != len(columns):
-            raise InputError(
-                f"draws {th.shape} and redshifts {z.shape}: give (n, ndraw, {len(columns)}) and (n,), one column for "
-                f"each of {', '.join(columns)}"
-            )
+        if th.ndim != 3 or z.shape != th.shape[:1]:
+            raise InputError(f"draws {th.shape} and redshifts {z.shape}: give (n, ndraw, nparameter) and (n,)")
+        self.model.parameters.check(th, "draws")
         out = np.full((*th.shape[:2], self.redshift.size, len(self.bands)), np.nan)
         for rows in _pieces(len(th), max(1, _ROWS // th.shape[1])):
             out[rows[0] : rows[0] + rows[1]] = self._piece(th, z, *rows)

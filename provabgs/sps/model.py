@@ -99,6 +99,9 @@ class SPSModel:
         self.nodes = self.histories.nodes(node, node)
         n_young = int(np.searchsorted(node, t_birth_cloud * (1 + 1e-6), side="right"))
         self.young_nodes, self.old_nodes = slice(0, n_young), slice(n_young, node.size)
+        # made here, not on first use: that may be while JAX traces, and would keep what it traced
+        self._curves = self.attenuation.curves(library.wave)
+        self._widths = trapezoid_widths(library.wave)
 
     @classmethod
     def published(cls, library: SSPLibrary | None = None) -> SPSModel:
@@ -210,15 +213,6 @@ class SPSModel:
             strength = power[:, None] * strengths_of(self.dust_emissions, values)
             light += strength.astype(rows.dtype) @ rows
         return 10.0 ** values[self.linear_block.total][:, None] * light
-
-    @cached_property
-    def _curves(self) -> Any:
-        return self.attenuation.curves(self.library.wave)
-
-    @cached_property
-    def _widths(self) -> FloatArray:
-        """Trapezoidal weights ``(nwave,)`` of the library's wavelengths, Angstrom."""
-        return trapezoid_widths(self.library.wave)
 
 
 def trapezoid_widths(x: FloatArray) -> FloatArray:

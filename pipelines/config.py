@@ -165,8 +165,12 @@ def _absolute(config: RunConfig, base: Path) -> RunConfig:
     def at(path: Path | None) -> Path | None:
         return None if path is None else base / path.expanduser()
 
+    options = dict(config.inputs.options)
+    if str(options.get("survey", "")).endswith(".toml"):  # a survey's own file, see PhotometryTableReader
+        options["survey"] = str(at(Path(options["survey"])))
     inputs = config.inputs.model_copy(
         update={
+            "options": options,
             "paths": tuple(str(base / Path(p).expanduser()) for p in config.inputs.paths),
             **{k: at(getattr(config.inputs, k)) for k in ("file_list", "targets", "root", "photometry")},
         }

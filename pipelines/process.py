@@ -22,7 +22,6 @@ from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation
 from provabgs.pipelines.config import RunConfig
 from provabgs.pipelines.inputs import Reader, load_object, make_reader
-from provabgs.pipelines.survey import survey_columns
 
 
 def main(requests: Connection, replies: Connection) -> None:
@@ -76,8 +75,8 @@ def _answer(config: RunConfig, reader: Reader, fit: Any, request: dict[str, Any]
 
 
 def complete(posterior: Posterior, observation: Observation, row: int, name: str, note: str) -> Posterior:
-    """Add to a posterior where it came from and the survey's columns."""
-    meta = {**observation.meta, **posterior.meta, **survey_columns(observation), "INPUT": name, "ROW": row}
+    """Add to a posterior where it came from."""
+    meta = {**observation.meta, **posterior.meta, "INPUT": name, "ROW": row}
     meta.pop("COADD", None)  # INPUT says it without a machine's own paths
     meta = {k: Path(v).name if k in ("REDROCK", "PHOTOMETRY") and isinstance(v, str) else v for k, v in meta.items()}
     message = "; ".join(m for m in (posterior.message, note) if m)

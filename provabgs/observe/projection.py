@@ -18,16 +18,19 @@ from provabgs.core.constants import SPECTRUM_UNIT
 from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.status import Status
 from provabgs.observe.cosmology import Cosmology
-from provabgs.observe.filters import band_weights, load_filter, short_name
+from provabgs.observe.filters import band_weights, effective_wavelength, load_filter
 from provabgs.observe.linespread import resolution_matrix, spread_matrix, velocity_sigma
 from provabgs.observe.masks import emission_line_mask
-from provabgs.observe.observation import Observation, Spectrum
+from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.sps.library import SSPLibrary
 
 SMOOTHING_PIXELS = 101
 """Window over which the spectrum is averaged to set its noise floor and calibration templates."""
-INFRARED = ("W1", "W2", "W3", "W4")
+INFRARED_AA = 2.5e4
+"""Effective wavelength from which a band takes the infrared noise floor."""
+FLOOR_OPTICAL, FLOOR_INFRARED = 0.02, 0.05
+"""Noise floors, fractions of the flux, of bands whose survey and whose fit say nothing of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,8 +250,34 @@ def _project_photometry(
             load_filter(band)
     except InputError as err:
         raise UnusableTargetError(f"TARGETID {observation.targetid}: {err}", Status.INPUT_ERROR) from err
-    floor = np.array([options.floor_infrared if short_name(b) in INFRARED else options.floor_optical for b in bands])
+    floor = band_floors(phot, options, good)
     flux = phot.flux[good]
     variance = 1 / phot.ivar[good] + (floor * flux) ** 2
     operator = np.array([band_weights(b, wave_model) for b in bands])
     return PhotometryProjection(operator, bands, flux, 1 / variance)
+
+
+def band_floors(photometry: Photometry, options: ObservingOptions, index: NDArray[np.intp]) -> FloatArray:
+    """Noise floors of some bands: those of the fit's options, else of the survey, else the defaults.
+
+    Parameters
+    ----------
+    photometry
+        Bands, with the floors of the survey where it has any.
+    options
+        ``floor_optical`` and ``floor_infrared`` overrule the survey where they are given.
+    index
+        ``(n,)`` positions of bands with known filters.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n,)`` fractions of the flux.
+    """
+    infrared = np.array([effective_wavelength(photometry.bands[i]) > INFRARED_AA for i in index], dtype=bool)
+    survey = np.full(len(index), np.nan) if photometry.floor is None else photometry.floor[index]
+    floor = np.where(np.isnan(survey), np.where(infrared, FLOOR_INFRARED, FLOOR_OPTICAL), survey)
+    for chosen, where in ((options.floor_optical, ~infrared), (options.floor_infrared, infrared)):
+        if chosen is not None:
+            floor = np.where(where, chosen, floor)
+    return floor

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from provabgs.core.errors import ConfigError, DataFileError, InputError, UnusableTargetError
 from provabgs.core.messages import first_line
 from provabgs.core.status import Status
-from provabgs.desi import ReadOptions, TargetResult, iter_observations
+from provabgs.desi import ReadOptions, iter_observations
 from provabgs.desi.coadd import CoaddFile
 from provabgs.observe.observation import Observation
+from provabgs.observe.target import TargetResult
 from provabgs.pipelines.config import InputOptions
 from provabgs.surveys import Band, load_system, survey_columns
 
@@ -239,4 +240,4 @@ def _read_parquet(path: Path) -> Table:
 
     from provabgs.catalog.tables import from_arrow
 
-    return from_arrow(pq.read_table(path))
+    return from_arrow(pq.read_table(path), {})

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import json
-import tomllib
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
+from provabgs.core.config import load_config_file
 from provabgs.core.errors import ConfigError, InputError
 from provabgs.observe.curves import CURVE_SUFFIXES, read_filter
 from provabgs.observe.filters import load_filter, register_curve
-from provabgs.surveys.system import Band, Colour, PhotometricSystem, SelectionFlag, Variants
+from provabgs.surveys.system import PhotometricSystem
 
 SHIPPED: tuple[str, ...] = ("legacy", "sdss", "hsc")
 """Surveys that come with the package."""
-_TABLES: dict[str, type[BaseModel]] = {"bands": Band, "colours": Colour, "selection": SelectionFlag}
 
 
 def load_system(survey: str | Path) -> PhotometricSystem:
@@ -30,7 +26,7 @@ def load_system(survey: str | Path) -> PhotometricSystem:
     Parameters
     ----------
     survey
-        Name of a shipped survey (`SHIPPED`), or path of a TOML file; docs/surveys.md lists its keys.
+        Name of a shipped survey (`SHIPPED`), or path of a TOML file; docs/guide/survey.md lists its keys.
 
     Returns
     -------
@@ -55,12 +51,8 @@ def load_system(survey: str | Path) -> PhotometricSystem:
         raise ConfigError(
             f"survey {str(survey)!r} is not known{hint} (shipped: {', '.join(SHIPPED)}; else the path of a TOML file)"
         )
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        why = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise ConfigError(f"{path}: {why}; give a survey's TOML file, or one of {', '.join(SHIPPED)}") from None
-    system = _with_curves(_parse(text, str(path)), path)
+    missing = f"; give a survey's TOML file, or one of {', '.join(SHIPPED)}"
+    system = _with_curves(load_config_file(PhotometricSystem, path, missing=missing), path)
     _check_filters(system, path)
     _check_columns(system, path)
     return system
@@ -68,48 +60,8 @@ def load_system(survey: str | Path) -> PhotometricSystem:
 
 @lru_cache(maxsize=len(SHIPPED))
 def _shipped(name: str) -> PhotometricSystem:
-    file = resources.files("provabgs.surveys") / f"{name}.toml"
-    return _parse(file.read_text(), f"{name}.toml")
-
-
-def _parse(text: str, where: str) -> PhotometricSystem:
-    """A survey from TOML, its curves not read yet."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: not a TOML file: {error}") from None
-    try:
-        # as JSON, since only there pydantic is strict about types and still takes lists for tuples
-        return PhotometricSystem.model_validate_json(json.dumps(data, default=str), strict=True)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {'; '.join(_explain(e) for e in error.errors()[:5])}") from None
-
-
-def _explain(error: Any) -> str:
-    """One of pydantic's errors as one phrase: key, what was found, what is allowed."""
-    location = [str(part) for part in error["loc"]]
-    fields = _fields(location[:-1])
-    key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(location[-1], list(fields), n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return f"{key} is no key{hint} (allowed: {', '.join(fields)})"
-    about = fields.get(location[-1], "") if location else ""
-    about = f" ({about})" if about else ""
-    if error["type"] == "missing":
-        return f"{key} is required{about}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{key} = {error['input']!r}: {message}{about}" if location else message
-
-
-def _fields(location: list[str]) -> dict[str, str]:
-    """Keys of the table that a location leads to, with their descriptions."""
-    model: type[BaseModel] | None = PhotometricSystem
-    if location[:1] == ["variants"]:
-        model = Variants if len(location) == 1 else None
-    elif location:
-        model = _TABLES.get(location[0]) if len(location) == 2 else None
-    return {} if model is None else {k: f.description or "" for k, f in model.model_fields.items()}
+    with resources.as_file(resources.files("provabgs.surveys") / f"{name}.toml") as path:
+        return load_config_file(PhotometricSystem, path)
 
 
 def _with_curves(system: PhotometricSystem, path: Path) -> PhotometricSystem:

@@ -1,8 +1,8 @@
 """What a photometric survey is: its bands and, for each, filter, noise floor, Galactic extinction and columns.
 
-A `PhotometricSystem` is read from a TOML file (`provabgs.surveys.load`); docs/surveys.md explains every key. A system
-with *variants* has more than one set of filters, told apart by a column: the Legacy Surveys took g, r, z with BASS and
-MzLS (PHOTSYS N) and with DECam (PHOTSYS S).
+A `PhotometricSystem` is read from a TOML file (`provabgs.surveys.load`); docs/guide/survey.md explains every key. A
+system with *variants* has more than one set of filters, told apart by a column: the Legacy Surveys took g, r, z with
+BASS and MzLS (PHOTSYS N) and with DECam (PHOTSYS S).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Band(_Entry):
     """One band of a survey."""
 
     filter: str | dict[str, str] = Field(description="filter name or curve file; a table of them by variant")
-    floor: float = Field(ge=0, lt=1, description="noise floor, fraction of the flux")
+    floor: float = Field(strict=True, ge=0, lt=1, description="noise floor, fraction of the flux")
     flux: str = Field(description="column of the total flux")
     ivar: str = Field(description="column of the inverse variance of the flux")
     extinction: float | dict[str, float] | None = Field(
@@ -43,7 +43,7 @@ class Band(_Entry):
     fiberflux: str | None = Field(None, description="column of the flux inside the fiber")
     magnitude: str | None = Field(None, pattern=COLUMN_NAME, description="catalog column of the magnitude")
     fiber_magnitude: str | None = Field(None, pattern=COLUMN_NAME, description="catalog column of the fiber magnitude")
-    fitted: bool = Field(True, description="fit this band unless the reader is told which bands to fit")
+    fitted: bool = Field(True, strict=True, description="fit this band unless the reader is told which bands to fit")
 
     @field_validator("filter", mode="before")
     @classmethod
@@ -97,7 +97,7 @@ class Colour(_Entry):
     """A combination of magnitudes, ``constant + sum_k factor_k (m[first_k] - m[second_k])``."""
 
     terms: tuple[tuple[float, str, str], ...] = Field(min_length=1, description="[factor, first band, second band]")
-    constant: float = Field(0.0, description="magnitudes")
+    constant: float = Field(0.0, strict=True, description="magnitudes")
     description: str = Field("", description="what the colour is for")
 
 
@@ -105,7 +105,7 @@ class SelectionFlag(_Entry):
     """A selection that a bit of a bit mask records."""
 
     columns: tuple[str, ...] = Field(min_length=1, description="columns of bit masks; set in any of them counts")
-    bit: int = Field(ge=0, lt=63, description="number of the bit, from 0")
+    bit: int = Field(strict=True, ge=0, lt=63, description="number of the bit, from 0")
     description: str = Field("", description="what is selected")
 
 

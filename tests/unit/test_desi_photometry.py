@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from desiutil.dust import mwdust_transmission
-from support_desi import DEFAULTS, source_id, write_table
 
 from provabgs.core.errors import DataFileError, InputError, UnusableTargetError
 from provabgs.core.status import Status
@@ -14,6 +13,7 @@ from provabgs.desi.catalogs import PhotometryCatalog
 from provabgs.desi.fiber_fraction import fiber_fraction, psf_to_fiber
 from provabgs.desi.photometry import checked_ebv, find_photsys, target_photometry
 from provabgs.desi.targetid import decode_targetid, encode_targetid
+from tests.support.desi_files import DEFAULTS, source_id, write_table
 
 NORTH = ("BASS-g", "BASS-r", "MzLS-z", "wise2010-W1", "wise2010-W2")
 SOUTH = ("decam2014-g", "decam2014-r", "decam2014-z", "wise2010-W1", "wise2010-W2")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import typer
 from astropy.table import Table
-from support_sps import small_library, theta
 from typer.testing import CliRunner
 
 from provabgs.catalog import Catalog, write_catalog
@@ -25,6 +24,7 @@ from provabgs.population.surveysample import survey_sample, thin, with_survey_co
 from provabgs.population.volume import MagnitudeTracks, SurveyVolume
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.model import SPSModel
+from tests.support.small_library import small_library, theta
 
 N = 60
 SURVEY = SurveyVolume(50.0, 0.02, 0.3)
@@ -65,7 +65,7 @@ def make(model: SPSModel) -> list[Posterior]:
                 config=FitConfig().model_dump_json(),
             )
         )
-    out[0] = Posterior(100, 0.1, Status.TIMED_OUT, "too slow", ra=181.0, dec=1.0)
+    out[0] = Posterior(100, 0.1, Status.TIMED_OUT, "too slow", ra=181.0, dec=1.0, config=out[1].config)
     out[1] = replace(out[1], status=Status.NOT_CONVERGED)
     out[2] = replace(out[2], redshift=0.5)
     out[3] = replace(out[3], meta=out[3].meta | {"W_ZFAIL": 0.0})

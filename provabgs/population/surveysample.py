@@ -17,10 +17,9 @@ from provabgs.core.status import Status
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
-from provabgs.observe.filters import bands_for, short_name
 from provabgs.population.induced import InducedPrior
 from provabgs.population.priordraws import config_of
-from provabgs.population.selection import OnBad, Selection, combine_weights
+from provabgs.population.selection import LEGACY, OnBad, Selection, combine_weights
 from provabgs.population.volume import MagnitudeTracks, SurveyVolume, VisibleVolumes, galaxy_volumes
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import PARAMETERS
@@ -309,7 +308,9 @@ def _photometry(
     systems = {str(s) for s in np.unique(columns["PHOTSYS"][rows.keep].astype(str))} if "PHOTSYS" in columns else set()
     for system in systems & {"N", "S"}:
         other = [
-            b for b in selection.bands if b not in bands_for(system) and b in bands_for("S" if system == "N" else "N")
+            b
+            for b in selection.bands
+            if b not in LEGACY.filters(system) and b in LEGACY.filters("S" if system == "N" else "N")
         ]
         if other and systems & {"N", "S"} == {system}:
             raise InputError(
@@ -319,9 +320,10 @@ def _photometry(
         notes.append("galaxies of PHOTSYS N and S share one selection")
     observed: dict[str, FloatArray] = {}
     for band in selection.bands:
-        name = f"MAG_{short_name(band).upper()}"
-        if anchor and name in columns and np.isfinite(columns[name].astype(np.float64)[rows.keep]).any():
-            observed[band] = columns[name].astype(np.float64)
+        name = LEGACY.magnitude_column(band)
+        measured = columns[name].astype(np.float64) if anchor and name is not None and name in columns else None
+        if measured is not None and np.isfinite(measured[rows.keep]).any():
+            observed[band] = measured
         else:
             notes.append(f"no measured {band}: magnitudes are the model's")
     offset = None

@@ -23,7 +23,7 @@ from calibration import BANDS, CAMERAS, _camera, _model
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
-from provabgs.inference.compressed.engine import make_prediction
+from provabgs.inference.compressed.compressed_likelihood import make_prediction
 from provabgs.inference.compressed.interpolation_points import PointBasis, point_basis
 from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.compressed.photometry import flat_single, reduce_photometry
@@ -34,7 +34,7 @@ from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import Projection, project
-from provabgs.sps.dust import dust_curves
+from provabgs.sps.attenuation import dust_curves
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
 

@@ -27,7 +27,7 @@ from provabgs.mocks import figures
 from provabgs.mocks.challenge import MODES, Mode, load_posteriors, load_truth
 from provabgs.mocks.files import read_truth
 from provabgs.mocks.score import TRUTH_COLUMNS, Scored, accuracy_of, collect
-from provabgs.plotting.predictive import predict
+from provabgs.inference.predictive import predict
 from provabgs.population.accuracy import infer_accuracy
 from provabgs.population.priordraws import draw_properties
 

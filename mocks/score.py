@@ -10,17 +10,16 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
-from provabgs.core.jax import jax, jnp
 from provabgs.core.status import Status
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
+from provabgs.inference.likelihood import fit_parameters
 from provabgs.inference.posterior import Posterior
-from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
+from provabgs.inference.prior_draws import draw_quantities
+from provabgs.inference.priors import Prior
 from provabgs.mocks.challenge import STORED_DRAWS, Mode, load_posteriors, load_truth
 from provabgs.observe.cosmology import Cosmology
 from provabgs.population.accuracy import BIN_WIDTHS, BinAccuracy, TabulatedPrior, accuracy_in_bins
-from provabgs.sps.derived import derived_properties
-from provabgs.sps.parameters import INDEX
 
 TRUTH_COLUMNS: dict[str, str] = {
     "logmstar": "LOGMSTAR_FORMED",
@@ -76,26 +75,16 @@ def _draws(posteriors: list[Posterior], name: str, max_draws: int) -> FloatArray
     return out
 
 
-def induced_priors(
-    fit: FitConfig, redshift: float = 0.2, n: int = 200_000, seed: int = 0, chunk: int = 10_000
-) -> dict[str, TabulatedPrior]:
+def induced_priors(fit: FitConfig, redshift: float = 0.2, n: int = 200_000, seed: int = 0) -> dict[str, TabulatedPrior]:
     """Prior that the priors on parameters induce on each scored property, for galaxies at `redshift`.
 
     Published figures show these priors to be far from flat: they cause the biases at low S/N.
     """
     model = load_model(fit.model)
     tables = model.tables(Cosmology(fit.observing.cosmology).age_gyr(redshift))
-    prior = Prior.create((0.3, 0.03), fit.prior_bounds)
-    rng = np.random.default_rng(seed)
-    evaluate = jax.jit(lambda theta: derived_properties(model, theta, tables))
-    pieces: dict[str, list[FloatArray]] = {name: [] for name in TRUTH_COLUMNS}
-    for _ in range(-(-n // chunk)):
-        theta = theta_from_unit(jnp.asarray(rng.uniform(size=(chunk, N_LATENT))), prior)
-        derived = {k: np.asarray(v) for k, v in evaluate(theta).items()}
-        derived["logmstar"] = np.asarray(theta[:, INDEX["logmstar"]])
-        for name in pieces:
-            pieces[name].append(derived[name])
-    return {name: TabulatedPrior(np.concatenate(v)[:n]) for name, v in pieces.items()}
+    prior = Prior.of(fit_parameters(model), fit.prior_bounds)
+    draws = draw_quantities(model, prior, tables, n, np.random.default_rng(seed))
+    return {name: TabulatedPrior(draws[name]) for name in TRUTH_COLUMNS}
 
 
 def accuracy_of(

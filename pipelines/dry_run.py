@@ -14,8 +14,8 @@ from provabgs.core.status import Status
 from provabgs.core.versions import versions
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
+from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.observe.observation import Observation
-from provabgs.sps.parameters import DERIVED, NAMES, PARAMETERS
 
 N_DRAWS = 512
 
@@ -48,23 +48,23 @@ def synthetic_posterior(
     redshift
         Redshift of the row.
     """
-    uniform = rng.uniform(0.1, 0.9, len(NAMES))
+    uniform = rng.uniform(0.1, 0.9, PARAMETERS.size)
     low = np.array([max(p.bounds[0], -10.0) for p in PARAMETERS])
     width = np.array([min(p.bounds[1], 2.0) - lo if p.prior == "normal" else p.bounds[1] - lo
                       for p, lo in zip(PARAMETERS, low, strict=True)])  # fmt: skip
     centre = low + width * uniform
-    samples = np.clip(centre + 0.02 * width * rng.standard_normal((n_draws, len(NAMES))), low, low + width)
-    beta = slice(NAMES.index("beta1"), NAMES.index("beta4") + 1)
-    samples[:, beta] /= samples[:, beta].sum(axis=1, keepdims=True)
+    samples = np.clip(centre + 0.02 * width * rng.standard_normal((n_draws, PARAMETERS.size)), low, low + width)
+    for group in (list(g) for g in PARAMETERS.groups if len(g) > 1):
+        samples[:, group] /= samples[:, group].sum(axis=1, keepdims=True)
     centres = (10.0, 0.3, 0.4, -2.0, 6.0)
     spread = (0.8, 0.7, 0.7, 0.3, 2.0)
     derived = {
         d.name: c + s * rng.standard_normal() + 0.1 * s * rng.standard_normal(n_draws)
-        for d, c, s in zip(DERIVED, centres, spread, strict=True)
+        for d, c, s in zip(PROPERTIES, centres, spread, strict=True)
     }
-    log_prob = -0.5 * rng.chisquare(len(NAMES), n_draws) - 3000.0
+    log_prob = -0.5 * rng.chisquare(PARAMETERS.size, n_draws) - 3000.0
     best = int(np.argmax(log_prob))
-    quantities = (*NAMES, *derived)
+    quantities = (*PARAMETERS.names, *derived)
     return Posterior(
         targetid=targetid,
         redshift=redshift,
@@ -86,7 +86,7 @@ def synthetic_posterior(
         chi2_phot=float(rng.chisquare(5)),
         dof_spec=7000,
         dof_phot=5,
-        prior_edge=dict.fromkeys(NAMES, 0.0),
+        prior_edge=dict.fromkeys(PARAMETERS.names, 0.0),
         config=FitConfig().model_dump_json(),
         versions=versions(),
     )

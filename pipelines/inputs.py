@@ -204,4 +204,4 @@ def _read_parquet(path: Path) -> Table:
 
     from provabgs.catalog.tables import from_arrow
 
-    return from_arrow(pq.read_table(path))
+    return from_arrow(pq.read_table(path), {})

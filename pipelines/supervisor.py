@@ -29,7 +29,7 @@ MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str
 """Also of a fit process, for glibc: memory that is freed is kept for the next array, as glibc does by itself.
 
 Dask's workers are told to give every freed 64 kB back to the system, which their children inherit: a fit that makes and
-frees megabytes a thousand times a second then spends half of its time on page faults (docs/hpc.md).
+frees megabytes a thousand times a second then spends half of its time on page faults (docs/studies/runs.md).
 """
 
 

@@ -1,4 +1,4 @@
-"""The one schema of all that a fit may be told; read from TOML by pipelines, stored as JSON with every posterior."""
+"""The one schema of a fit's configuration; read from TOML by pipelines, stored as JSON with every posterior."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from provabgs.core.config import BESIDE_FILE, check_config, overlay, read_toml, with_absolute_paths
 from provabgs.core.errors import ConfigError
@@ -86,7 +86,7 @@ class ModelOptions(BaseModel):
         "posteriors; needs engine = 'exact' and conventions = 'published-code'",
     )
     nebular: bool = Field(
-        default=False, description="emission lines and nebular continuum of young stars' gas (docs/nebular.md)"
+        default=False, description="emission lines and nebular continuum of young stars' gas (docs/guide/nebular.md)"
     )
     gas_free: bool = Field(
         default=False,
@@ -104,6 +104,11 @@ class ModelOptions(BaseModel):
     nebular_grid: Annotated[Path | None, BESIDE_FILE] = Field(
         default=None, description="nebular grid file; the one that ships if null"
     )
+    history: str = Field(default="nmf", description="family of star-formation and metallicity histories, by name")
+    history_options: dict[str, Any] = Field(default_factory=dict, description="options of that family")
+    attenuation: str = Field(default="charlot-fall", description="dust law, by name")
+    emissions: tuple[str, ...] = Field(default=(), description="emissions beyond the nebular one, by name")
+    properties: tuple[str, ...] = Field(default=(), description="derived properties beyond the published five, by name")
 
     @model_validator(mode="after")
     def _gas_of_stars(self) -> ModelOptions:
@@ -119,39 +124,29 @@ class ModelOptions(BaseModel):
 
 
 class SamplerOptions(BaseModel):
-    """The sampler, its gate and its budget."""
+    """The sampler, its convergence criterion and its budget."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(default="auto", description="sampler; `provabgs fit --help` lists them")
-    rhat: float = Field(default=1.01, gt=1, description="gate: largest rank-normalised split R-hat")
-    ess: float = Field(default=400, gt=0, description="gate: smallest bulk and tail effective sample size")
+    rhat: float = Field(default=1.01, gt=1, description="convergence criterion: largest rank-normalised split R-hat")
+    ess: float = Field(
+        default=400, gt=0, description="convergence criterion: smallest bulk and tail effective sample size"
+    )
     aim_eval: int = Field(
         default=250_000,
         ge=0,
-        description="annealed: a posterior that passes the gate goes on to R-hat 1.005 and an effective sample size of "
-        "1500, or to this many evaluations: narrow parts show late; 0 stops at the gate, in two thirds of the time",
+        description="annealed: a converged posterior goes on to R-hat 1.005 and an effective sample size of 1500, or "
+        "to this many evaluations: narrow parts show late; 0 stops at convergence, in two thirds of the time",
     )
     max_eval: int = Field(
         default=5_000_000, gt=0, description="budget: likelihood evaluations (a gradient counts as one)"
     )
     time_limit_s: float = Field(default=300.0, gt=0, description="budget: seconds a galaxy")
 
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name != "auto":
-            from provabgs.inference.samplers import get_sampler  # takes seconds to import
-
-            try:
-                get_sampler(name)
-            except ConfigError as error:
-                raise ValueError(str(error).partition(": ")[2]) from None
-        return name
-
 
 class FitConfig(BaseModel):
-    """Everything a fit may be told."""
+    """The configuration of a fit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -172,6 +167,9 @@ class FitConfig(BaseModel):
     )
     n_samples: int = Field(default=1000, gt=0, description="posterior draws kept per galaxy")
     use: Literal["both", "spectrum", "photometry"] = Field(default="both", description="which data to fit")
+    plugins: tuple[str, ...] = Field(
+        default=(), description="modules to import before a fit, which register histories, emissions, samplers, ..."
+    )
 
     @model_validator(mode="after")
     def _networks_are_exact(self) -> FitConfig:

@@ -40,3 +40,7 @@ class ObservingOptions(BaseModel):
         None, ge=0, le=8, description="order of the calibration polynomial marginalised over; none if null"
     )
     calibration_sigma: float = Field(0.1, gt=0, description="prior sigma of each calibration coefficient, fraction")
+    noise: tuple[str, ...] = Field(
+        ("floor", "calibration", "emission-lines"),
+        description="terms of the noise model, in order; see provabgs.observe.noise",
+    )

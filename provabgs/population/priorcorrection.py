@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
 from provabgs.inference.prior_correction import Factor, PriorCorrection, log_ratio_function, log_ratio_of_properties
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.inference.reweighted_target import tilt

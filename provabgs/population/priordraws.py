@@ -21,8 +21,8 @@ from provabgs.catalog.names import SAMPLE_FORMULAS
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import ConfigError
 from provabgs.core.jax import jax, jnp
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
 from provabgs.inference.prior_correction import log_ratio_of_properties
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.observe.cosmology import Cosmology

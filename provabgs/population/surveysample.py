@@ -14,8 +14,8 @@ from provabgs.catalog.columns import SAMPLED
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
 from provabgs.core.status import Status
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.filters import bands_for, short_name
 from provabgs.population.induced import InducedPrior

@@ -24,8 +24,8 @@ from provabgs.pipelines.challenge import ChallengeRun, run_challenge
 from provabgs.pipelines.config import ClusterOptions
 from provabgs.pipelines.lock import DirectoryLock
 
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
-FIT = "challenge_fits:fit_observation"
+ROOT = Path(__file__).resolve().parents[2]
+FIT = "tests.support.challenge_fits:fit_observation"
 MODES = ("both", "photometry")
 N, CHUNK = 5, 2
 N_PIECES = 6
@@ -35,8 +35,7 @@ LIMIT_S = 300.0
 @pytest.fixture(autouse=True)
 def dry_run_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the dry run's fits within reach of this process and of those that it starts."""
-    monkeypatch.syspath_prepend(str(SUPPORT))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
 
 
 def challenge(output: Path, workers: int = 1, **changes: object) -> ChallengeRun:
@@ -58,8 +57,7 @@ def assert_equal(first: Path, second: Path) -> None:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SUPPORT))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
         assert run_challenge(challenge(output), fit=FIT, quiet=True) == N_PIECES
     return output
 
@@ -93,7 +91,7 @@ def test_killed_run_goes_on_to_the_same_end(undisturbed: Path, tmp_path: Path) -
     path.write_text(
         f'output = "out"\nmodes = {json.dumps(MODES)}\nchunk = {CHUNK}\n[mock]\nn = {N}\n[cluster]\nworkers = 2\n'
     )
-    command = [sys.executable, str(SUPPORT / "run_challenge.py"), str(path)]
+    command = [sys.executable, "-m", "tests.support.run_challenge", str(path)]
     environment = {**os.environ, "CHALLENGE_FIT_S": "0.4"}
     killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     end = time.monotonic() + LIMIT_S

@@ -8,7 +8,6 @@ import h5py
 import numpy as np
 import pytest
 from astropy.io import fits
-from support_desi import Target, coadd_hdus, redrock_hdus, source_id, write, write_pair
 
 from provabgs.api import fit as fit_api
 from provabgs.catalog.observed import read_fitted
@@ -18,6 +17,7 @@ from provabgs.core.errors import InputError
 from provabgs.core.status import Status
 from provabgs.inference.samplers import ensemble
 from provabgs.observe.observation import Observation, Photometry
+from tests.support.desi_files import Target, coadd_hdus, redrock_hdus, source_id, write, write_pair
 
 GOOD = Target(source_id(1), level=2.0)
 SMALL = '[fit]\nn_samples = 60\n[fit.sampler]\nname = "emcee"\nmax_eval = 100\n'

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine_mocks import mock
 
 from provabgs.core.status import Status
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.posterior import Posterior
 from provabgs.population.corrected import weighted_quantiles
 from provabgs.population.priorcorrection import MaxEntropyPrior, Reweighted
 from provabgs.sps.parameters import NAMES
+from tests.support.engine_mocks import mock
 
 Z = 0.15
 STAR_FORMING = {"logmstar": 10.3, "beta1": 0.1, "beta2": 0.2, "beta3": 0.3, "beta4": 0.4, "fburst": 0.02, "tburst": 3.0,

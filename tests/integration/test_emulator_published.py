@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_mocks import NO_FLOOR, mock
-from support_sps import draws, small_library, theta
 
 from provabgs.core.errors import DataFileError
 from provabgs.core.jax import jnp
@@ -22,6 +20,8 @@ from provabgs.sps.derived import derived_properties
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
+from tests.support.engine_mocks import NO_FLOOR, mock
+from tests.support.small_library import draws, small_library, theta
 
 N_DRAWS = 100
 
@@ -33,7 +33,7 @@ def smooth_draws(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_rest_frame_accuracy(library: SSPLibrary) -> None:
-    """The aim: median 0.2 %, 99 % within 1 % over 2500-11000 A; measured 0.012 % and 0.08 % (docs/emulator.md)."""
+    """Target: median 0.2 %, 99 % within 1 % over 2500-11000 A; measured 0.012 %, 0.08 % (docs/studies/emulator.md)."""
     model = SPSModel.published(library)
     th, t_age = smooth_draws(np.random.default_rng(1))
     rest = RestFrameEmulator(default_emulator("published-code"), model)

@@ -8,7 +8,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from support_sps import draws, small_library
 from typer.testing import CliRunner
 
 from provabgs.cli.emulator import emulator_app
@@ -19,8 +18,8 @@ from provabgs.pipelines import emulator as pipeline
 from provabgs.pipelines.emulator_config import EmulatorConfig, parse_emulator_config
 from provabgs.pipelines.emulator_shards import is_done, shard_path
 from provabgs.sps.model import SPSModel
-
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
+from tests.support.small_library import draws, small_library
+from tests.support.sps_home import write_stand_in
 
 
 def make_config(folder: Path, **source: object) -> EmulatorConfig:
@@ -152,12 +151,7 @@ def test_from_fsps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """python-fsps itself fills the library, on stand-in data (black bodies)."""
     if importlib.util.find_spec("fsps") is None:
         pytest.skip("python-fsps is not installed (pip install 'provabgs[fsps]')")
-    spec = importlib.util.spec_from_file_location("sps_home", SUPPORT / "sps_home.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setenv("SPS_HOME", str(module.write_stand_in(tmp_path / "home")))
+    monkeypatch.setenv("SPS_HOME", str(write_stand_in(tmp_path / "home")))
     config = make_config(tmp_path, kind="fsps", logzsol=(-1.0, 0.0, 0.5), wave_range=(2300.0, 4000.0))
     config = config.model_copy(update={"network": config.network.model_copy(update={"steps": 200})})
     steps: list[str] = []

@@ -29,7 +29,7 @@ from provabgs.catalog.compare import differences
 from provabgs.catalog.layout import shard_paths
 from provabgs.core.status import Status
 
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
+ROOT = Path(__file__).resolve().parents[2]
 HANGS, SEGFAULTS, RAISES, EXITS = 100_003, 100_017, 200_006, 200_009
 N_FILES, N_ROWS = 3, 100
 LIMIT_S = 240.0
@@ -64,7 +64,7 @@ class Bench:
         self.faults = folder / "faults"
         self.faults.mkdir(parents=True)
         self.config = folder / "run.toml"
-        self.environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "PROVABGS_FAULTS": str(self.faults)}
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "PROVABGS_FAULTS": str(self.faults)}
         self.write()
 
     def write(self, *, execution: str = "", cluster: str = "workers = 2", run: str = "") -> None:
@@ -72,11 +72,11 @@ class Bench:
 [run]
 output = "{self.output}"
 seed = 5
-fit = "faulty_fits:fit_observation"
+fit = "tests.support.faulty_fits:fit_observation"
 {run}
 [inputs]
 paths = ["{self.inputs}"]
-reader = "faulty_fits:FlakyReader"
+reader = "tests.support.faulty_fits:FlakyReader"
 [store]
 n_samples = 64
 shard_rows = 40
@@ -89,7 +89,7 @@ time_limit_s = 60
 """)
 
     def start(self, **options: object) -> subprocess.Popen[str]:
-        command = [sys.executable, str(SUPPORT / "run_catalog.py"), str(self.config)]
+        command = [sys.executable, "-m", "tests.support.run_catalog", str(self.config)]
         return subprocess.Popen(
             command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True, **options,  # type: ignore[call-overload]

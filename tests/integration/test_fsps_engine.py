@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -24,11 +23,12 @@ from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX, N_PARAMETERS
 from provabgs.sps.sources import BuildOptions, build_library
+from tests.support import sps_home
 
 if importlib.util.find_spec("fsps") is None:
     pytest.skip("python-fsps is not installed (pip install 'provabgs[fsps]')", allow_module_level=True)
 
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
+REFERENCE_SCRIPT = Path(__file__).resolve().parents[1] / "support" / "engine_reference.py"
 WAVE_RANGE = (2000.0, 60000.0)
 T_AGE = 11.5  # Gyr, between two age nodes
 DUST = {"dust_type": 4, "dust1_index": -0.7, "dust_tesc": 8.0}
@@ -36,15 +36,6 @@ DUST_CASES = ((0.0, 1.0, 0.0), (1.0, 0.5, -0.7), (3.0, 3.0, -2.0), (0.3, 2.0, 1.
 BURST_NODES = (6.5, 8.0, 8.05, 9.5)  # log10 yr: the last young node is 8.00
 GAMMAS = {"gamma1": 8e-3, "gamma2": 3e-3}
 CLIPPED_LOGZ = float(np.log10(4.49e-2 / SOLAR_Z_PROVABGS))  # what a huge gamma is clipped to
-
-
-def support(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SUPPORT / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def theta(**values: float) -> jnp.ndarray:
@@ -73,7 +64,7 @@ def forward_table(model: SPSModel, basis: int, refine: int = 0) -> dict[str, lis
 
 @pytest.fixture(scope="session")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return support("sps_home").write_stand_in(tmp_path_factory.mktemp("sps_home") / "home")
+    return sps_home.write_stand_in(tmp_path_factory.mktemp("sps_home") / "home")
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +109,7 @@ def engine(stand_in: Path, model: SPSModel, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("engine")
     (folder / "cases.json").write_text(json.dumps(cases))
     subprocess.run(
-        [sys.executable, str(SUPPORT / "engine_reference.py"), str(folder / "cases.json"), str(folder / "out.npz")],
+        [sys.executable, str(REFERENCE_SCRIPT), str(folder / "cases.json"), str(folder / "out.npz")],
         env={**os.environ, "SPS_HOME": str(stand_in)},
         check=True,
         timeout=120,
@@ -145,8 +136,8 @@ def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 def test_library_is_what_the_engine_computes_at_its_nodes(built, engine) -> None:
     np.testing.assert_allclose(built.wave, engine["wave"])
-    np.testing.assert_allclose(built.logzsol, support("sps_home").LOGZSOL, atol=1e-9)
-    np.testing.assert_allclose(built.log_age, support("sps_home").log_ages(), atol=1e-9)
+    np.testing.assert_allclose(built.logzsol, sps_home.LOGZSOL, atol=1e-9)
+    np.testing.assert_allclose(built.log_age, sps_home.log_ages(), atol=1e-9)
     for k in (1, 7, 12):
         assert relative(built.spectrum[k - 1], engine[f"node{k}"]) < 1e-6
         np.testing.assert_allclose(built.surviving_mass[k - 1], engine[f"node{k}.mass"], rtol=1e-6)
@@ -159,8 +150,7 @@ def test_metallicities_differ_in_the_stand_in(built) -> None:
 
 def test_luminosity_is_that_of_the_stars_put_in(built) -> None:
     """The integral of a spectrum is the luminosity of the isochrone's stars under a Chabrier IMF."""
-    home = support("sps_home")
-    stars = home.isochrone(9.5, 0.0)
+    stars = sps_home.isochrone(9.5, 0.0)
     mass, log_l = stars[:, 0], stars[:, 2]
     edges = np.concatenate([[0.08], 0.5 * (mass[1:] + mass[:-1]), mass[-1:]])
     fine = np.geomspace(0.08, 120.0, 200_001)

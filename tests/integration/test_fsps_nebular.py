@@ -11,25 +11,19 @@ import pytest
 from provabgs.core.constants import FSPS_LSUN_CGS
 from provabgs.data.build_nebular_fsps import build, main
 from provabgs.sps.library import SSPLibrary
-from provabgs.sps.nebular import NebularGrid
-from provabgs.sps.nebular_ssp import with_nebular
+from provabgs.sps.nebular import NebularGrid, with_nebular
+from tests.support.sps_home import write_stand_in
 
 if importlib.util.find_spec("fsps") is None:
     pytest.skip("python-fsps is not installed (pip install 'provabgs[fsps]')", allow_module_level=True)
 
-SUPPORT = Path(__file__).resolve().parents[1] / "support" / "sps_home.py"
 LINE, CONTINUUM = 1e-47, 1e-60
 """What the stand-in's tables hold: Lsun per photon in every line, Lsun/Hz per photon."""
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    spec = importlib.util.spec_from_file_location("sps_home", SUPPORT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.write_stand_in(tmp_path_factory.mktemp("sps") / "home")
+    return write_stand_in(tmp_path_factory.mktemp("sps") / "home")
 
 
 def test_grid_from_fsps(home, monkeypatch, tmp_path):

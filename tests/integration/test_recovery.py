@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support_sps import small_library, theta
 
 from provabgs.core.jax import jnp
 from provabgs.core.status import Status
@@ -22,6 +21,7 @@ from provabgs.sps.derived import derived_properties
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
+from tests.support.small_library import small_library, theta
 
 Z = 0.15
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")

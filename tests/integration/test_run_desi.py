@@ -12,7 +12,7 @@ from astropy.io import fits
 from provabgs.catalog import Catalog
 from provabgs.core.status import Status
 
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_row_of_the_reference_coadds_is_accounted_for(reference_dir: Path, tmp_path: Path) -> None:
@@ -28,8 +28,8 @@ duplicates = "keep"
 [cluster]
 workers = 1
 """)
-    command = [sys.executable, str(SUPPORT / "run_catalog.py"), str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    command = [sys.executable, "-m", "tests.support.run_catalog", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     expected = set()
     for path in folder.glob("coadd-*.fits"):

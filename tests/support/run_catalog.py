@@ -1,4 +1,4 @@
-"""``python run_catalog.py RUN.toml``: the command line's run, for tests that must be able to kill it."""
+"""``python -m tests.support.run_catalog RUN.toml``: the command line's run, for tests that must be able to kill it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python run_challenge.py CHALLENGE.toml``: a mock challenge of dry-run fits, for tests that must kill it."""
+"""``python -m tests.support.run_challenge CHALLENGE.toml``: a challenge of dry-run fits, which tests may kill."""
 
 from __future__ import annotations
 
@@ -6,5 +6,7 @@ import sys
 
 from provabgs.pipelines.challenge import load_challenge, run_challenge
 
+FIT = "tests.support.challenge_fits:fit_observation"
+
 if __name__ == "__main__":
-    print(run_challenge(load_challenge(sys.argv[1]), fit="challenge_fits:fit_observation", announce=print))
+    print(run_challenge(load_challenge(sys.argv[1]), fit=FIT, announce=print))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support_sps import small_library
 
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
@@ -26,6 +25,7 @@ from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX, NAMES
+from tests.support.small_library import small_library
 
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")
 N_GALAXY = 24

@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from engine_mocks import draw_theta, mock, near
 
 from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.jax import jax, jnp
@@ -22,7 +21,7 @@ from provabgs.inference.compressed import (
     size_of,
     stack_reductions,
 )
-from provabgs.inference.compressed.engine import CPU_CHUNK, make_prediction
+from provabgs.inference.compressed.compressed_likelihood import CPU_CHUNK, make_prediction
 from provabgs.inference.compressed.interpolation_points import point_basis
 from provabgs.inference.compressed.photometry import split_at_step
 from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
@@ -37,6 +36,7 @@ from provabgs.observe.projection import Projection, project
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
+from tests.support.engine_mocks import draw_theta, mock, near
 
 SIZE = Size(192, 192)
 """One size for most tests, so that functions compile once."""
@@ -185,7 +185,7 @@ def test_single_precision_is_enough_at_high_signal(model) -> None:
 def _double(model: SPSModel, theta: jax.Array, r) -> jax.Array:
     from provabgs.inference.compressed.merged_nodes import merged_nodes
     from provabgs.inference.compressed.photometry import N_BAND_NODES
-    from provabgs.sps.dust import transmission
+    from provabgs.sps.attenuation import transmission
 
     young, old = merged_nodes(model).weights(model, theta, r.tables)
     dust = [theta[:, INDEX[n]] for n in ("tau_bc", "tau_ism", "n_dust")]

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from desiutil.dust import dust_transmission, mwdust_transmission
-from support_desi import DEFAULTS, Target, coadd_hdus, redrock_hdus, source_id, write, write_pair, write_table
 
 from provabgs.core.errors import ConfigError, DataFileError, InputError, UnusableTargetError
 from provabgs.core.status import Status
@@ -14,6 +13,16 @@ from provabgs.desi import ReadOptions, healpix_paths, infer_redrock, iter_observ
 from provabgs.desi import read_observations as read
 from provabgs.desi.fiber_fraction import PsfMode
 from provabgs.desi.redrock import read_redrock
+from tests.support.desi_files import (
+    DEFAULTS,
+    Target,
+    coadd_hdus,
+    redrock_hdus,
+    source_id,
+    write,
+    write_pair,
+    write_table,
+)
 
 GOOD = Target(source_id(1))
 

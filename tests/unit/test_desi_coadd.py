@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from support_desi import NDIAG, NPIX, Target, coadd_hdus, source_id, wavelength, write
 
 from provabgs.core.errors import DataFileError
 from provabgs.desi.coadd import CameraData, CoaddFile, combine_exposures
+from tests.support.desi_files import NDIAG, NPIX, Target, coadd_hdus, source_id, wavelength, write
 
 A, B = Target(source_id(1), level=2.0), Target(source_id(2), level=3.0)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from desiutil.dust import mwdust_transmission
-from support_desi import DEFAULTS, source_id, write_table
 
 from provabgs.core.errors import DataFileError, InputError, UnusableTargetError
 from provabgs.core.status import Status
@@ -15,6 +14,7 @@ from provabgs.desi.fiber_fraction import fiber_fraction, psf_to_fiber
 from provabgs.desi.photometry import checked_ebv, find_photsys, target_photometry
 from provabgs.desi.targetid import decode_targetid, encode_targetid
 from provabgs.observe.filters import BANDS_NORTH, BANDS_SOUTH
+from tests.support.desi_files import DEFAULTS, source_id, write_table
 
 ROW = {**DEFAULTS, "TARGETID": source_id(7)}
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provabgs.core.jax import jnp
-from provabgs.sps.dust import (
+from provabgs.sps.attenuation import (
     attenuation,
     birth_cloud_optical_depth,
     calzetti_curve,
@@ -34,7 +34,7 @@ def depth(wave: float, tau: float, n: float) -> float:
     [(1500.0, 10.334), (2175.0, 8.4786), (4400.0, 5.0603), (5500.0, 4.0479), (7000.0, 3.0628), (16000.0, 0.84059)],
 )
 def test_calzetti_2000(wave, k_calzetti):
-    """FSPS's coefficients make k 0.11 % of R_V lower than the paper's formula (docs/fsps_notes.md)."""
+    """FSPS's coefficients make k 0.11 % of R_V lower than the paper's formula (docs/studies/fsps_notes.md)."""
     np.testing.assert_allclose(calzetti_curve(np.array([wave]))[0], k_calzetti / 4.05, atol=1.3e-3)
 
 
@@ -53,7 +53,7 @@ def test_curve_ends_where_it_would_turn_negative():
 
 @pytest.mark.parametrize(("n", "at_5500"), [(-1.2, 1.0027), (-0.7, 1.0014), (0.0, 0.9995), (0.5, 0.9982)])
 def test_not_renormalised_at_5500(n, at_5500):
-    """FSPS's A(5500) per unit of dust2, from docs/fsps_notes.md."""
+    """FSPS's A(5500) per unit of dust2, from docs/studies/fsps_notes.md."""
     assert depth(5500.0, 1.0, n) == pytest.approx(at_5500, abs=1e-4)
 
 

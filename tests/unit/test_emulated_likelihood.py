@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from engine_mocks import NO_FLOOR, draw_theta, mock, near
 
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
@@ -17,13 +16,14 @@ from provabgs.emulator.models import ComponentModel
 from provabgs.emulator.weights import load_emulator
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.compressed.normal_equations import make_normal_equations
-from provabgs.inference.emulated import EmulatedLikelihood, make_log_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.likelihood.emulated import EmulatedLikelihood, make_log_likelihood
 from provabgs.inference.priors import Prior
 from provabgs.observe.projection import project
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
+from tests.support.engine_mocks import NO_FLOOR, draw_theta, mock, near
 
 
 class Case(NamedTuple):

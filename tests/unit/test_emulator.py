@@ -8,7 +8,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from support_sps import draws, small_library, theta
 
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.jax import jax, jnp
@@ -28,6 +27,7 @@ from provabgs.emulator.weights import default_emulator, load_emulator, save_emul
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
+from tests.support.small_library import draws, small_library, theta
 
 T_AGE = (7.5, 13.5)
 N_YOUNG, N_OLD, N_BURST = 5, 10, 16

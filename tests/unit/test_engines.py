@@ -7,22 +7,22 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from support_sps import small_library
 
 from provabgs.cli.fit import EngineName
 from provabgs.core.errors import ConfigError
 from provabgs.core.jax import jnp
 from provabgs.emulator.models import PublishedNetworkModel
+from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import Engine, FitConfig, ModelOptions
-from provabgs.inference.emulated import EmulatedLikelihood
-from provabgs.inference.engines import load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.likelihood.emulated import EmulatedLikelihood
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent
 from provabgs.inference.target import make_target
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
+from tests.support.small_library import small_library
 
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")
 FLUX = np.array([20.0, 40.0, 60.0])

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support_sps import small_library, theta
 
 from provabgs.core.errors import ConfigError, DataFileError, UnusableTargetError
 from provabgs.core.jax import jnp
@@ -24,6 +23,7 @@ from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import DERIVED_NAMES, INDEX, NAMES
+from tests.support.small_library import small_library, theta
 
 Z = 0.1
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_mocks import mock, near
 from pydantic import ValidationError
 
 from provabgs.catalog import Catalog, read_posteriors, write_posteriors
@@ -21,20 +20,21 @@ from provabgs.catalog.summary import build_summary
 from provabgs.core.errors import ConfigError
 from provabgs.core.jax import jnp
 from provabgs.core.status import Status
+from provabgs.inference.backends import load_model
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.config import FitConfig, ModelOptions
-from provabgs.inference.engines import load_model
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Diagnostics, Posterior
+from provabgs.inference.predictive import predict
 from provabgs.inference.priors import N_LATENT, Prior, log_prior, theta_from_unit, unit_from_theta
 from provabgs.observe.observation import Observation
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
-from provabgs.plotting.predictive import predict
-from provabgs.sps.nebular_ssp import NebularModel, on_library
+from provabgs.sps.nebular import NebularModel, on_library
 from provabgs.sps.parameters import GAS, INDEX, NAMES
+from tests.support.engine_mocks import mock, near
 
 CONFIG = FitConfig(
     model=ModelOptions(nebular=True, gas_free=True), observing=ObservingOptions(line_mask="none"), n_samples=400

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import special
-from support_sps import draws, small_library
 
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.likelihood import ExactLikelihood
@@ -16,6 +15,7 @@ from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
+from tests.support.small_library import draws, small_library
 
 Z = 0.15
 MODEL = SPSModel(small_library())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support_sps import draws, small_library, theta
 
 from provabgs.core.jax import jnp
 from provabgs.sps.derived import derived_properties, history_curves
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import DERIVED_NAMES, INDEX
+from tests.support.small_library import draws, small_library, theta
 
 T_AGE = 11.0
 

@@ -1,4 +1,4 @@
-"""docs/model.md says what the code does: its tables are the code's tables, and its constants the code's constants."""
+"""docs/guide/model.md says what the code does: its tables and constants are those of the code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return (DOCS / "model.md").read_text(encoding="utf-8")
+    return (DOCS / "guide" / "model.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def tables() -> ModuleType:
 @pytest.mark.parametrize("name", ["parameter_table", "derived_table"])
 def test_tables_are_those_of_the_code(text, tables, name):
     expected = getattr(tables, name)()
-    assert expected in text, "docs/model.md is out of date; paste the output of `python docs/parameter_tables.py`"
+    assert expected in text, "docs/guide/model.md is out of date; paste the output of `python docs/parameter_tables.py`"
 
 
 def test_conventions_are_those_of_the_code(text):

@@ -9,24 +9,23 @@ import h5py
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from support_sps import draws, small_library, theta
 
 from provabgs.core.constants import C_KMS
 from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.jax import jax, jnp
+from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig, ModelOptions
-from provabgs.inference.engines import load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
-from provabgs.sps.dust import attenuation
+from provabgs.sps.attenuation import attenuation
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
-from provabgs.sps.nebular import LYMAN_LIMIT_AA, NebularGrid, ionising_photon_rate
-from provabgs.sps.nebular_ssp import NebularModel, with_nebular
+from provabgs.sps.nebular import LYMAN_LIMIT_AA, NebularGrid, NebularModel, ionising_photon_rate, with_nebular
 from provabgs.sps.parameters import INDEX
+from tests.support.small_library import draws, small_library, theta
 
 HBETA_PER_PHOTON = 4.76e-13  # erg, case B at 10^4 K (Osterbrock & Ferland 2006)
 LSUN = 3.839e33

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support_population import made_up_posteriors, write_made_up_catalog
 from typer.testing import CliRunner
 
 from provabgs.catalog import write_posteriors
@@ -27,6 +26,7 @@ from provabgs.population.reading import FlatPrior, open_population
 from provabgs.population.sampling import SamplingOptions
 from provabgs.population.sources import galaxy_weights, open_source, usable
 from provabgs.population.streamed import sample_streamed
+from tests.support.made_up_catalog import made_up_posteriors, write_made_up_catalog
 
 FAST = SamplingOptions(n_chain=2, n_warmup=150, n_draw=250, n_start=8)
 MEAN, SIGMA = -11.8, 0.4

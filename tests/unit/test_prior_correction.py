@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support_population import made_up_posteriors, write_made_up_catalog
 
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent
 from provabgs.inference.samplers import Target
 from provabgs.population.corrected import bias_table, correct_catalog, weighted_quantiles
 from provabgs.population.priorcorrection import LIMITS, MaxEntropyPrior
 from provabgs.population.priordraws import age_of_universe, draw_properties
+from tests.support.made_up_catalog import made_up_posteriors, write_made_up_catalog
 
 NAMES = ("LOGSSFR_1GYR", "T_AGE_MW")
 

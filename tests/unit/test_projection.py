@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy.cosmology import Planck13
-from support_sps import small_library
 
 from provabgs.core.constants import FSPS_LSUN_CGS
 from provabgs.core.errors import UnusableTargetError
@@ -14,6 +13,7 @@ from provabgs.observe.masks import PUBLISHED_LINES, WEAK_LINES, emission_line_ma
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project, smooth_flux
+from tests.support.small_library import small_library
 
 Z = 0.12
 WAVE = {"b": np.arange(3600.0, 5800.0, 0.8), "r": np.arange(5760.0, 7620.0, 0.8), "z": np.arange(7520.0, 9824.0, 0.8)}

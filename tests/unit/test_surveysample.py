@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import typer
 from astropy.table import Table
-from support_sps import small_library, theta
 from typer.testing import CliRunner
 
 from provabgs.catalog import Catalog, write_catalog
@@ -25,6 +24,7 @@ from provabgs.population.surveysample import survey_sample, thin, with_survey_co
 from provabgs.population.volume import MagnitudeTracks, SurveyVolume
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.model import SPSModel
+from tests.support.small_library import small_library, theta
 
 N = 60
 SURVEY = SurveyVolume(50.0, 0.02, 0.3)

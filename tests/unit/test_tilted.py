@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from scipy.special import ndtri
 
 from provabgs.core.errors import ConfigError, InputError
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig, SamplerOptions, load_fit_config
-from provabgs.inference.engines import load_model
 from provabgs.inference.marginalised import OUTER_INDEX, CollapsedPosterior
 from provabgs.inference.prior_correction import Factor, PriorCorrection, load_correction, log_ratio_function
 from provabgs.inference.priors import N_LATENT, Prior

@@ -6,7 +6,6 @@ import astropy.units as u
 import numpy as np
 import pytest
 from scipy.optimize import brentq
-from support_sps import small_library, theta
 
 from provabgs.core.constants import SPECTRUM_UNIT
 from provabgs.core.errors import InputError
@@ -23,6 +22,7 @@ from provabgs.population.volume import (
 )
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
+from tests.support.small_library import small_library, theta
 
 R = "decam2014-r"
 SURVEY = SurveyVolume(100.0, 0.01, 0.45)

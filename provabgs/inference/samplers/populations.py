@@ -14,8 +14,7 @@ from scipy.special import logsumexp
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
-from provabgs.inference.marginalised import CollapsedPosterior
-from provabgs.inference.samplers.base import StartError
+from provabgs.inference.samplers.base import MarginalPosterior, StartError
 from provabgs.inference.samplers.mixture import Mixture, fit_mixture
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
 from provabgs.inference.samplers.weights import effective, log_normal, next_power, normalised, resample, tempered
@@ -26,7 +25,7 @@ N_EARLY, N_STAGE = 4096, 1024
 """Draws per annealing stage: while the power of the likelihood is below `EARLY`, and later.
 
 A narrow mode that wins by tens of nats in the end holds a thousandth of the mass while the power is small: with 1,024
-draws a stage a known case was found by 1 population of 14, with 4,096 early on by 6 of 8 (docs/sampler.md).
+draws a stage a known case was found by 1 population of 14, with 4,096 early on by 6 of 8 (docs/studies/sampler.md).
 """
 EARLY = 0.1
 N_KEPT = 4
@@ -79,7 +78,7 @@ class Window:
         return x, np.concatenate(self.log_target), logsumexp(terms, axis=0)
 
 
-def anneal(posterior: CollapsedPosterior, rng: np.random.Generator) -> Population:
+def anneal(posterior: MarginalPosterior, rng: np.random.Generator) -> Population:
     """Carry one population from the prior to the posterior.
 
     Raises

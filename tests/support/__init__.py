@@ -1,0 +1,1 @@
+"""Mock galaxies, small files and libraries, and misbehaving fits that tests and studies share."""

@@ -34,8 +34,8 @@ from provabgs.core.arrays import thin
 from provabgs.core.chunks import in_chunks
 from provabgs.core.jax import jnp
 from provabgs.core.status import Status
-from provabgs.inference.config import FitConfig
 from provabgs.inference.backends import load_model, make_likelihood
+from provabgs.inference.config import FitConfig
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.marginalised import OUTER_INDEX
 from provabgs.inference.priors import N_LATENT, Prior, latent_from_unit, unit_from_theta

@@ -136,7 +136,7 @@ BAD = [
     (bad_config("[run]\noutput = 'x'"), "bad.toml", "[fit]"),
     (bad_config("[fit]\nengin = 'exact'"), "bad.toml", "engin is no key; did you mean engine?"),
     (bad_config("[fit.sampler]\nrhat = 0.5"), "bad.toml", "sampler.rhat"),
-    (bad_config("[fit.sampler]\nname = 'magic'"), "magic", "choose one of"),
+    (bad_config("[fit.sampler]\nname = 'magic'"), "magic", "known: auto, annealed, emcee"),
 ]
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support_desi import Target, source_id, write_pair
 
 import provabgs
 from provabgs.catalog.block import Block, concatenate
@@ -23,6 +22,7 @@ from provabgs.desi.targets import ReadOptions
 from provabgs.inference.config import load_fit_config
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.supervisor import fit_environment
+from tests.support.desi_files import Target, source_id, write_pair
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 SEED, DRAWS = 11, 40

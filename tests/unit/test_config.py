@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from provabgs.core.config import BESIDE_FILE, check_config, load_config_file, overlay, with_absolute_paths
 from provabgs.core.errors import ConfigError
 from provabgs.inference.config import BESIDE_FIT, FitConfig, ModelOptions, SamplerOptions, load_fit_config
+from provabgs.inference.fit import check_names
 from provabgs.observe.options import ObservingOptions
 from provabgs.pipelines.challenge import ChallengeRun, load_challenge
 from provabgs.pipelines.config import RunConfig, load_config
+from provabgs.pipelines.run import run
 
 
 class Oven(BaseModel):
@@ -89,7 +91,6 @@ def test_command_line_over_file() -> None:
         ("engine = 'exact'\n[fit]", r"engine is an option of the fit; make it a line under \[fit\]"),
         ("[fti]", r"\[fti\] belongs to no fit, run or mock challenge; did you mean fit\?"),
         ("[run]\noutput = 'x'", r"has no \[fit\] table"),
-        ("[fit.sampler]\nname = 'magic'", r"\[fit\] sampler\.name = 'magic': choose one of auto, annealed, emcee"),
         ("[fit]\nengin = 'exact'", r"\[fit\] engin is no key; did you mean engine\?"),
         ("[fit.model]\ngas_free = true", r"\[fit\] model: gas_free = true needs nebular = true"),
     ],
@@ -135,7 +136,27 @@ def test_stored_configurations_hold_every_option() -> None:
         assert FitConfig.model_validate_json(config.model_dump_json()) == config
 
 
-def test_a_sampler_is_known_or_refused_when_the_configuration_is_made() -> None:
-    assert SamplerOptions(name="annealed").name == "annealed"
-    with pytest.raises(ValidationError, match="choose one of auto, annealed, emcee"):
-        SamplerOptions(name="metropolis")
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"sampler": {"name": "anealed"}}, r"sampler\.name = 'anealed': .*did you mean 'annealed'\?"),
+        ({"model": {"history": "bins"}}, r"model\.history = 'bins': no such history; known: nmf"),
+        ({"model": {"attenuation": "grey"}}, r"model\.attenuation = 'grey': .*charlot-fall"),
+        ({"model": {"emissions": ["glow"]}}, r"model\.emissions = 'glow'"),
+        ({"model": {"properties": ["colour"]}}, r"model\.properties = 'colour'"),
+        ({"plugins": ["no.such.module"]}, r"plugins: 'no\.such\.module' cannot be imported"),
+    ],
+)
+def test_names_are_checked_before_any_fit(config: dict, message: str, tmp_path: Path) -> None:
+    checked = FitConfig.model_validate(config)
+    with pytest.raises(ConfigError, match=message):
+        check_names(checked)
+    options = {"run": {"output": tmp_path / "out"}, "inputs": {"paths": [str(tmp_path)]}, "fit": config}
+    with pytest.raises(ConfigError, match=message):
+        run(RunConfig.model_validate(options))
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_known() -> None:
+    check_names(FitConfig())
+    check_names(FitConfig(sampler=SamplerOptions(name="emcee"), model=ModelOptions(nebular=True)))

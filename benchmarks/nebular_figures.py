@@ -171,7 +171,7 @@ def report(name: str, p: Posterior) -> None:
     print(
         f"{name}: {p.status.name} {p.message} chi2 {p.chi2_spec:.0f} / {p.dof_spec}, {p.chi2_phot:.1f} / {p.dof_phot}"
     )
-    print(f"  engine error {p.meta.get('ENGINE_ERROR', 0):.3f}, {values}")
+    print(f"  engine error {p.diagnostics.engine_dlnl:.3f}, {values}")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from provabgs.core.config import BESIDE_FILE
 from provabgs.core.constants import SOLAR_Z_PROVABGS
 from provabgs.core.errors import InputError
 from provabgs.desi import encode_targetid
@@ -36,7 +37,9 @@ class MockConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    galaxies: Path | None = Field(None, description="file of simulated galaxies; the shipped L-GALAXIES sample if null")
+    galaxies: Annotated[Path | None, BESIDE_FILE] = Field(
+        None, description="file of simulated galaxies; the shipped L-GALAXIES sample if null"
+    )
     n: int | None = Field(None, ge=1, description="random subset of this many galaxies that pass the cut; all if null")
     seed: int = Field(20220203, ge=0, description="seed of everything random")
     r_max: float = Field(20.0, description="measured r-band magnitude limit")
@@ -46,7 +49,7 @@ class MockConfig(BaseModel):
     )
     n_sub: int = Field(1, ge=1, le=64, description="time slices per history bin; 1 as published")
     solar_z: float = Field(SOLAR_Z_PROVABGS, gt=0, description="solar metallicity that turns Z into the SSPs' logzsol")
-    library: Path | None = Field(None, description="SSP library; the shipped one if null")
+    library: Annotated[Path | None, BESIDE_FILE] = Field(None, description="SSP library; the shipped one if null")
     cosmology: str = Field("Planck13", description="name of an astropy cosmology")
 
 

@@ -6,17 +6,21 @@ nobody takes them for science.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from provabgs.core.status import Status
-from provabgs.inference.posterior import Diagnostics, Posterior
+from provabgs.core.versions import versions
+from provabgs.inference.config import FitConfig
+from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.observe.observation import Observation
 
 N_DRAWS = 512
 
 
-def fit_observation(observation: Observation, config: object, seed: int) -> Posterior:  # noqa: ARG001 - fit's signature
+def fit_observation(observation: Observation, config: FitConfig, seed: int) -> Posterior:
     """Draws from a made-up Gaussian posterior that depends on (data, seed) alone, with a real fit's shape."""
     digest = observation.digest()
     posterior = synthetic_posterior(
@@ -25,8 +29,7 @@ def fit_observation(observation: Observation, config: object, seed: int) -> Post
         N_DRAWS,
         redshift=observation.redshift,
     )
-    fields = {**vars(posterior), "seed": seed, "data_hash": digest, "meta": dict(observation.meta)}
-    return Posterior(**{**fields, "ra": observation.ra, "dec": observation.dec, "zerr": observation.zerr})
+    return replace(posterior, **identity_of(observation), seed=seed, config=config.model_dump_json())
 
 
 def synthetic_posterior(
@@ -84,6 +87,6 @@ def synthetic_posterior(
         dof_spec=7000,
         dof_phot=5,
         prior_edge=dict.fromkeys(PARAMETERS.names, 0.0),
-        config='{"fit": "dry-run"}',
-        versions={"fit": "dry-run"},
+        config=FitConfig().model_dump_json(),
+        versions=versions(),
     )

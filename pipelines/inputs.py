@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from provabgs.core.errors import ConfigError, DataFileError, UnusableTargetError
 from provabgs.core.messages import first_line
 from provabgs.core.status import Status
-from provabgs.desi import ReadOptions, TargetResult, iter_observations
+from provabgs.desi import ReadOptions, iter_observations
 from provabgs.desi.coadd import CoaddFile
 from provabgs.observe.observation import Observation, Photometry
+from provabgs.observe.target import TargetResult
 from provabgs.pipelines.config import InputOptions
 
 

@@ -87,8 +87,7 @@ class Origin:
         for what, texts in (("fit configurations", configs), ("versions", versions)):
             known = self.seen[what]
             for text in texts:
-                if text != "{}":  # a row that was never fitted has no origin to differ
-                    known.setdefault(text, path)
+                known.setdefault(text, path)
             if len(known) > 1 and not self.allow_mixed:
                 first, second = list(known)[:2]
                 raise DataFileError(

@@ -247,16 +247,9 @@ def _claimed(path: Path | None) -> FitConfig | None:
     """The fit configuration of a TOML file."""
     if path is None:
         return None
-    from pydantic import ValidationError
+    from provabgs.inference.config import load_fit_config
 
-    from provabgs.core.errors import ConfigError
-    from provabgs.inference.config import FitConfig, read_toml
-
-    try:
-        return FitConfig.model_validate(read_toml(path).get("fit", {}))
-    except ValidationError as err:
-        first = err.errors()[0]
-        raise ConfigError(f"{path}: fit.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return load_fit_config(path)
 
 
 def _limits(given: list[str] | None) -> list[tuple[float, float]] | None:

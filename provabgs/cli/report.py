@@ -14,7 +14,7 @@ from provabgs.inference.posterior import Posterior
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from provabgs.api import Fitted
+    from provabgs.inference.fit import Fitted
 
 KEY = {"logmstar_surviving": "log M*", "log_sfr_100myr": "log SFR"}
 """Properties shown when there are several galaxies (surviving mass, SFR over 100 Myr); 80 columns hold no more."""
@@ -96,8 +96,8 @@ def verdict(posterior: Posterior) -> str:
     p, d = posterior, posterior.diagnostics
     if not p.status.has_samples:
         return f"STATUS {p.status.name}: {p.message}"
-    meaning = "every property passed the gate" if p.status == Status.CONVERGED else "do not use without a look: "
-    lines = [f"STATUS {p.status.name} ({meaning}{p.message})"]
+    meaning = "every property passed the gate" if p.status == Status.CONVERGED else "do not use without a look"
+    lines = [f"STATUS {p.status.name} ({': '.join(m for m in (meaning, p.message) if m)})"]
     lines.append(
         f"R-hat at most {worst_rhat(p):.3f}, ESS at least {d.ess_min:.0f}; {len(p.samples)} draws kept; "
         f"{d.n_eval:,} likelihood evaluations by {d.sampler} in {d.runtime_s:.1f} s"

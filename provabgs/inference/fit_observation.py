@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from functools import lru_cache
-from importlib import metadata
 from typing import NamedTuple
 
 import numpy as np
 
-import provabgs
 from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.chunks import in_chunks
 from provabgs.core.errors import UnusableTargetError
 from provabgs.core.jax import jnp
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
+from provabgs.core.versions import versions
 from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.config import FitConfig
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
-from provabgs.inference.posterior import Diagnostics, Posterior
+from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
 from provabgs.inference.prior_correction import log_ratio_function
 from provabgs.inference.priors import Prior
 from provabgs.inference.reweighted_target import LogRatio, reweight
@@ -43,7 +40,7 @@ ENGINE_TOLERANCE = 0.05
 N_REFERENCE = 64
 """Draws that such a correction is fitted to."""
 ENGINE_LIMIT = 0.5
-"""Scatter in ln L above which a posterior is not called converged."""
+"""Scatter in ln L above which a posterior's STATUS is ENGINE_ERROR."""
 EDGE_WIDTH = 0.01
 """Draws within this fraction of the prior's width from an edge count as at the edge."""
 
@@ -79,9 +76,9 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         result, engine_error = _sample(exact, prior, config, galaxy_rng(seed, observation.targetid), ratio)
         fit = _Fit(observation, exact, prior, ratio, config, seed)
     except UnusableTargetError as err:
-        return failed(observation, Status(err.status), str(err), config, seed)
+        return Posterior.without_samples(Status(err.status), str(err), config, seed, **identity_of(observation))
     except StartError as err:
-        return failed(observation, Status.LIKELIHOOD_FAILED, str(err), config, seed)
+        return Posterior.without_samples(Status.LIKELIHOOD_FAILED, str(err), config, seed, **identity_of(observation))
     return _assemble(fit, result, engine_error, time.perf_counter() - start)
 
 
@@ -209,7 +206,10 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
         dof_spec=n_pix,
         dof_phot=n_band,
         prior_edge=_prior_edge(theta, fit.prior),
-        **_identity(fit.observation, config, fit.seed),
+        seed=fit.seed,
+        config=config.model_dump_json(),
+        versions=versions(),
+        **identity_of(fit.observation),
     )
 
 
@@ -246,7 +246,7 @@ def _verdict(result: SamplerResult, config: FitConfig, engine_error: float) -> t
     """STATUS and the reason of one that is not CONVERGED."""
     report = result.convergence
     if engine_error > ENGINE_LIMIT:
-        return Status.NOT_CONVERGED, (
+        return Status.ENGINE_ERROR, (
             f"the {config.engine} likelihood is off by {engine_error:.2g} in ln L at the posterior; refit with "
             "engine = 'exact'"
         )
@@ -261,35 +261,3 @@ def _prior_edge(theta: FloatArray, prior: Prior) -> dict[str, float]:
     unit = in_chunks(lambda t: to_unit(t, prior), theta, CHUNK)
     at_edge = (unit < EDGE_WIDTH) | (unit > 1 - EDGE_WIDTH)
     return dict(zip(prior.parameters.coordinates, at_edge.mean(axis=0).tolist(), strict=True))
-
-
-def failed(observation: Observation, status: Status, message: str, config: FitConfig, seed: int) -> Posterior:
-    """A posterior without samples that says why."""
-    return Posterior(status=status, message=message, **_identity(observation, config, seed))
-
-
-def _identity(observation: Observation, config: FitConfig, seed: int) -> dict:
-    return {
-        "targetid": observation.targetid,
-        "redshift": observation.redshift,
-        "ra": observation.ra,
-        "dec": observation.dec,
-        "zerr": observation.zerr,
-        "meta": observation.meta,
-        "seed": seed,
-        "config": config.model_dump_json(),
-        "versions": versions(),
-        "data_hash": observation.digest(),
-    }
-
-
-@lru_cache(maxsize=1)
-def _versions() -> tuple[tuple[str, str], ...]:
-    packages = ("jax", "numpy", "scipy", "astropy", "emcee")
-    found = [(p, metadata.version(p)) for p in packages]
-    return (("provabgs", provabgs.__version__), ("python", platform.python_version()), *found)
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that a result depends on."""
-    return dict(_versions())

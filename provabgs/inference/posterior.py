@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.messages import suggestion
 from provabgs.core.status import Status
+from provabgs.core.versions import versions
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.parameters import ParameterSet, Quantity
+
+if TYPE_CHECKING:
+    from provabgs.inference.config import FitConfig
+    from provabgs.observe.observation import Observation
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +41,8 @@ class Diagnostics:
     log_evidence
         log Z where the method gives it, else NaN.
     engine_dlnl
-        Scatter in ln L of the likelihood backend about the exact likelihood at the posterior; 0 for the exact one.
+        Standard deviation over draws of the approximate minus the exact ln L, nats; 0 for the exact likelihood, NaN
+        where nothing was compared. Above a limit it decides about the STATUS.
     """
 
     rhat: dict[str, float] = field(default_factory=dict)
@@ -120,6 +126,48 @@ class Posterior:
     versions: dict[str, str] = field(default_factory=dict)
     data_hash: str = ""
 
+    @classmethod
+    def without_samples(
+        cls,
+        status: Status,
+        message: str,
+        config: FitConfig,
+        seed: int,
+        *,
+        targetid: int,
+        redshift: float = float("nan"),
+        ra: float = float("nan"),
+        dec: float = float("nan"),
+        zerr: float = float("nan"),
+        meta: dict[str, Any] | None = None,
+        data_hash: str = "",
+    ) -> Posterior:
+        """The posterior of a galaxy that could not be fitted; it says by what configuration it was not.
+
+        Parameters
+        ----------
+        status, message
+            Why there are no samples.
+        config, seed
+            Of the fit that was asked for.
+        targetid, redshift, ra, dec, zerr, meta, data_hash
+            What is known of the galaxy; `identity_of` gives all of it for one whose data were read.
+        """
+        return cls(
+            targetid=targetid,
+            redshift=redshift,
+            status=status,
+            message=message,
+            ra=ra,
+            dec=dec,
+            zerr=zerr,
+            meta=meta or {},
+            seed=seed,
+            config=config.model_dump_json(),
+            versions=versions(),
+            data_hash=data_hash,
+        )
+
     def __getitem__(self, name: str) -> FloatArray:
         """Draws of one parameter or derived property by name."""
         if name in self.derived:
@@ -155,3 +203,16 @@ class Posterior:
     def config_dict(self) -> dict[str, Any]:
         """The fit configuration as a dictionary."""
         return dict(json.loads(self.config))
+
+
+def identity_of(observation: Observation) -> dict[str, Any]:
+    """Fields of a `Posterior` that say which galaxy it is of, and of which data."""
+    return {
+        "targetid": observation.targetid,
+        "redshift": observation.redshift,
+        "ra": observation.ra,
+        "dec": observation.dec,
+        "zerr": observation.zerr,
+        "meta": observation.meta,
+        "data_hash": observation.digest(),
+    }

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from provabgs.core.status import Status
-from provabgs.inference.config import FitConfig
 from provabgs.inference.backends import load_model
+from provabgs.inference.config import FitConfig
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.posterior import Posterior
 from provabgs.population.corrected import weighted_quantiles

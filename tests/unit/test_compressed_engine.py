@@ -310,7 +310,7 @@ def test_a_fit_uses_the_compressed_engine_unless_told_otherwise(model, monkeypat
     posterior = fit_observation(data, FitConfig(sampler=few, n_samples=50))
     assert FitConfig().engine == "compressed"
     assert len(made) == 1
-    assert 0 < posterior.meta["ENGINE_ERROR"] < 0.5
+    assert 0 < posterior.diagnostics.engine_dlnl < 0.5
     fit_observation(data, FitConfig(engine="exact", sampler=few, n_samples=50))
     assert len(made) == 1
 

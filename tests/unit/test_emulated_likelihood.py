@@ -16,8 +16,8 @@ from provabgs.emulator.models import ComponentModel
 from provabgs.emulator.weights import load_emulator
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.compressed.normal_equations import make_normal_equations
-from provabgs.inference.likelihood.emulated import EmulatedLikelihood, make_log_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.likelihood.emulated import EmulatedLikelihood, make_log_likelihood
 from provabgs.inference.priors import Prior
 from provabgs.observe.projection import project
 from provabgs.sps.library import SSPLibrary

@@ -12,11 +12,11 @@ from provabgs.cli.fit import EngineName
 from provabgs.core.errors import ConfigError
 from provabgs.core.jax import jnp
 from provabgs.emulator.models import PublishedNetworkModel
+from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import Engine, FitConfig, ModelOptions
-from provabgs.inference.likelihood.emulated import EmulatedLikelihood
-from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.likelihood.emulated import EmulatedLikelihood
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent
 from provabgs.inference.target import make_target
 from provabgs.observe.observation import Observation, Photometry

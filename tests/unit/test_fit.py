@@ -12,7 +12,7 @@ import pytest
 from provabgs.core.errors import ConfigError, DataFileError, UnusableTargetError
 from provabgs.core.jax import jnp
 from provabgs.core.status import Status
-from provabgs.inference import fit as fit_module
+from provabgs.inference import fit_observation as fit_module
 from provabgs.inference.config import FitConfig, ModelOptions, SamplerOptions
 from provabgs.inference.fit_observation import fit_observation, galaxy_rng, load_model
 from provabgs.inference.likelihood import ExactLikelihood
@@ -98,7 +98,8 @@ def test_result_holds_what_it_promises(posterior, config):
     assert posterior.diagnostics.n_eval == 4096 + 24 * 32 * 2
     assert set(posterior.prior_edge) >= set(LATENT_NAMES) - {"x1", "x2", "x3"}
     assert (posterior.targetid, posterior.ra, posterior.dec) == (5, 12.5, -3.0)
-    assert posterior.meta == {"PHOTSYS": "S", "ENGINE_ERROR": 0.0}
+    assert posterior.meta == {"PHOTSYS": "S"}
+    assert posterior.diagnostics.engine_dlnl == 0.0
     assert posterior.data_hash == galaxy().digest()
     assert FitConfig.model_validate(posterior.config_dict()) == config
     assert {"provabgs", "jax", "numpy"} <= set(posterior.versions)

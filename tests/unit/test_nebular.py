@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from provabgs.core.constants import C_KMS
 from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.jax import jax, jnp
+from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig, ModelOptions
-from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
@@ -23,8 +23,7 @@ from provabgs.observe.projection import project
 from provabgs.sps.attenuation import attenuation
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
-from provabgs.sps.nebular import LYMAN_LIMIT_AA, NebularGrid, ionising_photon_rate
-from provabgs.sps.nebular import NebularModel, with_nebular
+from provabgs.sps.nebular import LYMAN_LIMIT_AA, NebularGrid, NebularModel, ionising_photon_rate, with_nebular
 from provabgs.sps.parameters import INDEX
 from tests.support.small_library import draws, small_library, theta
 

@@ -9,8 +9,8 @@ import pytest
 
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
-from provabgs.inference.config import FitConfig
 from provabgs.inference.backends import load_model
+from provabgs.inference.config import FitConfig
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent
 from provabgs.inference.samplers import Target
 from provabgs.population.corrected import bias_table, correct_catalog, weighted_quantiles

@@ -65,7 +65,7 @@ def make(model: SPSModel) -> list[Posterior]:
                 config=FitConfig().model_dump_json(),
             )
         )
-    out[0] = Posterior(100, 0.1, Status.TIMED_OUT, "too slow", ra=181.0, dec=1.0)
+    out[0] = Posterior(100, 0.1, Status.TIMED_OUT, "too slow", ra=181.0, dec=1.0, config=out[1].config)
     out[1] = replace(out[1], status=Status.NOT_CONVERGED)
     out[2] = replace(out[2], redshift=0.5)
     out[3] = replace(out[3], meta=out[3].meta | {"W_ZFAIL": 0.0})

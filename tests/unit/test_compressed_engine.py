@@ -29,13 +29,13 @@ from provabgs.inference.config import FitConfig, SamplerOptions
 from provabgs.inference.fit_observation import fit_observation, make_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.priors import Prior
-from provabgs.observe.filters import bands_for
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import Projection, project
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import INDEX
+from provabgs.surveys import load_system
 from tests.support.engine_mocks import draw_theta, mock, near
 
 SIZE = Size(192, 192)
@@ -334,7 +334,9 @@ def test_bands_are_integrated_at_every_redshift(model, photsys) -> None:
     theta = jnp.asarray(np.stack([draw_theta(rng) for _ in range(6)]))
     theta = theta.at[:3, INDEX["tau_ism"]].set(2.0)
     for redshift in np.linspace(0.02, 0.59, 20):
-        data = Observation(float(redshift), (), Photometry(bands_for(photsys), np.ones(5), np.ones(5)))
+        data = Observation(
+            float(redshift), (), Photometry(load_system("legacy").filters(photsys), np.ones(5), np.ones(5))
+        )
         projection = project(data, model.library)
         reduction = reduce_projection(projection, model)
         bands = _prediction(model)(theta, reduction).photometry / reduction.photometry.root_ivar

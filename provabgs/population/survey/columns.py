@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
 from provabgs.inference.posterior import Posterior
-from provabgs.observe.filters import bands_for, short_name
 from provabgs.population.rows import RowSelection
-from provabgs.population.survey.selection import Selection
+from provabgs.population.survey.selection import LEGACY, Selection
 from provabgs.population.weights import OnBad, combine_weights
 
 if TYPE_CHECKING:
@@ -155,9 +154,10 @@ def measured_photometry(
     _check_photometric_system(columns, selection, rows, notes)
     observed: dict[str, FloatArray] = {}
     for band in selection.bands:
-        name = f"MAG_{short_name(band).upper()}"
-        if anchor and name in columns and np.isfinite(columns[name].astype(np.float64)[rows.keep]).any():
-            observed[band] = columns[name].astype(np.float64)
+        name = LEGACY.magnitude_column(band)
+        measured = columns[name].astype(np.float64) if anchor and name is not None and name in columns else None
+        if measured is not None and np.isfinite(measured[rows.keep]).any():
+            observed[band] = measured
         else:
             notes.append(f"no measured {band}: magnitudes are the model's")
     if not selection.needs_fiber:
@@ -177,8 +177,8 @@ def _check_photometric_system(
         notes.append("galaxies of PHOTSYS N and S share one selection")
     elif systems:
         (mine,) = systems
-        theirs = bands_for("S" if mine == "N" else "N")
-        if other := [b for b in selection.bands if b in theirs and b not in bands_for(mine)]:
+        theirs = LEGACY.filters("S" if mine == "N" else "N")
+        if other := [b for b in selection.bands if b in theirs and b not in LEGACY.filters(mine)]:
             raise InputError(
                 f"the galaxies have PHOTSYS {mine}, {selection.name} is for {', '.join(other)}; choose its filters"
             )

@@ -15,8 +15,10 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
-from provabgs.observe.filters import bands_for, load_filter
+from provabgs.observe.filters import load_filter
+from provabgs.surveys import load_system
 
+LEGACY = load_system("legacy")
 BASS_R_OFFSET = 0.04
 """mag; r of BASS against DECam, by which BGS shifts its northern limits (Hahn et al. 2023, AJ 165, 253)."""
 
@@ -113,7 +115,7 @@ class BGSFaint:
     photsys: str = "S"
 
     def __post_init__(self) -> None:
-        bands_for(self.photsys)
+        LEGACY.variant(self.photsys)
 
     @property
     def _offset(self) -> float:
@@ -127,7 +129,7 @@ class BGSFaint:
     @property
     def bands(self) -> tuple[str, ...]:
         """The filters g, r, z and W1 of the photometric system."""
-        return bands_for(self.photsys)[:4]
+        return LEGACY.filters(self.photsys, ("g", "r", "z", "W1"))
 
     @property
     def needs_fiber(self) -> bool:
@@ -152,7 +154,7 @@ def bgs_bright(photsys: str = "S") -> MagnitudeLimit:
     are left out, as in the published Vmax (Hahn et al. 2023, AJ 165, 253; arXiv:2306.06318).
     """
     offset = BASS_R_OFFSET if photsys.strip().upper() == "N" else 0.0
-    return MagnitudeLimit(bands_for(photsys)[1], 19.5 + offset, 12.0)
+    return MagnitudeLimit(LEGACY.filters(photsys, "r")[0], 19.5 + offset, 12.0)
 
 
 def parse_selection(text: str, photsys: str = "S") -> Selection:

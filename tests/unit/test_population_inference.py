@@ -125,8 +125,7 @@ def test_who_enters_is_said(catalog: Path) -> None:
     assert "120 of 122 galaxies used; left out: 1 without samples, 1 not converged" in rows.sentence()
     assert fitted_source(open_source(catalog), include_not_converged=True)[1].n_used == 121
     with pytest.raises(InputError, match="catalog: no galaxy of 120 is left; left out: 120 not converged"):
-        fitted_source(source.take(np.array([0])).__class__(
-            source.root, {**source.columns, "STATUS": np.ones(120)}, source.configs, source.label))  # fmt: skip
+        fitted_source(replace(source, columns={**source.columns, "STATUS": np.ones(120)}))
     with pytest.raises(InputError, match="no galaxy is chosen by 'Z > 3'"):
         open_source(catalog, "Z > 3")
     with pytest.raises(DataFileError, match="no catalog here"):

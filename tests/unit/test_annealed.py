@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
+from provabgs.core.weights import normalised
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import convergence
 from provabgs.inference.marginalised import N_OUTER, OUTER_INDEX, CollapsedPosterior
@@ -14,7 +15,7 @@ from provabgs.inference.samplers.annealed import sample_annealed
 from provabgs.inference.samplers.base import StartError, Target
 from provabgs.inference.samplers.mixture import combine, fit_mixture
 from provabgs.inference.samplers.pool import ProposalPool
-from provabgs.inference.samplers.weights import normalised, truncated
+from provabgs.inference.samplers.weights import truncated
 
 CENTRES = np.array([np.full(N_OUTER, -0.8), np.full(N_OUTER, 0.8)])
 SHARES = np.array([0.3, 0.7])

@@ -19,7 +19,7 @@ from provabgs.inference.calibration import (
 from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
-from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
+from provabgs.inference.priors import N_FREE, Prior, theta_from_unit
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
@@ -85,7 +85,7 @@ def test_shapes_that_do_not_match_are_named():
 def simulated(seed: int, model: SPSModel, config: FitConfig) -> tuple[Observation, np.ndarray]:
     """Truth from the prior, bands from the exact model, noise as the likelihood has it."""
     rng = np.random.default_rng([seed, 5])
-    theta = np.array(theta_from_unit(jnp.asarray(rng.random((1, N_LATENT))), Prior.create()))
+    theta = np.array(theta_from_unit(jnp.asarray(rng.random((1, N_FREE))), prior_of()))
     z = rng.uniform(0.05, 0.4)
     blank = Observation(z, (), Photometry(BANDS, np.ones(3), np.ones(3)))
     bands = ExactLikelihood(project(blank, model.library, config.observing), model).predict(theta)[1][0]
@@ -104,7 +104,7 @@ def fitted(tmp_path_factory):
     pairs = [simulated(seed, model, config) for seed in range(N_GALAXY)]
     posteriors = [fit_observation(o, config, seed=2) for o, _ in pairs]
     assert [p.status for p in posteriors] == [Status.CONVERGED] * N_GALAXY
-    keep = [INDEX[n] for n in NAMES if n != "f_fiber"]
+    keep = [PARAMETERS.index(n) for n in NAMES if n != "f_fiber"]
     return np.stack([p.samples[:, keep] for p in posteriors]), np.stack([t[keep] for _, t in pairs])
 
 
@@ -113,7 +113,7 @@ def test_fits_are_calibrated(fitted):
     draws, truth = fitted
     rank = ranks(draws, truth)
     assert min(uniformity(rank[:, i]).p_ks for i in range(rank.shape[1])) > 1e-3
-    mass = rank[:, INDEX["logmstar"]]
+    mass = column(rank, "logmstar")
     assert central_coverage(mass, 0.68)[0] == pytest.approx(0.68, abs=3 * central_coverage(mass, 0.68)[1])
 
 
@@ -121,4 +121,4 @@ def test_fits_are_calibrated(fitted):
 def test_spoilt_fits_are_not(fitted, factor, shift):
     draws, truth = fitted
     rank = ranks(biased(overconfident(draws, factor), shift), truth)
-    assert uniformity(rank[:, INDEX["logmstar"]]).p_ks < 1e-3
+    assert uniformity(column(rank, "logmstar")).p_ks < 1e-3

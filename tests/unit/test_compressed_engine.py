@@ -53,9 +53,9 @@ def galaxy(model: SPSModel, seed: int, redshift: float, snr: float, order: int |
     theta = draw_theta(rng)
     data = mock(model, theta, redshift, snr, rng, **kwargs)
     if data.fiber_fraction is None:
-        theta[INDEX["f_fiber"]] = 1.0
+        put(theta, f_fiber=1.0)
     projection = project(data, model.library, ObservingOptions(calibration_order=order))
-    return projection, theta, Prior.create(data.fiber_fraction), rng
+    return projection, theta, prior_of(data), rng
 
 
 def differences(model: SPSModel, projection: Projection, engine: CompressedLikelihood, points: jax.Array) -> np.ndarray:
@@ -131,9 +131,9 @@ def test_columns_give_the_same_likelihood(model) -> None:
     projection, _, _, rng = galaxy(model, 7, 0.2, 20)
     engine = CompressedLikelihood(projection, model, size=SIZE)
     theta = np.stack([draw_theta(rng) for _ in range(columns.CHUNK + 6)])
-    theta[0, INDEX["fburst"]] = 1.0
-    mass = 10 ** (theta[:, INDEX["logmstar"]] - REFERENCE_LOG_MASS)
-    masses = mass[:, None] * theta[:, INDEX["beta1"] : INDEX["beta4"] + 1]
+    theta[0, PARAMETERS.index("fburst")] = 1.0
+    mass = 10 ** (column(theta, "logmstar") - REFERENCE_LOG_MASS)
+    masses = mass[:, None] * column(theta, *BETAS)
     equations = jax.jit(columns.make_normal_equations(model))(jnp.asarray(theta), engine.reduction)
     linear, quadratic = (masses * equations.b).sum(1), np.einsum("bi,bij,bj->b", masses, equations.q, masses)
     expected = np.asarray(engine(jnp.asarray(theta)))
@@ -159,7 +159,7 @@ def test_step_of_the_attenuation(model, redshift) -> None:
     """The 0.7 % jump at 6300 A is followed to a small fraction of its size, pixel by pixel."""
     projection, theta, *_ = galaxy(model, 5, redshift, 50, photometry=False)
     dusty = np.array(theta)
-    dusty[INDEX["tau_ism"]], dusty[INDEX["n_dust"]] = 2.5, 0.0
+    dusty[PARAMETERS.index("tau_ism")], dusty[PARAMETERS.index("n_dust")] = 2.5, 0.0
     engine = CompressedLikelihood(projection, model, size=Size(256, 256))
     mine, truth = (
         engine.predict(dusty[None])[0],
@@ -188,14 +188,14 @@ def _double(model: SPSModel, theta: jax.Array, r) -> jax.Array:
     from provabgs.sps.attenuation import transmission
 
     young, old = merged_nodes(model).weights(model, theta, r.tables)
-    dust = [theta[:, INDEX[n]] for n in ("tau_bc", "tau_ism", "n_dust")]
-    mass = 10 ** (theta[:, INDEX["logmstar"]] - REFERENCE_LOG_MASS)[:, None]
+    dust = [theta[:, PARAMETERS.index(n)] for n in ("tau_bc", "tau_ism", "n_dust")]
+    mass = 10 ** (column(theta, "logmstar") - REFERENCE_LOG_MASS)[:, None]
 
     def at(part):
         a_old, a_young = transmission(part.curves, *dust)
         return (young @ part.young * a_young + old @ part.old * a_old) * mass
 
-    rows = (at(r.spectrum) * theta[:, INDEX["f_fiber"], None]) @ r.spectrum.rows
+    rows = (at(r.spectrum) * theta[:, PARAMETERS.index("f_fiber"), None]) @ r.spectrum.rows
     bands = r.photometry.root_ivar * at(r.photometry).reshape(len(theta), -1, N_BAND_NODES).sum(axis=-1)
     chi2 = (
         r.spectrum.constant + jnp.sum((r.spectrum.data - rows) ** 2, 1) + jnp.sum((r.photometry.flux - bands) ** 2, 1)
@@ -211,11 +211,11 @@ def test_gradient(model) -> None:
     double = jax.tree.map(lambda x: x.astype(jnp.float64), engine.reduction)
     gradient = np.asarray(jax.jit(jax.grad(lambda t, r: log_like(t, r).sum()))(points, engine.reduction))
     for name in ("logmstar", "beta2", "fburst", "gamma1", "tau_ism", "n_dust", "tau_bc"):
-        step = jnp.zeros(13).at[INDEX[name]].set(1e-6 * max(1e-3, float(abs(points[0, INDEX[name]]))))
+        step = jnp.zeros(13).at[PARAMETERS.index(name)].set(1e-6 * max(1e-3, float(abs(points[0, PARAMETERS.index(name)]))))
         up, down = _double(model, points + step, double), _double(model, points - step, double)
-        numeric = np.asarray((up - down) / (2 * step[INDEX[name]]))
+        numeric = np.asarray((up - down) / (2 * step[PARAMETERS.index(name)]))
         np.testing.assert_allclose(
-            gradient[:, INDEX[name]], numeric, rtol=5e-3, atol=2e-3 * np.abs(numeric).max() + 0.05
+            gradient[:, PARAMETERS.index(name)], numeric, rtol=5e-3, atol=2e-3 * np.abs(numeric).max() + 0.05
         )
 
 
@@ -252,7 +252,7 @@ def test_a_narrow_window_fills_any_size(model) -> None:
     data = Observation(0.1, (Spectrum("r", wave, 10 + rng.standard_normal(300), np.ones(300)),))
     projection = project(data, model.library)
     engine = CompressedLikelihood(projection, model, size=SIZE)
-    theta = jnp.asarray(np.stack([draw_theta(rng) for _ in range(4)])).at[:, INDEX["logmstar"]].set(9.5)
+    theta = jnp.asarray(np.stack([draw_theta(rng) for _ in range(4)])).column(at, "logmstar").set(9.5)
     d = differences(model, projection, engine, theta)
     assert np.abs(d).max() < 0.05
 
@@ -332,7 +332,7 @@ def test_bands_are_integrated_at_every_redshift(model, photsys) -> None:
     """The step of the attenuation wanders through every band and through their leaking tails."""
     rng = np.random.default_rng(8)
     theta = jnp.asarray(np.stack([draw_theta(rng) for _ in range(6)]))
-    theta = theta.at[:3, INDEX["tau_ism"]].set(2.0)
+    theta = theta.at[:3, PARAMETERS.index("tau_ism")].set(2.0)
     for redshift in np.linspace(0.02, 0.59, 20):
         data = Observation(float(redshift), (), Photometry(bands_for(photsys), np.ones(5), np.ones(5)))
         projection = project(data, model.library)

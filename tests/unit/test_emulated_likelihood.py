@@ -52,9 +52,9 @@ def make_case(
     data = mock(model, theta, redshift, 20, rng, **options)
     projection = project(data, model.library, NO_FLOOR)
     compressed = CompressedLikelihood(projection, model)
-    prior = Prior.create(data.fiber_fraction)
+    prior = prior_of(data)
     if data.fiber_fraction is None:
-        theta[INDEX["f_fiber"]] = 1.0
+        put(theta, f_fiber=1.0)
     points = near(compressed, theta, prior, rng, n=24, drop=10)
     return Case(theta, points, ExactLikelihood(projection, model), compressed, EmulatedLikelihood(compressed, emulator))
 
@@ -93,8 +93,8 @@ def test_normal_equations_are_the_likelihood(case: Case) -> None:
     """The quadratic form, at the masses of theta, is chi^2 itself; and it is near the compressed engine's."""
     theta = case.points
     q, b, constant = (np.asarray(a) for a in case.emulated.equations(theta, case.emulated.reduction))
-    beta = np.asarray(theta[:, INDEX["beta1"] : INDEX["beta4"] + 1])
-    masses = beta * 10.0 ** (np.asarray(theta[:, INDEX["logmstar"], None]) - 10.0)
+    beta = np.asarray(column(theta, *BETAS))
+    masses = beta * 10.0 ** (np.asarray(theta[:, PARAMETERS.index("logmstar"), None]) - 10.0)
     chi2 = constant - 2 * np.einsum("bi,bi->b", b, masses) + np.einsum("bi,bij,bj->b", masses, q, masses)
     np.testing.assert_allclose(-0.5 * chi2, case.emulated(theta), atol=0.02)
     other = make_normal_equations(case.exact.model)(theta, case.compressed.reduction)
@@ -114,9 +114,9 @@ def test_gradient(case: Case, emulator: ComponentEmulator) -> None:
     one = jnp.asarray(case.theta)
     gradient = jax.grad(lambda t: log_like(t[None], case.emulated.reduction)[0])(one)
     for name in ("tau_ism", "n_dust", "logmstar", "fburst"):
-        step = jnp.zeros(one.size).at[INDEX[name]].set(1e-3)
+        step = jnp.zeros(one.size).at[PARAMETERS.index(name)].set(1e-3)
         both = case.emulated(jnp.stack([one + step, one - step]))
-        assert float(gradient[INDEX[name]]) == pytest.approx(float(both[0] - both[1]) / 2e-3, rel=0.1, abs=30)
+        assert float(gradient[PARAMETERS.index(name)]) == pytest.approx(float(both[0] - both[1]) / 2e-3, rel=0.1, abs=30)
 
 
 def test_batches_are_cut_without_a_trace(case: Case) -> None:
@@ -126,8 +126,8 @@ def test_batches_are_cut_without_a_trace(case: Case) -> None:
 
 def test_nothing_is_extrapolated(case: Case, emulator: ComponentEmulator, model: SPSModel) -> None:
     theta = np.repeat(case.theta[None], 3, axis=0)
-    theta[1, INDEX["gamma1"]] = 2e-2
-    theta[2, INDEX["gamma2"]] = np.nan
+    theta[1, PARAMETERS.index("gamma1")] = 2e-2
+    theta[2, PARAMETERS.index("gamma2")] = np.nan
     value = np.asarray(case.emulated(theta))
     assert np.isfinite(value[0])
     np.testing.assert_array_equal(value[1:], -np.inf)

@@ -80,10 +80,10 @@ def weights(emulator: ComponentEmulator, tmp_path: Path) -> Path:
 def test_parts_add_up_to_the_models_dust_free_light(model: SPSModel) -> None:
     rng = np.random.default_rng(1)
     th, t_age = draws(20, rng), rng.uniform(*T_AGE, 20)
-    th[:, INDEX["fburst"]] = 0.0
+    put(th, fburst=0.0)
     parts, tables = Parts.of(model, T_AGE), model.tables(t_age)
-    x = np.column_stack([np.log10(th[:, [INDEX["gamma1"], INDEX["gamma2"]]]), t_age])
-    betas = th[:, INDEX["beta1"] : INDEX["beta4"] + 1]
+    x = np.column_stack([np.log10(th[:, [PARAMETERS.index("gamma1"), PARAMETERS.index("gamma2")]]), t_age])
+    betas = column(th, *BETAS)
     exact = model.dust_free(jnp.asarray(th), tables)
     for k, nodes in enumerate((model.young_nodes, model.old_nodes)):
         mass = betas * tables.mass[..., nodes].sum(axis=-1)
@@ -137,14 +137,14 @@ def test_bursts_are_the_models_own(emulator: ComponentEmulator, model: SPSModel)
     """No network takes part: what is left is the basis's truncation."""
     rng = np.random.default_rng(3)
     th = draws(60, rng)
-    th[:, INDEX["fburst"]] = 1.0
-    th[:, INDEX["tburst"]] = np.concatenate(
+    put(th, fburst=1.0)
+    put(th, tburst=np.concatenate()
         [rng.uniform(0.01, 12.0, 50), [0.0999, 0.1001, 0.15, 0.12, 13.0, 13.27, 1, 2, 3, 4]]
     )
     t_age = np.full(60, 13.2)
     exact = np.asarray(model.spectrum(jnp.asarray(th), model.tables(t_age)))
     mine = np.asarray(emulator.spectrum(jnp.asarray(th), model, t_age))
-    happened = th[:, INDEX["tburst"]] <= 13.2
+    happened = column(th, "tburst") <= 13.2
     assert (~happened).sum() == 1
     np.testing.assert_array_equal(mine[~happened], 0.0)
     np.testing.assert_allclose(mine[happened], exact[happened], rtol=3e-3)
@@ -166,7 +166,7 @@ def test_as_a_model_and_in_the_published_form(emulator: ComponentEmulator, model
     as_model = ComponentModel(emulator, model)
     direct = np.asarray(emulator.spectrum(jnp.asarray(th), model, t_age))
     np.testing.assert_allclose(as_model.spectrum(jnp.asarray(th), model.tables(t_age)), direct, rtol=1e-4)
-    th[:, [INDEX["fburst"], INDEX["logmstar"]]] = 0.0
+    th[:, [PARAMETERS.index("fburst"), PARAMETERS.index("logmstar")]] = 0.0
     rest = RestFrameEmulator(emulator, model)
     ln = np.asarray(rest.ln_luminosity(nmf_inputs(jnp.asarray(th), jnp.asarray(t_age))))
     np.testing.assert_allclose(ln, np.log(emulator.spectrum(jnp.asarray(th), model, t_age)), atol=2e-4)

@@ -116,7 +116,7 @@ def test_best_fit_is_the_best_of_what_was_seen(posterior, config):
     of_samples = np.sum(engine.chi2(posterior.samples), axis=0)
     assert spec + phot < np.median(of_samples)
     # 4,096 prior draws and 24 steps find the right decade of mass
-    assert abs(posterior.best_fit[INDEX["logmstar"]] - 10) < 1
+    assert abs(posterior.best_fit[PARAMETERS.index("logmstar")] - 10) < 1
 
 
 def test_log_prob_of_a_sample_is_likelihood_times_prior(posterior, config):
@@ -124,8 +124,8 @@ def test_log_prob_of_a_sample_is_likelihood_times_prior(posterior, config):
     observation = galaxy()
     engine = ExactLikelihood(project(observation, small_library(), config.observing), SPSModel(small_library()))
     th = posterior.samples
-    expected = np.asarray(engine(th)) - np.log(th[:, INDEX["gamma1"]] * th[:, INDEX["gamma2"]])
-    expected -= 0.5 * ((th[:, INDEX["f_fiber"]] - 0.6) / 0.05) ** 2
+    expected = np.asarray(engine(th)) - np.log(column(th, "gamma1") * column(th, "gamma2"))
+    expected -= 0.5 * ((column(th, "f_fiber") - 0.6) / 0.05) ** 2
     np.testing.assert_allclose(posterior.log_prob - posterior.log_prob[0], expected - expected[0], rtol=1e-6, atol=1e-5)
 
 

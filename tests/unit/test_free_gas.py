@@ -28,7 +28,7 @@ from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Diagnostics, Posterior
 from provabgs.inference.predictive import predict
-from provabgs.inference.priors import N_LATENT, Prior, log_prior, theta_from_unit, unit_from_theta
+from provabgs.inference.priors import N_FREE, Prior, log_prior, theta_from_unit, unit_from_theta
 from provabgs.observe.observation import Observation
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
@@ -56,7 +56,7 @@ def truth() -> np.ndarray:
     values = {"logmstar": 10.2, "beta1": 0.5, "beta2": 0.2, "beta3": 0.2, "beta4": 0.1, "fburst": 0.02, "tburst": 0.6}
     values |= {"gamma1": 2e-3, "gamma2": 4e-3, "tau_bc": 0.6, "tau_ism": 0.3, "n_dust": -0.3, "f_fiber": 0.5}
     for name, value in values.items():
-        vector[INDEX[name]] = value
+        vector[PARAMETERS.index(name)] = value
     vector[-2:] = -2.9, -0.5
     return vector
 
@@ -127,13 +127,13 @@ def test_predictions_take_the_gas_along(posterior: Posterior, galaxy: Observatio
 
 def test_prior_of_fourteen(model: NebularModel) -> None:
     prior = Prior.create((0.5, 0.1), {"log_u": (-3.0, -2.5)}, model.extra)
-    unit = np.random.default_rng(2).uniform(0.01, 0.99, (30, N_LATENT + 2))
+    unit = np.random.default_rng(2).uniform(0.01, 0.99, (30, N_FREE + 2))
     theta = theta_from_unit(jnp.asarray(unit), prior)
     assert theta.shape == (30, 15)
     assert np.all((theta[:, 13] > -3.0) & (theta[:, 13] < -2.5))
     assert np.allclose(unit_from_theta(theta, prior), unit, atol=1e-9)
-    plain = Prior.create((0.5, 0.1))
-    assert np.allclose(theta_from_unit(jnp.asarray(unit[:, :N_LATENT]), plain), theta[:, :13])
+    plain = prior_of((0.5, 0.1))
+    assert np.allclose(theta_from_unit(jnp.asarray(unit[:, :N_FREE]), plain), theta[:, :13])
     assert np.all(np.isfinite(log_prior(theta, prior)))
     assert np.all(np.isneginf(log_prior(theta.at[:, 13].set(-2.2), prior)))
 

@@ -149,15 +149,15 @@ def test_derived_properties_by_integrating_the_curves(true_model, t_age):
     """SFR, age and metallicity from SFH(t) and ZH(t) on a fine grid, burst drawn as a top hat."""
     rng = np.random.default_rng(2)
     parameters = draws(6, rng)
-    parameters[:, INDEX["tburst"]] = [0.06, 0.3, 0.9, 2.0, 5.0, 7.0]
-    parameters[:, INDEX["fburst"]] = rng.uniform(0.05, 0.6, 6)
+    put(parameters, tburst=[0.06, 0.3, 0.9, 2.0, 5.0, 7.0])
+    put(parameters, fburst=rng.uniform(0.05, 0.6, 6))
     dt = 2e-5
     t = np.arange(dt / 2, t_age, dt)
     # narrow enough that all of it is on one side of 0.1 and 1 Gyr, and that Z hardly changes across it
     sfr, z = history_curves(true_model, parameters, t_age, t, burst_width_gyr=0.02)
     mass = sfr * dt * 1e9
     total = mass.sum(axis=1)
-    np.testing.assert_allclose(total, 10 ** parameters[:, INDEX["logmstar"]], rtol=2e-3)
+    np.testing.assert_allclose(total, 10 ** column(parameters, "logmstar"), rtol=2e-3)
     got = derived(true_model, parameters, t_age)
     np.testing.assert_allclose(10 ** got["log_sfr_100myr"], mass[:, t < 0.1].sum(axis=1) / 1e8, rtol=4e-3)
     np.testing.assert_allclose(10 ** got["log_sfr_1gyr"], mass[:, t < 1.0].sum(axis=1) / 1e9, rtol=4e-3)
@@ -176,8 +176,8 @@ def test_surviving_mass_by_hand(model):
 def test_surviving_mass_is_below_the_formed_mass(true_model):
     parameters = draws(300, np.random.default_rng(3))
     got = derived(true_model, parameters)
-    ratio = got["logmstar_surviving"] - parameters[:, INDEX["logmstar"]]
-    happened = parameters[:, INDEX["tburst"]] <= T_AGE
+    ratio = got["logmstar_surviving"] - column(parameters, "logmstar")
+    happened = column(parameters, "tburst") <= T_AGE
     assert np.all(ratio < 0)
     # Chabrier: 55-60 % of the mass survives at old ages, and nothing brings it below half
     assert np.all(ratio[happened] > np.log10(0.5))

@@ -403,7 +403,7 @@ def test_engines_with_gas(tmp_path, grid):
     compressed = make_likelihood(exact, config)
     assert isinstance(compressed, CompressedLikelihood)
     th = draws(8, np.random.default_rng(3))
-    th[:, INDEX["logmstar"]] = 9.5
+    put(th, logmstar=9.5)
     difference = np.asarray(compressed(jnp.asarray(th))) + 0.5 * exact.chi2(th)[0]
     assert np.abs(difference).max() < 1e-3 * 0.5 * exact.chi2(th)[0].max()
     assert compressed.error < 0.05

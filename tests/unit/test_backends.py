@@ -17,7 +17,7 @@ from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import Engine, FitConfig, ModelOptions
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.likelihood.emulated import EmulatedLikelihood
-from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent
+from provabgs.inference.priors import N_FREE, Prior, theta_from_latent
 from provabgs.inference.target import make_target
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.observe.projection import project
@@ -39,8 +39,8 @@ def exact(model: SPSModel, flux: np.ndarray = FLUX) -> ExactLikelihood:
 )
 def test_each_engine_by_name_and_all_agree(engine, expected):
     """Bands alone, near the galaxy's own parameters."""
-    config, prior = FitConfig(engine=engine), Prior.create()
-    model, latent = load_model(config.model), 0.1 * np.random.default_rng(0).standard_normal((64, N_LATENT))
+    config, prior = FitConfig(engine=engine), prior_of()
+    model, latent = load_model(config.model), 0.1 * np.random.default_rng(0).standard_normal((64, N_FREE))
     bands = exact(model).predict(np.asarray(theta_from_latent(jnp.asarray(latent[:1]), prior)))[1]
     reference = exact(model, bands[0])
     likelihood = make_likelihood(reference, config)
@@ -81,5 +81,5 @@ def test_published_networks_as_the_model(reference_dir):
     model = load_model(config.model)
     assert isinstance(model, PublishedNetworkModel)
     likelihood = make_likelihood(exact(model), config)
-    target = make_target(likelihood, exact(model), Prior.create())
-    assert np.all(np.isfinite(target.log_likelihood(np.zeros((2, N_LATENT)))))
+    target = make_target(likelihood, exact(model), prior_of())
+    assert np.all(np.isfinite(target.log_likelihood(np.zeros((2, N_FREE)))))

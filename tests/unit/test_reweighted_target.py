@@ -52,7 +52,7 @@ def toy() -> Target:
 def test_reweighting_a_normal_moves_its_mean() -> None:
     """exp(a z) times a standard normal is a normal about a: along the linear coordinates as along the others."""
     shift = np.zeros(N_FREE)
-    shift[OUTER_PARAMETERS.index(0)], shift[INNER_PARAMETERS.index(1)], shift[INNER_PARAMETERS.index(3)] = 1.5, -1.0, 0.5
+    shift[OUTER[0]], shift[INNER[1]], shift[INNER[3]] = 1.5, -1.0, 0.5
     reweighted = reweight(toy(), lambda z: z @ shift)
     result = sample_annealed(reweighted, np.random.default_rng(0), SamplerOptions(max_eval=200_000))
     flat = result.draws.reshape(-1, N_FREE)
@@ -62,13 +62,13 @@ def test_reweighting_a_normal_moves_its_mean() -> None:
     assert flat.std(axis=0) == pytest.approx(1.0, abs=0.1)
     np.testing.assert_allclose(result.log_likelihood.ravel(), flat @ shift)  # what walkers without it climb
     forgotten = sample_annealed(toy(), np.random.default_rng(0), SamplerOptions(max_eval=200_000))
-    assert abs(forgotten.draws[..., OUTER_PARAMETERS.index(0)].mean() - 1.5) > 1
+    assert abs(forgotten.draws[..., OUTER[0]].mean() - 1.5) > 1
 
 
 def test_sampling_where_weights_collapse() -> None:
     """Four sigma from the uncorrected prior reweighting has a handful of draws; sampling has as many as it wants."""
     shift = np.zeros(N_FREE)
-    shift[OUTER_PARAMETERS.index(2)] = 4.0
+    shift[OUTER[2]] = 4.0
     weight = np.exp(np.random.default_rng(1).standard_normal((4000, N_FREE)) @ shift)
     assert weight.sum() ** 2 / np.sum(weight**2) < 20
     options = SamplerOptions(max_eval=200_000)

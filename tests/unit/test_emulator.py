@@ -181,7 +181,8 @@ def test_as_a_model_and_in_the_published_form(emulator: ComponentEmulator, model
     np.testing.assert_allclose(as_model.spectrum(jnp.asarray(th), model.tables(t_age)), direct, rtol=1e-4)
     put(th, fburst=0.0, logmstar=0.0)
     rest = RestFrameEmulator(emulator, model)
-    ln = np.asarray(rest.ln_luminosity(nmf_inputs(model.parameters.values(jnp.asarray(th)), jnp.asarray(t_age))))
+    inputs = nmf_inputs(model.parameters.values(jnp.asarray(th)), jnp.asarray(t_age))
+    ln = np.asarray(rest.ln_luminosity(inputs))
     np.testing.assert_allclose(ln, np.log(emulator.spectrum(jnp.asarray(th), model, t_age)), atol=2e-4)
     chunk = RestFrameEmulator(emulator, model, chunks=(1, 2))
     assert chunk.wave[0] >= 3600

@@ -234,9 +234,8 @@ def test_observation_without_data_cannot_be_made():
 
 def test_unknown_sampler(config):
     options = config.sampler.model_copy(update={"name": "metropolis"})
-    with pytest.raises(
-        ConfigError, match=r"sampler\.name = 'metropolis': no such sampler.*known: auto, annealed, emcee"
-    ):
+    says = r"sampler\.name = 'metropolis': no such sampler.*known: auto, annealed, emcee"
+    with pytest.raises(ConfigError, match=says):
         fit_observation(galaxy(), config.model_copy(update={"sampler": options}), seed=3)
 
 

@@ -99,9 +99,8 @@ def test_a_galaxy_lost_in_the_noise_converges_at_once():
     templates, flux = jnp.asarray(rng.uniform(0.01, 0.1, (5, 4))), jnp.asarray(rng.standard_normal(5))
 
     def equations(theta, data):
-        reddened = (
-            jnp.exp(-theta[:, PARAMETERS.index("tau_bc"), None, None] * jnp.linspace(1.0, 0.2, 5)[:, None]) * data
-        )
+        depth = PARAMETERS.get(theta, "tau_bc")[:, None, None]
+        reddened = jnp.exp(-depth * jnp.linspace(1.0, 0.2, 5)[:, None]) * data
         return NormalEquations(
             jnp.einsum("bki,bkj->bij", reddened, reddened), reddened.swapaxes(1, 2) @ flux, jnp.zeros(())
         )

@@ -1,4 +1,4 @@
-"""Sampling under a corrected prior: the tilt of a known posterior, the factors, and how a fit is told of them."""
+"""Sampling under a corrected prior: a known posterior reweighted, the factors, and how a fit is told of them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from provabgs.catalog.configuration import shared_config
 from provabgs.core.errors import ConfigError, InputError
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig, SamplerOptions, load_fit_config
-from provabgs.inference.marginalised import OUTER_INDEX, CollapsedPosterior
 from provabgs.inference.prior_correction import Factor, PriorCorrection, load_correction, log_ratio_function
-from provabgs.inference.priors import N_LATENT, Prior
-from provabgs.inference.reweighted_target import tilt
-from provabgs.inference.samplers import Target
+from provabgs.inference.reweighted_target import reweight
+from provabgs.inference.samplers import MarginalPosterior, Target
 from provabgs.inference.samplers.annealed import sample_annealed
+from provabgs.inference.standard import PARAMETERS
 from provabgs.inference.target import derived_columns, to_theta
+<<<<<<< HEAD:tests/unit/test_tilted.py
 from provabgs.population.prior.draws import draw_properties
 from provabgs.population.prior.max_entropy import MaxEntropyPrior
+=======
+from provabgs.population.priorcorrection import MaxEntropyPrior
+from provabgs.population.priordraws import config_of, draw_properties
+from tests.support.parameters import N_FREE, prior_of, stars_of
+>>>>>>> tests-core:tests/unit/test_reweighted_target.py
 
-INNER_INDEX = np.setdiff1d(np.arange(N_LATENT), OUTER_INDEX)
+OUTER, INNER = PARAMETERS.nonlinear_coordinates, PARAMETERS.linear_coordinates
 CORRECTION = PriorCorrection(
     redshift=0.2,
     factors=(
@@ -35,53 +40,56 @@ CORRECTION = PriorCorrection(
 
 
 def toy() -> Target:
-    """No data: the posterior is the prior, a standard normal in all twelve coordinates, four of them collapsed."""
+    """No data: the posterior is the prior, a standard normal in all twelve coordinates, four of them integrated out."""
 
-    def draw_masses(outer: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        latent = np.empty((len(outer), N_LATENT))
-        latent[:, OUTER_INDEX] = outer
-        latent[:, INNER_INDEX] = ndtri(uniforms[:, 0, 1:])
+    def draw_linear(outer: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        latent = np.empty((len(outer), N_FREE))
+        latent[:, OUTER] = outer
+        latent[:, INNER] = ndtri(uniforms[:, 0, 1:])
         return latent, -0.5 * np.sum(outer**2, axis=1)
 
-    collapsed = CollapsedPosterior(lambda outer: -0.5 * np.sum(outer**2, axis=1), draw_masses)
-    return Target(N_LATENT, lambda z: np.zeros(len(z)), lambda z: z, collapsed)
+    n_uniform = len(INNER) + 1
+    marginal = MarginalPosterior(
+        lambda outer: -0.5 * np.sum(outer**2, axis=1), draw_linear, len(OUTER), N_FREE, n_uniform
+    )
+    return Target(N_FREE, lambda z: np.zeros(len(z)), lambda z: z, marginal)
 
 
-def test_tilting_a_normal_moves_its_mean() -> None:
-    """exp(a z) times a standard normal is a normal about a: along collapsed coordinates as along the others."""
-    shift = np.zeros(N_LATENT)
-    shift[OUTER_INDEX[0]], shift[INNER_INDEX[1]], shift[INNER_INDEX[3]] = 1.5, -1.0, 0.5
-    tilted = tilt(toy(), lambda z: z @ shift)
-    result = sample_annealed(tilted, np.random.default_rng(0), SamplerOptions(max_eval=200_000))
-    flat = result.draws.reshape(-1, N_LATENT)
+def test_reweighting_a_normal_moves_its_mean() -> None:
+    """exp(a z) times a standard normal is a normal about a: along the linear coordinates as along the others."""
+    shift = np.zeros(N_FREE)
+    shift[OUTER[0]], shift[INNER[1]], shift[INNER[3]] = 1.5, -1.0, 0.5
+    reweighted = reweight(toy(), lambda z: z @ shift)
+    result = sample_annealed(reweighted, np.random.default_rng(0), SamplerOptions(max_eval=200_000))
+    flat = result.draws.reshape(-1, N_FREE)
     error = 1 / np.sqrt(result.convergence.ess_bulk)
     assert result.convergence.passes(1.01, 400)
     assert np.all(np.abs(flat.mean(axis=0) - shift) < 5 * error)
     assert flat.std(axis=0) == pytest.approx(1.0, abs=0.1)
     np.testing.assert_allclose(result.log_likelihood.ravel(), flat @ shift)  # what walkers without it climb
     forgotten = sample_annealed(toy(), np.random.default_rng(0), SamplerOptions(max_eval=200_000))
-    assert abs(forgotten.draws[..., OUTER_INDEX[0]].mean() - 1.5) > 1
+    assert abs(forgotten.draws[..., OUTER[0]].mean() - 1.5) > 1
 
 
 def test_sampling_where_weights_collapse() -> None:
     """Four sigma from the uncorrected prior reweighting has a handful of draws; sampling has as many as it wants."""
-    shift = np.zeros(N_LATENT)
-    shift[OUTER_INDEX[2]] = 4.0
-    weight = np.exp(np.random.default_rng(1).standard_normal((4000, N_LATENT)) @ shift)
+    shift = np.zeros(N_FREE)
+    shift[OUTER[2]] = 4.0
+    weight = np.exp(np.random.default_rng(1).standard_normal((4000, N_FREE)) @ shift)
     assert weight.sum() ** 2 / np.sum(weight**2) < 20
     options = SamplerOptions(max_eval=200_000)
-    result = sample_annealed(tilt(toy(), lambda z: z @ shift), np.random.default_rng(2), options)
+    result = sample_annealed(reweight(toy(), lambda z: z @ shift), np.random.default_rng(2), options)
     assert result.convergence.passes(1.01, 400)
     error = 1 / np.sqrt(result.convergence.ess_bulk)
-    assert np.all(np.abs(result.draws.reshape(-1, N_LATENT).mean(axis=0) - shift) < 5 * error)
+    assert np.all(np.abs(result.draws.reshape(-1, N_FREE).mean(axis=0) - shift) < 5 * error)
 
 
 def test_ratio_of_latent_coordinates_is_that_of_properties() -> None:
     model = load_model(FitConfig().model)
-    tables, prior = model.tables(11.0), Prior.create((0.4, 0.05))
-    latent = np.random.default_rng(1).standard_normal((40, N_LATENT))
+    tables, prior = model.tables(11.0), prior_of((0.4, 0.05))
+    latent = np.random.default_rng(1).standard_normal((40, N_FREE))
     got = log_ratio_function(CORRECTION, model, prior, tables)(latent)
-    derived = derived_columns(model, to_theta(latent, prior), tables)
+    derived = derived_columns(model, stars_of(to_theta(latent, prior)), tables)
     ssfr = derived["log_sfr_1gyr"] - derived["logmstar_surviving"]
     expected = np.interp(ssfr, (-13.0, -11.0, -9.5), (2.0, 1.0, -1.0))
     expected += np.interp(derived["t_age_mw"] / 11.0, (0.1, 0.9), (-0.5, 0.5))

@@ -17,11 +17,12 @@ from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import Engine, FitConfig, ModelOptions
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.likelihood.emulated import EmulatedLikelihood
-from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent
+from provabgs.inference.priors import theta_from_latent
 from provabgs.inference.target import make_target
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
+from tests.support.parameters import N_FREE, prior_of
 from tests.support.small_library import small_library
 
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")
@@ -39,15 +40,15 @@ def exact(model: SPSModel, flux: np.ndarray = FLUX) -> ExactLikelihood:
 )
 def test_each_engine_by_name_and_all_agree(engine, expected):
     """Bands alone, near the galaxy's own parameters."""
-    config, prior = FitConfig(engine=engine), Prior.create()
-    model, latent = load_model(config.model), 0.1 * np.random.default_rng(0).standard_normal((64, N_LATENT))
+    config, prior = FitConfig(engine=engine), prior_of()
+    model, latent = load_model(config.model), 0.1 * np.random.default_rng(0).standard_normal((64, N_FREE))
     bands = exact(model).predict(np.asarray(theta_from_latent(jnp.asarray(latent[:1]), prior)))[1]
     reference = exact(model, bands[0])
     likelihood = make_likelihood(reference, config)
     assert type(likelihood) is expected
-    target = make_target(likelihood, reference, prior)
-    assert (target.collapsed is None) == (engine == "exact")
-    truth = make_target(reference, reference, prior).log_likelihood(latent)
+    target = make_target(likelihood, model, reference.tables, prior)
+    assert (target.marginal is None) == (engine == "exact")
+    truth = make_target(reference, model, reference.tables, prior).log_likelihood(latent)
     near = truth > truth.max() - 30
     assert np.sum(near) >= 10
     assert np.ptp(truth[near]) > 5
@@ -80,6 +81,6 @@ def test_published_networks_as_the_model(reference_dir):
     config = FitConfig(engine="exact", model=options)
     model = load_model(config.model)
     assert isinstance(model, PublishedNetworkModel)
-    likelihood = make_likelihood(exact(model), config)
-    target = make_target(likelihood, exact(model), Prior.create())
-    assert np.all(np.isfinite(target.log_likelihood(np.zeros((2, N_LATENT)))))
+    reference = exact(model)
+    target = make_target(make_likelihood(reference, config), model, reference.tables, prior_of())
+    assert np.all(np.isfinite(target.log_likelihood(np.zeros((2, N_FREE)))))

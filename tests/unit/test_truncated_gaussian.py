@@ -61,7 +61,7 @@ def test_weights_are_even_and_unbiased(log_condition):
     assert np.median(np.abs(unbiased - np.asarray(log_z))) < 0.05
 
 
-def test_one_wall_is_exact():
+def test_independent_bounds_are_exact():
     """With independent coordinates EP and the proposal are exact: every weight is Z."""
     q = jnp.asarray(np.diag([1.0, 4.0, 9.0, 100.0])[None])
     b = jnp.asarray([[0.5, -2.0, 3.0, -40.0]])
@@ -70,7 +70,7 @@ def test_one_wall_is_exact():
     np.testing.assert_allclose(np.asarray(log_weight), float(log_z[0]), atol=1e-6)
 
 
-def test_far_behind_the_wall_stays_finite():
+def test_far_beyond_the_bounds_stays_finite():
     q = jnp.asarray(np.eye(4)[None])
     b = jnp.asarray([[-1e4, -50.0, 2.0, -31.0]])
     log_z, sites, mean, _ = expectation_propagation(q, b)

@@ -1,4 +1,4 @@
-"""Masses of faint galaxies: against closed forms, and against the orthant integrals where both hold."""
+"""Masses of galaxies with low S/N: against closed forms, and against the orthant integrals where both hold."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import pytest
 from scipy import integrate, stats
 
 from provabgs.core.jax import jnp
-from provabgs.inference.compressed.normal_equations import NormalEquations
 from provabgs.inference.config import SamplerOptions
-from provabgs.inference.low_snr import amplitude, log_evidence, sample_masses, shares_of
-from provabgs.inference.marginalised import N_OUTER, OUTER_INDEX, collapse
-from provabgs.inference.priors import N_LATENT, Prior
+from provabgs.inference.likelihood import LinearSystem, NormalEquations
+from provabgs.inference.low_snr import amplitude, fractions_of, log_evidence, sample_masses
+from provabgs.inference.marginalised import marginalise
 from provabgs.inference.samplers.annealed import sample_annealed
 from provabgs.inference.samplers.base import Target
+from provabgs.inference.standard import PARAMETERS
 from provabgs.inference.truncated_gaussian import expectation_propagation, sample_orthant
+from provabgs.sps.histories import NMFHistories
+from tests.support.parameters import N_FREE, prior_of
 
 RANGE = jnp.log(jnp.asarray([1e-3, 10**2.5]))
 """1e7 to 10^12.5 Msun in units of 1e10."""
@@ -85,8 +87,8 @@ def test_amplitude_is_of_the_best_history_and_survives_nan():
     assert amplitude(q[2:], b[2:]) == 0.0
 
 
-def test_shares_are_positive_and_sum_to_one():
-    shares = np.asarray(shares_of(jnp.asarray(np.random.default_rng(3).random((50, 3)))))
+def test_fractions_are_positive_and_sum_to_one():
+    shares = np.asarray(fractions_of(jnp.asarray(np.random.default_rng(3).random((50, 3)))))
     assert np.all(shares > 0)
     np.testing.assert_allclose(shares.sum(axis=1), 1.0, rtol=1e-12)
 
@@ -97,15 +99,17 @@ def test_a_galaxy_lost_in_the_noise_converges_at_once():
     templates, flux = jnp.asarray(rng.uniform(0.01, 0.1, (5, 4))), jnp.asarray(rng.standard_normal(5))
 
     def equations(theta, data):
-        reddened = jnp.exp(-theta[:, 9, None, None] * jnp.linspace(1.0, 0.2, 5)[:, None]) * data
+        depth = PARAMETERS.get(theta, "tau_bc")[:, None, None]
+        reddened = jnp.exp(-depth * jnp.linspace(1.0, 0.2, 5)[:, None]) * data
         return NormalEquations(
             jnp.einsum("bki,bkj->bij", reddened, reddened), reddened.swapaxes(1, 2) @ flux, jnp.zeros(())
         )
 
-    posterior = collapse(equations, templates, Prior.create(), np.ones(4))
-    target = Target(N_LATENT, lambda z: np.zeros(len(z)), lambda z: z, posterior)
+    block = NMFHistories().linear_block
+    posterior = marginalise(LinearSystem(equations, templates), block, prior_of(), np.ones(4))
+    target = Target(N_FREE, lambda z: np.zeros(len(z)), lambda z: z, posterior)
     result = sample_annealed(target, np.random.default_rng(0), SamplerOptions())
     assert result.convergence.passes(1.01, 400)
     assert result.n_eval < 40_000
-    outer = result.draws.reshape(-1, N_LATENT)[:, OUTER_INDEX]
-    np.testing.assert_allclose(outer.std(axis=0), np.ones(N_OUTER), atol=0.1)
+    outer = result.draws.reshape(-1, N_FREE)[:, PARAMETERS.nonlinear_coordinates]
+    np.testing.assert_allclose(outer.std(axis=0), np.ones(len(PARAMETERS.nonlinear_coordinates)), atol=0.1)

@@ -20,14 +20,9 @@ from provabgs.inference.samplers import MarginalPosterior, Target
 from provabgs.inference.samplers.annealed import sample_annealed
 from provabgs.inference.standard import PARAMETERS
 from provabgs.inference.target import derived_columns, to_theta
-<<<<<<< HEAD:tests/unit/test_tilted.py
 from provabgs.population.prior.draws import draw_properties
 from provabgs.population.prior.max_entropy import MaxEntropyPrior
-=======
-from provabgs.population.priorcorrection import MaxEntropyPrior
-from provabgs.population.priordraws import config_of, draw_properties
 from tests.support.parameters import N_FREE, prior_of, stars_of
->>>>>>> tests-core:tests/unit/test_reweighted_target.py
 
 OUTER, INNER = PARAMETERS.nonlinear_coordinates, PARAMETERS.linear_coordinates
 CORRECTION = PriorCorrection(

@@ -29,7 +29,7 @@ from provabgs.mocks.challenge import MODES, Mode, load_posteriors, load_truth
 from provabgs.mocks.files import read_truth
 from provabgs.mocks.score import TRUTH_COLUMNS, Scored, accuracy_of, collect
 from provabgs.population.accuracy import infer_accuracy
-from provabgs.population.priordraws import draw_properties
+from provabgs.population.prior.draws import draw_properties
 
 ROWS: tuple[tuple[str, str, str, float, float, str], ...] = (
     ("logmstar", "log M* formed, dex", "all", -np.inf, np.inf, "sigma 0.1, no bias"),

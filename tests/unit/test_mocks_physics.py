@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import integrate
 
 from provabgs.core.errors import InputError
-from provabgs.mocks import aperture, dust
+from provabgs.mocks import dust
+from provabgs.mocks import fiber_fraction as aperture
 from provabgs.mocks.histories import ComponentHistory, SimulatedGalaxies
 from provabgs.mocks.lgalaxies_layout import SFH_NBIN
 from provabgs.mocks.noise import CAMERAS, PIXEL_AA, NoiseModel

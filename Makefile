@@ -16,10 +16,11 @@ export OPENBLAS_NUM_THREADS ?= 1
 export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1
 export MPLBACKEND ?= Agg
 
-.PHONY: help demo test test-slow bench docs lint format check unit clean distclean
+.PHONY: help demo test test-slow bench docs lint format unit coverage clean distclean
 help:
 	@echo "make demo       fit a real DESI galaxy: table, posterior file and figures under demo/"
 	@echo "make test       lint, types and the tests (about ten minutes on two cores)"
+	@echo "make coverage   the tests with line coverage"
 	@echo "make test-slow  the long studies"
 	@echo "make bench      timings"
 	@echo "make docs       documentation under docs/_build/html"
@@ -86,8 +87,13 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not benchmark" --benchmark-disable -p no:cacheprovider -q
+
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not benchmark" --benchmark-disable -p no:cacheprovider -q
+	$(PYTEST)
+
+coverage: $(VENV)/.dev
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=xml
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
@@ -100,13 +106,14 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.docs
+	rm -rf docs/_api
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 # ----------------------------------------------------------------------------------------------------------------------
 
 clean:
-	rm -rf $(DEMO) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	rm -rf $(DEMO) build dist docs/_build docs/_api .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage coverage.xml *.egg-info
 
 distclean: clean
 	rm -rf $(VENV)

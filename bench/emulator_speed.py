@@ -24,8 +24,8 @@ from provabgs.emulator.rest_frame import RestFrameEmulator
 from provabgs.emulator.weights import load_emulator
 from provabgs.inference.compressed import CompressedLikelihood, size_of
 from provabgs.inference.compressed.normal_equations import make_normal_equations
-from provabgs.inference.emulated import EmulatedLikelihood, make_log_likelihood
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.likelihood.emulated import EmulatedLikelihood, make_log_likelihood
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
 from studies.support.command import plain_parser, run_study

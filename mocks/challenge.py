@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import h5py
 from astropy.table import Table, vstack
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from provabgs.catalog import read_posteriors
+from provabgs.core.config import BESIDE_FILE
 from provabgs.core.errors import ConfigError, DataFileError
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
@@ -37,7 +38,9 @@ class ChallengeConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    output: Path = Field(description="directory of the challenge; one that was stopped goes on from what it holds")
+    output: Annotated[Path, BESIDE_FILE] = Field(
+        description="directory of the challenge; one that was stopped goes on from what it holds"
+    )
     mock: MockConfig = Field(default_factory=MockConfig, description="the mock observations")
     fit: FitConfig = Field(default_factory=FitConfig, description="the fits; `use` is set by the modes")
     modes: tuple[Mode, ...] = Field(MODES, min_length=1, description="data to fit: both, spectrum, photometry")
@@ -69,19 +72,10 @@ def claim(config: ChallengeConfig) -> None:
     config.output.mkdir(parents=True, exist_ok=True)
     note = config.output / "challenge.json"
     if note.exists():
-        if not _same(config, json.loads(note.read_text())):
+        if json.loads(note.read_text()) != json.loads(config.identity()):
             raise ConfigError(f"{config.output}: holds a challenge of another configuration; choose another output")
         return
     _write_text(note, config.identity())
-
-
-def _same(config: ChallengeConfig, stored: dict[str, object]) -> bool:
-    """Whether a directory's note asks for what `config` asks for; keys that came later hold their defaults there."""
-    try:
-        noted = ChallengeConfig.model_validate({**stored, "output": config.output})
-    except ValidationError:  # written by a version that knew other keys
-        return False
-    return noted.identity() == config.identity()
 
 
 def _write_text(path: Path, text: str) -> None:

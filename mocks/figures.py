@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 
 from provabgs.core.arrays import FloatArray
 from provabgs.inference.posterior import Posterior
+from provabgs.inference.predictive import Predictive
+from provabgs.inference.standard import label
 from provabgs.mocks.challenge import Mode
 from provabgs.mocks.score import TRUTH_COLUMNS, Scored
 from provabgs.plotting import accuracy as plots
 from provabgs.plotting.corner import plot_corner
 from provabgs.plotting.photometry import plot_photometry
-from provabgs.plotting.predictive import Predictive
 from provabgs.plotting.spectrum import plot_residuals, plot_spectrum
 from provabgs.plotting.style import style
 from provabgs.plotting.summary import title_of
 from provabgs.population.accuracy import BinAccuracy, accuracy_in_bins, accuracy_over_plane
-from provabgs.sps.parameters import label
 
 BGS_COLOURS: dict[str, list[float]] = {"g-r": [0.70, 1.12, 1.53], "r-z": [0.45, 0.69, 0.89]}
 """16, 50 and 84 % quantiles of BGS targets of r = 19-20, from the Gaussian mixtures of the Legacy Surveys DR9 BGS

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from provabgs.core.config import BESIDE_FILE
 from provabgs.core.constants import SOLAR_Z_PROVABGS
 from provabgs.core.errors import InputError
 from provabgs.desi import encode_targetid
 from provabgs.mocks.histories import RowFlag, SimulatedGalaxies
 from provabgs.mocks.noise import Noise, NoiseModel
-from provabgs.mocks.photometry import BANDS, MockPhotometry, bgs_selected, simulate_photometry
+from provabgs.mocks.photometry import BANDS, LEGACY, MockPhotometry, bgs_selected, simulate_photometry
 from provabgs.mocks.sample import load_galaxies
 from provabgs.mocks.sed import DustParameters, GalaxySED, SEDModel, draw_dust
 from provabgs.mocks.spectra import Conditions, MockCamera, simulate_spectrum
 from provabgs.observe.cosmology import Cosmology
-from provabgs.observe.observation import Observation, Photometry, Spectrum
+from provabgs.observe.observation import Observation, Spectrum
 from provabgs.sps.library import SSPLibrary
 
 MOCK_BIT = 1 << 58
@@ -36,7 +37,9 @@ class MockConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    galaxies: Path | None = Field(None, description="file of simulated galaxies; the shipped L-GALAXIES sample if null")
+    galaxies: Annotated[Path | None, BESIDE_FILE] = Field(
+        None, description="file of simulated galaxies; the shipped L-GALAXIES sample if null"
+    )
     n: int | None = Field(None, ge=1, description="random subset of this many galaxies that pass the cut; all if null")
     seed: int = Field(20220203, ge=0, description="seed of everything random")
     r_max: float = Field(20.0, description="measured r-band magnitude limit")
@@ -46,7 +49,7 @@ class MockConfig(BaseModel):
     )
     n_sub: int = Field(1, ge=1, le=64, description="time slices per history bin; 1 as published")
     solar_z: float = Field(SOLAR_Z_PROVABGS, gt=0, description="solar metallicity that turns Z into the SSPs' logzsol")
-    library: Path | None = Field(None, description="SSP library; the shipped one if null")
+    library: Annotated[Path | None, BESIDE_FILE] = Field(None, description="SSP library; the shipped one if null")
     cosmology: str = Field("Planck13", description="name of an astropy cosmology")
 
 
@@ -79,7 +82,7 @@ class MockGalaxy(NamedTuple):
         return Observation(
             redshift=self.redshift,
             spectra=spectra,
-            photometry=Photometry(BANDS, light.flux, light.ivar),
+            photometry=LEGACY.photometry(BANDS, light.flux, light.ivar),
             fiber_fraction=(mean, sigma),
             targetid=self.targetid,
             ra=self.ra,

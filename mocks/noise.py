@@ -1,8 +1,8 @@
 """Noise and resolution of DESI spectra: a small model that ships, calibrated on real coadds.
 
 Variance per 0.8 A pixel, in electrons: sky + source + read noise. With the sensitivity in electrons per flux unit it
-becomes a variance of flux. ``data/build_noise_model.py`` makes the table and says from what; docs/mocks.md says how
-well it agrees with real coadds.
+becomes a variance of flux. ``data/build_noise_model.py`` makes the table and says from what; docs/studies/mocks.md says
+how well it agrees with real coadds.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def load_galaxies(path: str | Path | None = None) -> SimulatedGalaxies:
 
     The shipped sample (2,125 galaxies) comes from our own runs of L-GALAXIES (Henriques et al. 2015), matched to the
     published mock-challenge sample in redshift, formed mass, bulge-to-total ratio and young fraction. It is *not* the
-    published sample; see docs/mocks.md.
+    published sample; see docs/guide/mocks.md.
 
     Raises
     ------

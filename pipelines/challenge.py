@@ -15,12 +15,13 @@ from typing import Any
 
 from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from provabgs.catalog.shard import read_block
 from provabgs.core.atomic import sweep
-from provabgs.core.errors import ConfigError, DataFileError, ProvabgsError
-from provabgs.inference.config import read_toml
+from provabgs.core.config import load_config_file
+from provabgs.core.errors import DataFileError, ProvabgsError
+from provabgs.inference.fit import check_names
 from provabgs.mocks.challenge import (
     ChallengeConfig,
     Job,
@@ -35,7 +36,14 @@ from provabgs.mocks.challenge import (
 from provabgs.mocks.make import MockMaker
 from provabgs.pipelines.challenge_tasks import fit_piece, make_piece, passing
 from provabgs.pipelines.clusters import open_cluster
-from provabgs.pipelines.config import ClusterOptions, ExecutionOptions, InputOptions, RunConfig, RunOptions
+from provabgs.pipelines.config import (
+    DEFAULT_FIT,
+    ClusterOptions,
+    ExecutionOptions,
+    InputOptions,
+    RunConfig,
+    RunOptions,
+)
 from provabgs.pipelines.driver import SchedulerLost
 from provabgs.pipelines.inputs import check_module
 from provabgs.pipelines.lock import DirectoryLock
@@ -46,7 +54,6 @@ WORKER_TRIES = 4
 """A piece that loses its worker this often stops the challenge."""
 BLOCK = 50
 """Galaxies that one task holds against the magnitude limit."""
-FIT = "provabgs.inference.fit_observation:fit_observation"
 Announce = Callable[[str], None]
 """Called with lines for people."""
 
@@ -64,7 +71,7 @@ class ChallengeRun(ChallengeConfig):
         """The cluster, with the short form of its number of workers."""
         return self.cluster if self.workers is None else self.cluster.model_copy(update={"workers": self.workers})
 
-    def settings(self, fit: str = FIT) -> RunConfig:
+    def settings(self, fit: str = DEFAULT_FIT) -> RunConfig:
         """What fit processes are told: reader, fit, limits; `use` differs from piece to piece."""
         limit = max(ExecutionOptions().time_limit_s, 3 * self.fit.sampler.time_limit_s)
         return RunConfig(
@@ -83,20 +90,12 @@ def load_challenge(path: str | Path) -> ChallengeRun:
     ConfigError
         When the file is missing, is not TOML, or holds an unknown key or a value that is not allowed.
     """
-    path = Path(path)
-    data = read_toml(path, f"; `provabgs mock init {path}` writes one")
-    try:
-        config = ChallengeRun.model_validate(data)
-    except ValidationError as err:
-        first = err.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {key}: {first['msg']}; `provabgs mock init` shows all keys") from None
-    return config.model_copy(update={"output": path.parent / config.output})
+    return load_config_file(ChallengeRun, path, missing=f"; `provabgs mock init {path}` writes one")
 
 
 def run_challenge(
     config: ChallengeRun, *, limit: int | None = None, quiet: bool = False, announce: Announce = lambda _: None,
-    fit: str = FIT,
+    fit: str = DEFAULT_FIT,
 ) -> int:  # fmt: skip
     """Make the mocks and fit them; returns the number of pieces fitted now.
 
@@ -121,6 +120,7 @@ def run_challenge(
         When the disk, the scheduler or the fit itself fails as a whole; the same call goes on from there.
     """
     check_module(fit, "fit")
+    check_names(config.fit)
     claim(config)
     with DirectoryLock(config.output), orderly_stop():
         sweep(config.output)

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from provabgs.catalog.encode import Encoding
 from provabgs.catalog.layout import DEFAULT_SHARD_ROWS
 from provabgs.catalog.records import DEFAULT_SAMPLES
-from provabgs.core.errors import ConfigError
+from provabgs.core.config import BESIDE_FILE, check_config, load_config_file
 from provabgs.core.status import Status
-from provabgs.inference.config import FitConfig, read_toml
+from provabgs.inference.config import FitConfig
+
+DEFAULT_FIT = "provabgs.inference.fit_observation:fit_observation"
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of a configuration file."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RunOptions(_Section):
+class RunOptions(Section):
     """What to make, and where."""
 
-    output: Path = Field(description="directory of the catalog; a run that was stopped goes on from what it holds")
+    output: Annotated[Path, BESIDE_FILE] = Field(
+        description="directory of the catalog; a run that was stopped goes on from what it holds"
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="seed of the run; a galaxy's own derives from it and its TARGETID")
-    fit: str = Field("provabgs.inference.fit_observation:fit_observation", description="the fit, as 'module:function'")
+    fit: str = Field(DEFAULT_FIT, description="what samples one observation, as 'module:function'")
     retry: tuple[str, ...] = Field(("INPUT_ERROR",), description="STATUS of stored rows to fit again, by name")
     allow_mixed: bool = Field(False, description="accept rows made by different versions or fit settings")
 
@@ -40,22 +44,34 @@ class RunOptions(_Section):
         return names
 
 
-class InputOptions(_Section):
+class InputOptions(Section):
     """Which galaxies."""
 
-    paths: tuple[str, ...] = Field(description="files, directories (healpix/ or tiles/ trees), or glob patterns")
-    file_list: Path | None = Field(None, description="text file of further input files, one per line")
-    targets: Path | None = Field(None, description="FITS, Parquet, ECSV or CSV table: fit its TARGETIDs only")
+    paths: Annotated[tuple[str, ...], BESIDE_FILE] = Field(
+        description="files, directories (healpix/ or tiles/ trees), or glob patterns"
+    )
+    file_list: Annotated[Path | None, BESIDE_FILE] = Field(
+        None, description="text file of further input files, one per line"
+    )
+    targets: Annotated[Path | None, BESIDE_FILE] = Field(
+        None, description="FITS, Parquet, ECSV or CSV table: fit its TARGETIDs only"
+    )
     reader: str = Field("desi", description="'desi' (coadds), 'photometry' (tables of fluxes), or 'module:object'")
-    root: Path | None = Field(None, description="inputs are named relative to it in the catalog; else by file name")
-    photometry: Path | None = Field(None, description="photometric catalog in place of the FIBERMAP's fluxes")
+    root: Annotated[Path | None, BESIDE_FILE] = Field(
+        None, description="inputs are named relative to it in the catalog; else by file name"
+    )
+    photometry: Annotated[Path | None, BESIDE_FILE] = Field(
+        None, description="photometric catalog in place of the FIBERMAP's fluxes"
+    )
     duplicates: Literal["error", "first", "keep"] = Field(
         "error", description="TARGETIDs met in several inputs: stop, keep the first, or fit every one of them"
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="options of the reader (z_max, bands, ...)")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="options of the reader (bands, cameras, allow_zwarn, ...)"
+    )
 
 
-class StoreOptions(_Section):
+class StoreOptions(Section):
     """How posteriors are kept."""
 
     n_samples: int = Field(DEFAULT_SAMPLES, ge=1, description="draws kept per galaxy, evenly thinned")
@@ -63,7 +79,7 @@ class StoreOptions(_Section):
     shard_rows: int = Field(DEFAULT_SHARD_ROWS, ge=1, description="most galaxies in one shard")
 
 
-class ExecutionOptions(_Section):
+class ExecutionOptions(Section):
     """How fits are carried out, and what happens when they fail."""
 
     batch: int = Field(16, ge=1, le=10_000, description="galaxies per task: what is lost when a worker dies")
@@ -76,7 +92,7 @@ class ExecutionOptions(_Section):
     seconds_per_galaxy: float = Field(5.0, gt=0, description="guess used by --dry-run")
 
 
-class ClusterOptions(_Section):
+class ClusterOptions(Section):
     """Where the work is done."""
 
     kind: Literal["local", "slurm", "pbs", "lsf", "address"] = Field("local", description="where workers come from")
@@ -95,7 +111,7 @@ class ClusterOptions(_Section):
     prologue: tuple[str, ...] = Field((), description="shell lines run in the job before the workers start")
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """A run."""
 
     run: RunOptions
@@ -116,63 +132,22 @@ def load_config(path: str | Path) -> RunConfig:
     ConfigError
         When the file is missing or not TOML, and for every unknown key or value that is not allowed.
     """
-    path = Path(path)
-    data = read_toml(path, f"; `provabgs config init {path}` writes one")
-    return _absolute(parse_config(data, str(path)), path.resolve().parent)
+    config = load_config_file(RunConfig, path, missing=f"; `provabgs config init {path}` writes one")
+    return _with_survey_file(config, Path(path).resolve().parent)
+
+
+def _with_survey_file(config: RunConfig, folder: Path) -> RunConfig:
+    """The survey file among the reader's options, from the configuration's directory too."""
+    survey = config.inputs.options.get("survey")
+    if not (isinstance(survey, str) and survey.endswith(".toml")):
+        return config
+    options = {**config.inputs.options, "survey": str(folder / Path(survey).expanduser())}
+    return config.model_copy(update={"inputs": config.inputs.model_copy(update={"options": options})})
 
 
 def parse_config(data: dict[str, Any], where: str = "configuration") -> RunConfig:
     """Check a configuration given as a dictionary; errors as in `load_config`."""
-    try:
-        return RunConfig.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {'; '.join(_explain(e) for e in error.errors()[:5])}") from None
-
-
-def _explain(error: Any) -> str:
-    """One of pydantic's errors as one phrase: key, what was found, what is allowed."""
-    location = [str(part) for part in error["loc"]]
-    key = f"[{location[0]}] {'.'.join(location[1:])}" if len(location) > 1 else f"[{location[0]}]"
-    if error["type"] == "missing":
-        return f"{key} is required{_described(location)}"
-    if error["type"] == "extra_forbidden":
-        known = list(_fields(location[:-1]))
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        return f"{key} is no key{f'; did you mean {close[0]}?' if close else ''} (allowed: {', '.join(known)})"
-    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}{_described(location)}"
-
-
-def _fields(location: list[str]) -> dict[str, FieldInfo]:
-    """Fields of the section that a location leads to."""
-    model: type[BaseModel] = RunConfig
-    for part in location:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return {}
-        model = annotation
-    return dict(model.model_fields)
-
-
-def _described(location: list[str]) -> str:
-    """A field's description in parentheses."""
-    field = _fields(location[:-1]).get(location[-1])
-    return f" ({field.description})" if field is not None and field.description else ""
-
-
-def _absolute(config: RunConfig, base: Path) -> RunConfig:
-    """Turn relative paths into absolute ones."""
-
-    def at(path: Path | None) -> Path | None:
-        return None if path is None else base / path.expanduser()
-
-    inputs = config.inputs.model_copy(
-        update={
-            "paths": tuple(str(base / Path(p).expanduser()) for p in config.inputs.paths),
-            **{k: at(getattr(config.inputs, k)) for k in ("file_list", "targets", "root", "photometry")},
-        }
-    )
-    run = config.run.model_copy(update={"output": at(config.run.output)})
-    return config.model_copy(update={"inputs": inputs, "run": run})
+    return check_config(RunConfig, data, where)
 
 
 def template() -> str:

@@ -250,7 +250,8 @@ class Driver:
         batch: Batch = task.arguments[2]
         if len(batch) == 1:
             text = f"its worker died {self.config.execution.worker_tries} times"
-            store_batch(self.config, task.pixel, batch, [batch.failed(0, Status.CRASHED, text)])
+            failed = batch.failed(0, Status.CRASHED, text, self.config.fit, self.config.run.seed)
+            store_batch(self.config, task.pixel, batch, [failed])
             self.progress.add_fitted(Counter({int(Status.CRASHED): 1}))
             self._batch_done(task.pixel)
             return

@@ -6,17 +6,21 @@ nobody takes them for science.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from provabgs.core.status import Status
-from provabgs.inference.posterior import Diagnostics, Posterior
+from provabgs.core.versions import versions
+from provabgs.inference.config import FitConfig
+from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
+from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.observe.observation import Observation
-from provabgs.sps.parameters import DERIVED, NAMES, PARAMETERS
 
 N_DRAWS = 512
 
 
-def fit_observation(observation: Observation, config: object, seed: int) -> Posterior:  # noqa: ARG001 - fit's signature
+def fit_observation(observation: Observation, config: FitConfig, seed: int) -> Posterior:
     """Draws from a made-up Gaussian posterior that depends on (data, seed) alone, with a real fit's shape."""
     digest = observation.digest()
     posterior = synthetic_posterior(
@@ -25,8 +29,7 @@ def fit_observation(observation: Observation, config: object, seed: int) -> Post
         N_DRAWS,
         redshift=observation.redshift,
     )
-    fields = {**vars(posterior), "seed": seed, "data_hash": digest, "meta": dict(observation.meta)}
-    return Posterior(**{**fields, "ra": observation.ra, "dec": observation.dec, "zerr": observation.zerr})
+    return replace(posterior, **identity_of(observation), seed=seed, config=config.model_dump_json())
 
 
 def synthetic_posterior(
@@ -45,23 +48,23 @@ def synthetic_posterior(
     redshift
         Redshift of the row.
     """
-    uniform = rng.uniform(0.1, 0.9, len(NAMES))
+    uniform = rng.uniform(0.1, 0.9, PARAMETERS.size)
     low = np.array([max(p.bounds[0], -10.0) for p in PARAMETERS])
     width = np.array([min(p.bounds[1], 2.0) - lo if p.prior == "normal" else p.bounds[1] - lo
                       for p, lo in zip(PARAMETERS, low, strict=True)])  # fmt: skip
     centre = low + width * uniform
-    samples = np.clip(centre + 0.02 * width * rng.standard_normal((n_draws, len(NAMES))), low, low + width)
-    beta = slice(NAMES.index("beta1"), NAMES.index("beta4") + 1)
-    samples[:, beta] /= samples[:, beta].sum(axis=1, keepdims=True)
+    samples = np.clip(centre + 0.02 * width * rng.standard_normal((n_draws, PARAMETERS.size)), low, low + width)
+    for group in (list(g) for g in PARAMETERS.groups if len(g) > 1):
+        samples[:, group] /= samples[:, group].sum(axis=1, keepdims=True)
     centres = (10.0, 0.3, 0.4, -2.0, 6.0)
     spread = (0.8, 0.7, 0.7, 0.3, 2.0)
     derived = {
         d.name: c + s * rng.standard_normal() + 0.1 * s * rng.standard_normal(n_draws)
-        for d, c, s in zip(DERIVED, centres, spread, strict=True)
+        for d, c, s in zip(PROPERTIES, centres, spread, strict=True)
     }
-    log_prob = -0.5 * rng.chisquare(len(NAMES), n_draws) - 3000.0
+    log_prob = -0.5 * rng.chisquare(PARAMETERS.size, n_draws) - 3000.0
     best = int(np.argmax(log_prob))
-    quantities = (*NAMES, *derived)
+    quantities = (*PARAMETERS.names, *derived)
     return Posterior(
         targetid=targetid,
         redshift=redshift,
@@ -83,7 +86,7 @@ def synthetic_posterior(
         chi2_phot=float(rng.chisquare(5)),
         dof_spec=7000,
         dof_phot=5,
-        prior_edge=dict.fromkeys(NAMES, 0.0),
-        config='{"fit": "dry-run"}',
-        versions={"fit": "dry-run"},
+        prior_edge=dict.fromkeys(PARAMETERS.names, 0.0),
+        config=FitConfig().model_dump_json(),
+        versions=versions(),
     )

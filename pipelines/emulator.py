@@ -20,7 +20,6 @@ import provabgs
 from provabgs.core.arrays import FloatArray
 from provabgs.core.atomic import atomic_path, sweep
 from provabgs.core.errors import ConfigError
-from provabgs.core.jax import jnp
 from provabgs.emulator.assemble import assemble, burst_table
 from provabgs.emulator.basis import Basis, fit_basis
 from provabgs.emulator.component import ComponentEmulator
@@ -29,7 +28,8 @@ from provabgs.emulator.evaluation import ErrorSummary, composite_errors
 from provabgs.emulator.training import Trained, TrainingState, new_state, standardisation, train
 from provabgs.emulator.training_spectra import Parts, smooth_ranges
 from provabgs.emulator.weights import save_emulator
-from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
+from provabgs.inference.prior_draws import draw_prior
+from provabgs.inference.priors import Prior
 from provabgs.pipelines.clusters import open_cluster
 from provabgs.pipelines.emulator_checkpoint import restore, store
 from provabgs.pipelines.emulator_config import EmulatorConfig
@@ -47,7 +47,6 @@ from provabgs.pipelines.emulator_shards import (
 )
 from provabgs.pipelines.lock import DirectoryLock
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
 from provabgs.sps.sources import BuildOptions, build_library
 
 WORKER_TRIES = 4
@@ -249,15 +248,17 @@ def measure(
 ) -> ErrorSummary:
     """Errors of attenuated composites over the full prior, against the exact model."""
     rng = np.random.default_rng([config.emulator.seed, len(STAGES), seed])
-    theta, t_age = draw_composites(n, config.data.t_age, rng)
-    theta[:, INDEX["tburst"]] = np.maximum(theta[:, INDEX["tburst"]], config.data.tburst_min)
+    theta, t_age = draw_composites(model, n, config.data.t_age, rng)
+    tburst = theta[:, model.parameters.index("tburst")]
+    np.maximum(tburst, config.data.tburst_min, out=tburst)
     return composite_errors(emulator, model, theta, t_age, CHECK_RANGE).summary()
 
 
-def draw_composites(n: int, t_age: tuple[float, float], rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Parameters ``(n, 13)`` from the full prior and ages of the universe ``(n,)``, flat in `t_age`."""
-    theta = np.array(theta_from_unit(jnp.asarray(rng.random((n, N_LATENT))), Prior.create()))
-    return theta, rng.uniform(*t_age, n)
+def draw_composites(
+    model: SPSModel, n: int, t_age: tuple[float, float], rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Parameters ``(n, nparameter)`` from a model's prior and ages of the universe ``(n,)``, flat in `t_age`, Gyr."""
+    return draw_prior(Prior.of(model.parameters), n, rng), rng.uniform(*t_age, n)
 
 
 def _write(config: EmulatorConfig, emulator: ComponentEmulator, trained: Trained, report: TrainingReport) -> None:

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from provabgs.core.errors import ConfigError
+from provabgs.core.config import BESIDE_FILE, check_config, load_config_file
 from provabgs.emulator.training import TrainingOptions
-from provabgs.inference.config import Conventions, read_toml
-from provabgs.pipelines.config import ClusterOptions, _Section
+from provabgs.inference.config import Conventions
+from provabgs.pipelines.config import ClusterOptions, Section
 
 Product = Literal["weights", "network", "shards", "spectra"]
 MIN_AGE_GYR = 1.0
 MAX_AGE_GYR = 14.5
 
 
-class EmulatorOptions(_Section):
+class EmulatorOptions(Section):
     """What to make, and where."""
 
-    output: Path = Field(description="weights to write, .h5")
-    work: Path = Field(description="directory of shards and checkpoints; a training that was stopped goes on from them")
+    output: Annotated[Path, BESIDE_FILE] = Field(description="weights to write, .h5")
+    work: Annotated[Path, BESIDE_FILE] = Field(
+        description="directory of shards and checkpoints; a training that was stopped goes on from them"
+    )
     seed: int = Field(20231123, ge=0, lt=2**31, description="seed of every draw")
 
 
-class SourceOptions(_Section):
+class SourceOptions(Section):
     """Where spectra come from."""
 
     kind: Literal["library", "fsps"] = Field(
         "library", description="'library': a stored SSP library; 'fsps': python-fsps, run once to fill one (SPS_HOME)"
     )
-    library: Path | None = Field(None, description="SSP library of kind 'library'; the one that ships if absent")
+    library: Annotated[Path | None, BESIDE_FILE] = Field(
+        None, description="SSP library of kind 'library'; the one that ships if absent"
+    )
     conventions: Conventions = Field("paper", description="conventions of the model, as in a fit")
     logzsol: tuple[float, ...] | None = Field(None, description="fsps: metallicities; the isochrones' own if absent")
     wave_range: tuple[float, float] = Field((2000.0, 60000.0), description="fsps: rest wavelengths kept, Angstrom")
@@ -48,7 +51,7 @@ class SourceOptions(_Section):
         return self
 
 
-class DataOptions(_Section):
+class DataOptions(Section):
     """Range and number of spectra."""
 
     t_age: tuple[float, float] = Field((7.0, 13.85), description="ages of the universe at the galaxies, Gyr")
@@ -66,7 +69,7 @@ class DataOptions(_Section):
         return self
 
 
-class BasisOptions(_Section):
+class BasisOptions(Section):
     """Numbers of principal components."""
 
     young: int = Field(13, ge=1, le=256, description="of young stars of smooth histories")
@@ -74,7 +77,7 @@ class BasisOptions(_Section):
     burst: int = Field(160, ge=1, le=256, description="of bursts")
 
 
-class NetworkOptions(_Section):
+class NetworkOptions(Section):
     """The network and its training."""
 
     hidden: tuple[int, ...] = Field((128, 128, 128), min_length=1, description="units of each hidden layer")
@@ -89,7 +92,7 @@ class NetworkOptions(_Section):
         return TrainingOptions(**self.model_dump())
 
 
-class EmulatorConfig(_Section):
+class EmulatorConfig(Section):
     """An emulator."""
 
     emulator: EmulatorOptions
@@ -125,37 +128,9 @@ def load_emulator_config(path: str | Path) -> EmulatorConfig:
     ConfigError
         When the file is missing or not TOML, and for every unknown key or value that is not allowed.
     """
-    path = Path(path)
-    data = read_toml(path, "; pipelines/emulator.toml is the one that made what ships")
-    config = parse_emulator_config(data, str(path))
-    base = path.resolve().parent
-    own = config.emulator
-    moved = {"output": (base / own.output.expanduser()).resolve(), "work": (base / own.work.expanduser()).resolve()}
-    update: dict[str, Any] = {"emulator": own.model_copy(update=moved)}
-    if config.source.library is not None:
-        update["source"] = config.source.model_copy(update={"library": base / config.source.library.expanduser()})
-    return config.model_copy(update=update)
+    return load_config_file(EmulatorConfig, path, missing="; pipelines/emulator.toml is the one that made what ships")
 
 
 def parse_emulator_config(data: dict[str, Any], where: str = "configuration") -> EmulatorConfig:
     """Check a configuration given as a dictionary; errors as in `load_emulator_config`."""
-    try:
-        return EmulatorConfig.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {'; '.join(_explain(e) for e in error.errors()[:5])}") from None
-
-
-def _explain(error: Any) -> str:
-    """One of pydantic's errors as one phrase: key, what was found, what is allowed."""
-    section, *rest = [str(part) for part in error["loc"]]
-    key = f"[{section}] {'.'.join(rest)}".strip()
-    if error["type"] == "missing":
-        return f"{key} is required"
-    if error["type"] != "extra_forbidden":
-        return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
-    model: Any = EmulatorConfig
-    if rest:
-        model = EmulatorConfig.model_fields[section].annotation
-    known = list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-    close = difflib.get_close_matches(rest[-1] if rest else section, known, n=1)
-    return f"{key} is no key{f'; did you mean {close[0]}?' if close else ''} (allowed: {', '.join(known)})"
+    return check_config(EmulatorConfig, data, where)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.catalog.columns import SAMPLE_COLUMNS
+from provabgs.catalog.columns import STANDARD
 from provabgs.catalog.records import healpix64
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import ConfigError, DataFileError, InputError
@@ -116,7 +116,7 @@ def estimate(plan: Plan, config: RunConfig) -> Estimate:
     """Core-hours, disk and wall time, from the configured seconds per galaxy."""
     n = len(plan)
     width = 2 if config.store.encoding == "uint16" else 4
-    disk = n * (config.store.n_samples * len(SAMPLE_COLUMNS) * width + 2 * ROW_BYTES)
+    disk = n * (config.store.n_samples * len(STANDARD.sample_columns) * width + 2 * ROW_BYTES)
     _, sizes = np.unique(plan.pixel, return_counts=True)
     shards = int(np.ceil(sizes / config.store.shard_rows).sum())
     core_hours = n * config.execution.seconds_per_galaxy / 3600

@@ -10,19 +10,18 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import replace
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from provabgs.core.errors import DataFileError, ProvabgsError
-from provabgs.core.messages import first_line
+from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
-from provabgs.inference.posterior import Posterior
-from provabgs.observe.observation import Observation
+from provabgs.inference.fit import FitFunction, fit_one
+from provabgs.observe.target import TargetResult
 from provabgs.pipelines.config import RunConfig
 from provabgs.pipelines.inputs import Reader, load_object, make_reader
-from provabgs.pipelines.survey import survey_columns
 
 
 def main(requests: Connection, replies: Connection) -> None:
@@ -43,29 +42,22 @@ def main(requests: Connection, replies: Connection) -> None:
         _answer(config, reader, fit, request, replies)
 
 
-def _answer(config: RunConfig, reader: Reader, fit: Any, request: dict[str, Any], replies: Connection) -> None:
+def _answer(config: RunConfig, reader: Reader, fit: FitFunction, request: dict[str, Any], replies: Connection) -> None:
     """Fit one batch; every galaxy is announced before it is touched."""
     settings = FitConfig.model_validate_json(request["fit"]) if request["fit"] else config.fit
     places = {key: k for k, key in enumerate(zip(request["targetids"], request["rows"], strict=True))}
     try:
-        for result in reader.read(Path(request["path"]), request["targetids"], request["rows"]):
-            place = places.get((result.targetid, result.row))
+        for row in _read(reader, request):
+            place = places.get((row.targetid, row.row))
             if place is None:
                 continue
-            if result.observation is None:
-                replies.send(("unusable", place, int(result.status or 0), result.message))
-                continue
-            _set_alarm(config)
-            replies.send(("started", place))
-            try:
-                posterior = fit(result.observation, settings, config.run.seed)
-            except Exception as error:
-                text = first_line(error)
-                replies.send(("raised", place, f"{type(error).__name__}: {text}"))
-            else:
-                name = request["name"]
-                replies.send(("done", place, complete(posterior, result.observation, result.row, name, result.message)))
-    except (DataFileError, OSError) as error:
+            if row.observation is not None:
+                _set_alarm(config)
+                replies.send(("started", place))
+            posterior = fit_one(row.named(request["name"]), settings, config.run.seed, fit=fit)
+            kind = "raised" if posterior.status == Status.CRASHED else "done"
+            replies.send((kind, place, posterior))
+    except _Unreadable as error:
         replies.send(("unreadable", str(error)))
     except ProvabgsError as error:
         replies.send(("broken", str(error)))
@@ -75,13 +67,16 @@ def _answer(config: RunConfig, reader: Reader, fit: Any, request: dict[str, Any]
         signal.alarm(0)
 
 
-def complete(posterior: Posterior, observation: Observation, row: int, name: str, note: str) -> Posterior:
-    """Add to a posterior where it came from and the survey's columns."""
-    meta = {**observation.meta, **posterior.meta, **survey_columns(observation), "INPUT": name, "ROW": row}
-    meta.pop("COADD", None)  # INPUT says it without a machine's own paths
-    meta = {k: Path(v).name if k in ("REDROCK", "PHOTOMETRY") and isinstance(v, str) else v for k, v in meta.items()}
-    message = "; ".join(m for m in (posterior.message, note) if m)
-    return replace(posterior, meta=meta, message=message)
+class _Unreadable(Exception):
+    """The input cannot be read; an error of the fit's own files must not be taken for one."""
+
+
+def _read(reader: Reader, request: dict[str, Any]) -> Iterator[TargetResult]:
+    """Rows of a request."""
+    try:
+        yield from reader.read(Path(request["path"]), request["targetids"], request["rows"])
+    except (DataFileError, OSError) as error:
+        raise _Unreadable(str(error)) from error
 
 
 def _set_alarm(config: RunConfig) -> None:

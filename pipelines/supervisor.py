@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str
 """Also of a fit process, for glibc: memory that is freed is kept for the next array, as glibc does by itself.
 
 Dask's workers are told to give every freed 64 kB back to the system, which their children inherit: a fit that makes and
-frees megabytes a thousand times a second then spends half of its time on page faults (docs/hpc.md).
+frees megabytes a thousand times a second then spends half of its time on page faults (docs/studies/runs.md).
 """
 
 
@@ -68,12 +68,28 @@ class Batch:
             dec=tuple(self.dec[k] for k in places),
         )
 
-    def failed(self, place: int, status: Status, message: str) -> Posterior:
-        """A row without samples for one of the galaxies."""
-        return Posterior(
-            self.targetids[place], float("nan"), status, message, ra=self.ra[place], dec=self.dec[place],
+    def failed(self, place: int, status: Status, message: str, config: FitConfig, seed: int) -> Posterior:
+        """A row without samples for one of the galaxies, of which nothing but the plan is known.
+
+        Parameters
+        ----------
+        place
+            Which galaxy of the batch.
+        status, message
+            Why there are no samples.
+        config, seed
+            Of the fit that was asked for.
+        """
+        return Posterior.without_samples(
+            status,
+            message,
+            config,
+            seed,
+            targetid=self.targetids[place],
+            ra=self.ra[place],
+            dec=self.dec[place],
             meta={"INPUT": self.name, "ROW": self.rows[place]},
-        )  # fmt: skip
+        )
 
 
 class _Failure(NamedTuple):
@@ -82,6 +98,8 @@ class _Failure(NamedTuple):
     kind: str
     place: int | None
     message: str
+    posterior: Posterior | None = None
+    """What the fit itself says, where it could."""
 
 
 class FitProcess:
@@ -114,29 +132,32 @@ class FitProcess:
         FitterError
             When the process cannot start or says that no galaxy can be fitted.
         """
+        settings = fit or self.config.fit
         results: dict[int, Posterior] = {}
         tries: Counter[int | None] = Counter()
+
+        def failed(place: int, status: Status, message: str) -> None:
+            results[place] = batch.failed(place, status, message, settings, self.config.run.seed)
+
         while pending := sorted((k for k in range(len(batch)) if k not in results), key=lambda k: tries[k]):
             failure = self._pass(batch, pending, results, fit)
             if failure is None:
                 for k in (k for k in pending if k not in results):
-                    results[k] = batch.failed(k, Status.INPUT_ERROR, f"{batch.name}: the reader gave no such row")
+                    failed(k, Status.INPUT_ERROR, f"{batch.name}: the reader gave no such row")
                 continue
             tries[failure.place] += 1
             if failure.kind == "unreadable" or (failure.place is None and tries[None] >= self.limits.tries):
                 for k in (k for k in pending if k not in results):
-                    results[k] = batch.failed(k, Status.INPUT_ERROR, failure.message)
-            elif failure.place is not None:
-                self._judge(batch, failure, tries[failure.place], results)
+                    failed(k, Status.INPUT_ERROR, failure.message)
+            elif failure.kind == "timeout" and failure.place is not None:
+                failed(failure.place, Status.TIMED_OUT, failure.message)
+            elif failure.place is not None and (n := tries[failure.place]) >= self.limits.tries:
+                message = f"{failure.message} ({n} tries)"
+                if failure.posterior is not None:
+                    results[failure.place] = replace(failure.posterior, message=message)
+                else:
+                    failed(failure.place, Status.CRASHED, message)
         return [results[k] for k in range(len(batch))]
-
-    def _judge(self, batch: Batch, failure: _Failure, tries: int, results: dict[int, Posterior]) -> None:
-        """Decide about the galaxy on which a pass ended."""
-        assert failure.place is not None
-        if failure.kind == "timeout":
-            results[failure.place] = batch.failed(failure.place, Status.TIMED_OUT, failure.message)
-        elif tries >= self.limits.tries:
-            results[failure.place] = batch.failed(failure.place, Status.CRASHED, f"{failure.message} ({tries} tries)")
 
     def _pass(
         self, batch: Batch, pending: list[int], results: dict[int, Posterior], fit: FitConfig | None
@@ -172,13 +193,10 @@ class FitProcess:
                 if kind == "raised":
                     # the pass goes on in a fresh request, so that a process in an unknown state is not trusted further
                     self.close()
-                    return _Failure("crash", place, f"the fit raised {rest[1]}")
+                    return _Failure("crash", place, f"the fit raised {rest[1].message}", rest[1])
                 current = None
-                if kind == "done":
-                    results[place] = rest[1]
-                    self._n_fits += 1
-                else:
-                    results[place] = batch.failed(place, Status(rest[1]), rest[2])
+                results[place] = rest[1]
+                self._n_fits += rest[1].status.has_samples  # the others have compiled nothing
         except (EOFError, OSError):
             how = self.close()
             return _Failure("crash", current, f"{'the fit' if current is not None else batch.name} {how}")

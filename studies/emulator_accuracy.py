@@ -28,11 +28,12 @@ from provabgs.emulator.rest_frame import RestFrameEmulator
 from provabgs.emulator.weights import load_emulator, training_curve
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.cosmology import Cosmology
-from provabgs.observe.filters import BANDS_SOUTH, band_weights, short_name
+from provabgs.observe.filters import band_weights, short_name
 from provabgs.observe.projection import project
 from provabgs.plotting.style import new_figure, save, style
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import label
+from provabgs.surveys import load_system
 from studies.support.command import run_study, study_parser
 from studies.support.pieces import kept_arrays
 from tests.support.engine_mocks import GRIDS, NO_FLOOR, mock
@@ -40,6 +41,7 @@ from tests.support.parameters import column, prior_draws, put
 
 WAVE_RANGE = (2500.0, 11000.0)
 REDSHIFTS = np.linspace(0.01, 0.6, 50)
+BANDS = load_system("legacy").filters("S")
 LEVELS = (50.0, 99.0, 99.9)
 BLOCK = 250
 PLOTTED = ("beta4", "fburst", "tburst", "gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust")
@@ -67,7 +69,7 @@ def components(n: int) -> Errors:
     pieces: list[tuple[NDArray, ...]] = []
     for z in REDSHIFTS:
         theta, tables = prior_draws(n // len(REDSHIFTS), rng), model.tables(float(Cosmology().age_gyr(z)))
-        bands = np.array([band_weights(b, wave * (1 + z)) for b in BANDS_SOUTH])
+        bands = np.array([band_weights(b, wave * (1 + z)) for b in BANDS])
         for i in range(0, len(theta), BLOCK):
             part = theta[i : i + BLOCK]
             a = np.asarray(mine(jnp.asarray(part), tables, emulated.flat_spectra), np.float64)
@@ -139,7 +141,7 @@ def report(errors: Errors, sigmas: FloatArray, parity: dict[str, NDArray[np.floa
         if name != "ours":
             print(row(f"{who}, mean offset at each wavelength removed", difference - difference.mean(axis=0)))
     print("\n| magnitude | median, mmag | 99 %, mmag | 99.9 %, mmag |\n|---|---|---|---|")
-    for band, error in zip(BANDS_SOUTH, errors.magnitude.T, strict=True):
+    for band, error in zip(BANDS, errors.magnitude.T, strict=True):
         print(row(short_name(band), error, 1000.0))
     typical, worst = np.median(sigmas, axis=0)
     print(

@@ -25,9 +25,9 @@ from provabgs.data import data_path
 from provabgs.emulator.weights import load_emulator
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import SamplerOptions
-from provabgs.inference.emulated import EmulatedLikelihood
 from provabgs.inference.fit_observation import make_target
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.likelihood.emulated import EmulatedLikelihood
 from provabgs.inference.marginalised import collapse
 from provabgs.inference.priors import Prior
 from provabgs.inference.samplers import get_sampler

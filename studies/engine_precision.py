@@ -25,9 +25,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from provabgs.core.errors import InputError
+from provabgs.inference.backends import load_model
 from provabgs.inference.compressed import CompressedLikelihood, size_of
 from provabgs.inference.config import ModelOptions
-from provabgs.inference.engines import load_model
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project

@@ -17,16 +17,16 @@ import numpy as np
 
 from provabgs.plotting.massfunction import plot_coverage, plot_mass_function, plot_schechter
 from provabgs.plotting.style import new_figure, save, style
-from provabgs.population.massfunction import MassFunction, mass_function, stacked_mass_function
-from provabgs.population.sequence import NAMES, star_forming_sequence
-from provabgs.population.syntheticsurvey import (
+from provabgs.population.survey.mass_function import MassFunction, mass_function, stacked_mass_function
+from provabgs.population.survey.star_forming_sequence import NAMES, star_forming_sequence
+from provabgs.population.survey.volume import SurveyVolume
+from studies.support.command import run_study, study_parser
+from tests.support.synthetic_survey import (
     SurveyRecipe,
     make_sequence,
     make_survey,
     true_mass_function,
 )
-from provabgs.population.volume import SurveyVolume
-from studies.support.command import run_study, study_parser
 
 EDGES = np.linspace(9.0, 11.4, 13)
 RECIPE = SurveyRecipe(survey=SurveyVolume(15.0, 0.01, 0.3))

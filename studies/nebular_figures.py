@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from provabgs.catalog import read_posteriors, write_posteriors
 from provabgs.core.jax import jnp
 from provabgs.desi import read_observation
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig, ModelOptions
-from provabgs.inference.engines import load_model
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior
@@ -173,7 +173,7 @@ def report(name: str, p: Posterior) -> None:
     print(
         f"{name}: {p.status.name} {p.message} chi2 {p.chi2_spec:.0f} / {p.dof_spec}, {p.chi2_phot:.1f} / {p.dof_phot}"
     )
-    print(f"  engine error {p.meta.get('ENGINE_ERROR', 0):.3f}, {values}")
+    print(f"  engine error {p.diagnostics.engine_dlnl:.3f}, {values}")
 
 
 def main() -> None:

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from provabgs.population.coverage import FAULTS, LEVELS, Calibration, Fault, Survey, check
-from provabgs.population.densities import Density, GaussianDensity, MixtureDensity
-from provabgs.population.histogram import HistogramDensity
-from provabgs.population.sampling import SamplingOptions
+from provabgs.population.density.histogram import HistogramDensity
+from provabgs.population.density.models import Density, GaussianDensity, MixtureDensity
+from provabgs.population.density.nuts import SamplingOptions
 from studies.support.command import run_study, study_parser
+from tests.support.density_calibration import FAULTS, LEVELS, Calibration, Fault, Survey, check
 
 ONE = GaussianDensity((0.0,), (1.5,))
 DENSITIES: dict[str, Density] = {

@@ -62,7 +62,7 @@ def one(seed: int, sampler: SamplerOptions) -> dict[str, Any]:
     d = posterior.diagnostics
     row = {"seed": seed, "z": observation.redshift, "snr": observation.meta["SNR"], "status": int(posterior.status)}
     row |= {"rhat_max": d.rhat_max, "ess_min": d.ess_min, "n_eval": d.n_eval, "runtime_s": d.runtime_s}
-    row["engine_error"] = posterior.meta.get("ENGINE_ERROR", np.nan)
+    row["engine_error"] = posterior.diagnostics.engine_dlnl
     row["truth"], row["reference"] = _quantities(model, theta, t_age), _quantities(model, other, t_age)
     draws = np.full((N_DRAWS, len(QUANTITIES)), np.nan, np.float32)
     if posterior["logmstar"].size:

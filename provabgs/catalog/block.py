@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.catalog.columns import COLUMNS, OPTIONAL
+from provabgs.catalog.columns import Schema, union
 from provabgs.catalog.encode import Encoding, dequantise, quantise
 from provabgs.core.errors import InputError
 
@@ -20,13 +20,14 @@ class Block:
     Attributes
     ----------
     summary
-        ``(N,)`` structured array, fields of `provabgs.catalog.columns.COLUMNS`.
+        ``(N,)`` structured array, fields of the schema's columns.
     samples
         ``(N, S)`` per sample column: 16-bit codes or float32 values.
     scale
         ``(N, 2)`` offset and step per sample column; empty for float32 samples.
-    configs, versions
-        Distinct fit configurations and version tables (JSON), to which CONFIG_ID and VERSIONS_ID point.
+    configs, versions, models
+        Distinct fit configurations, version tables and schemas of models (JSON), to which CONFIG_ID, VERSIONS_ID and
+        MODEL_ID point.
     """
 
     summary: NDArray[np.void]
@@ -34,6 +35,12 @@ class Block:
     scale: dict[str, NDArray[np.float32]]
     configs: tuple[str, ...]
     versions: tuple[str, ...]
+    models: tuple[str, ...] = ()
+
+    @property
+    def schema(self) -> Schema:
+        """Quantities of all models of the block; the standard ones where no galaxy has samples."""
+        return union(Schema.from_json(m) for m in self.models)
 
     def __len__(self) -> int:
         return int(self.summary.size)
@@ -79,17 +86,48 @@ def concatenate(blocks: list[Block]) -> Block:
     kinds = {(b.encoding, b.n_samples) for b in blocks}
     if len(kinds) > 1:
         raise InputError(f"cannot join blocks stored differently (encoding, samples): {sorted(kinds)}")
-    columns = list(dict.fromkeys(k for b in blocks for k in b.samples))
-    configs = _union([b.configs for b in blocks])
-    versions = _union([b.versions for b in blocks])
-    summaries = [_renumber(b, configs, versions) for b in blocks]
+    configs, versions, models = (
+        _union([getattr(b, name) for b in blocks]) for name in ("configs", "versions", "models")
+    )
+    schema = union(Schema.from_json(m) for m in models)
+    columns = schema.sample_columns
+    summaries = [with_columns(_renumber(b, configs, versions, models), schema) for b in blocks]
     return Block(
         summary=_stack(summaries),
         samples={k: np.concatenate([_samples(b, k)[0] for b in blocks]) for k in columns},
         scale={k: np.concatenate([_samples(b, k)[1] for b in blocks]) for k in columns} if blocks[0].scale else {},
         configs=configs,
         versions=versions,
+        models=models,
     )
+
+
+def with_columns(summary: NDArray[np.void], schema: Schema) -> NDArray[np.void]:
+    """Summary rows with exactly the columns of a schema, in its order; columns that they lack are unknown.
+
+    Parameters
+    ----------
+    summary
+        ``(N,)`` structured rows.
+    schema
+        Whose columns are wanted.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(N,)`` structured; NaN, -1 or empty text where unknown.
+    """
+    have = summary.dtype.names or ()
+    if have == tuple(c.name for c in schema.columns):
+        return summary
+    types = [(c.name, summary.dtype[c.name].str if c.name in have else c.dtype) for c in schema.columns]
+    out = np.zeros(len(summary), dtype=types)
+    for c in schema.columns:
+        if c.name in have:
+            out[c.name] = summary[c.name]
+        elif c.dtype != "S":
+            out[c.name] = np.nan if c.dtype.startswith("f") else -1
+    return out
 
 
 def _samples(block: Block, column: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -100,31 +138,24 @@ def _samples(block: Block, column: str) -> tuple[NDArray[Any], NDArray[np.float3
     return quantise(nothing) if block.scale else (nothing.astype(np.float32), np.empty((0, 2), np.float32))
 
 
-def current(summary: NDArray[np.void]) -> NDArray[np.void]:
-    """Summary rows of an earlier version with the columns of `OPTIONAL` quantities, which it did not know, as NaN."""
-    have = summary.dtype.names or ()
-    missing = [c for c in COLUMNS if c.name not in have and c.name.startswith(tuple(OPTIONAL.values()))]
-    if not missing:
-        return summary
-    types = {n: summary.dtype[n].str for n in have} | {c.name: c.dtype for c in missing}
-    out = np.zeros(len(summary), dtype=[(c.name, types[c.name]) for c in COLUMNS if c.name in types])
-    for name in have:
-        out[name] = summary[name]
-    for c in missing:
-        out[c.name] = np.nan
-    return out
-
-
 def _union(tables: list[tuple[str, ...]]) -> tuple[str, ...]:
     """Distinct texts, sorted so that the order of the blocks does not show."""
     return tuple(sorted({text for table in tables for text in table}))
 
 
-def _renumber(block: Block, configs: tuple[str, ...], versions: tuple[str, ...]) -> NDArray[np.void]:
+def _renumber(
+    block: Block, configs: tuple[str, ...], versions: tuple[str, ...], models: tuple[str, ...]
+) -> NDArray[np.void]:
     """The block's summary with its pointers turned to the joined tables."""
     summary = block.summary.copy()
-    for field, own, joined in (("CONFIG_ID", block.configs, configs), ("VERSIONS_ID", block.versions, versions)):
-        lookup = np.array([joined.index(text) for text in own], dtype=np.int32)
+    tables = (
+        ("CONFIG_ID", block.configs, configs),
+        ("VERSIONS_ID", block.versions, versions),
+        ("MODEL_ID", block.models, models),
+    )
+    for field, own, joined in tables:
+        # the last entry serves -1: no such row
+        lookup = np.array([*(joined.index(text) for text in own), -1], dtype=np.int32)
         summary[field] = lookup[summary[field]]
     return summary
 

@@ -1,10 +1,22 @@
-"""The one table of catalog columns: shards, the Parquet summary, queries and exports read from here."""
+"""Catalog columns: shards, the Parquet summary, queries and exports read from here.
+
+A `Schema` holds the parameters and derived properties of one model; the columns of their quantiles, best fits and
+diagnostics follow from it. A catalog of several models has the columns of all (`union`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TypeVar
 
-from provabgs.sps.parameters import DERIVED, GAS, PARAMETERS, DerivedProperty, Parameter
+from provabgs.core.errors import DataFileError
+from provabgs.inference.standard import PARAMETERS, PROPERTIES
+from provabgs.sps.derived import DerivedProperty
+from provabgs.sps.parameters import Parameter, Quantity
 
 
 @dataclass(frozen=True)
@@ -17,23 +29,8 @@ class Column:
     description: str
 
 
-SAMPLED: dict[str, str] = {
-    **{p.name: p.column for p in PARAMETERS},
-    **{d.name: d.column for d in DERIVED},
-}
-"""Python name -> column name of every quantity of which samples are kept: 13 parameters, then derived properties."""
-
-OPTIONAL: dict[str, str] = {p.name: p.column for p in GAS}
-"""Likewise of parameters that only some fits have; kept among a posterior's derived quantities.
-
-Shards hold samples of them where some galaxy has any; their columns of the summary are NaN elsewhere.
-"""
-
 LOG_PROB = "LOG_PROB"
 """Column of the log posterior density of each draw."""
-
-SAMPLE_COLUMNS: tuple[str, ...] = (*SAMPLED.values(), LOG_PROB)
-"""Datasets of a shard's ``samples`` group, each ``(N, S)``; there may be more, of `OPTIONAL`."""
 
 QUANTILES: dict[str, float] = {"P16": 0.16, "P50": 0.50, "P84": 0.84}
 """Suffixes of the quantile columns and the quantiles they hold."""
@@ -78,12 +75,13 @@ QUALITY: tuple[Column, ...] = (
     Column("N_EVAL", "i8", "", "likelihood evaluations spent"),
     Column("N_DIVERGENT", "i4", "", "divergent transitions"),
     Column("LOG_EVIDENCE", "f8", "", "log evidence where the sampler gives it"),
+    Column("ENGINE_DLNL", "f4", "", "scatter in ln L of the likelihood backend about the exact likelihood"),
     Column("RUNTIME_S", "f4", "s", "wall time of the fit"),
     Column("CHI2_SPEC", "f8", "", "chi^2 of the best fit, spectrum"),
     Column("CHI2_PHOT", "f8", "", "chi^2 of the best fit, photometry"),
     Column("DOF_SPEC", "i4", "", "pixels in CHI2_SPEC"),
     Column("DOF_PHOT", "i4", "", "bands in CHI2_PHOT"),
-    Column("PRIOR_EDGE", "i4", "", "bit k: more than 5 % of draws of parameter k lie at an edge of its prior"),
+    Column("PRIOR_EDGE", "i4", "", "bit k: more than 5 % of draws of the fit's parameter k are at a prior edge"),
     Column("N_DRAWS", "i4", "", "draws that the fit returned"),
     Column("N_SAMPLES", "i4", "", "draws kept in the store"),
 )
@@ -97,34 +95,171 @@ PROVENANCE: tuple[Column, ...] = (
     Column("DATA_HASH", "S", "", "SHA-256 of the fitted data"),
     Column("CONFIG_ID", "i4", "", "row of the shard's `configs`"),
     Column("VERSIONS_ID", "i4", "", "row of the shard's `versions`"),
+    Column("MODEL_ID", "i4", "", "row of the shard's `models`, -1 without samples"),
     Column("MESSAGE", "S", "", "why there are no samples, or what to mind"),
     Column("META", "S", "", "what else the reader kept, JSON"),
 )
 
 
-def _statistics() -> tuple[Column, ...]:
-    """Quantiles, best fit, R-hat and effective sample sizes of every sampled quantity."""
-    columns: list[Column] = []
-    quantities: tuple[Parameter | DerivedProperty, ...] = (*PARAMETERS, *DERIVED, *GAS)
-    for quantity in quantities:
-        what, unit = quantity.description, quantity.unit
-        for suffix, q in QUANTILES.items():
-            columns.append(Column(f"{quantity.column}_{suffix}", "f4", unit, f"{100 * q:.0f} % quantile: {what}"))
-        columns.append(Column(f"{quantity.column}_BF", "f8", unit, f"best fit: {what}"))
-        columns.append(Column(f"{quantity.column}_RHAT", "f4", "", f"R-hat: {what}"))
-        columns.append(Column(f"{quantity.column}_ESS_BULK", "f4", "", f"bulk effective sample size: {what}"))
-        columns.append(Column(f"{quantity.column}_ESS_TAIL", "f4", "", f"tail effective sample size: {what}"))
-    columns += [
-        Column(f"{p.column}_EDGE", "f4", "", f"fraction of draws within 1 % of a prior edge: {p.description}")
-        for p in (*PARAMETERS, *GAS)
-    ]
-    return tuple(columns)
+_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
+SURVEY_COLUMNS = "SURVEY_COLUMNS"
+"""Key of `Posterior.meta` under which a reader describes columns of its own: name to unit and description."""
 
 
-STATISTICS: tuple[Column, ...] = _statistics()
-COLUMNS: tuple[Column, ...] = (*IDENTITY, *SURVEY, *QUALITY, *STATISTICS, *PROVENANCE)
-"""Every column of the summary, in order."""
-BY_NAME: dict[str, Column] = {c.name: c for c in COLUMNS}
+def survey_column(name: str, dtype: str = "f4", unit: str = "", description: str = "") -> Column:
+    """A column that a reader fills.
 
-VOLATILE: frozenset[str] = frozenset({"RUNTIME_S", "VERSIONS_ID", "CONFIG_ID"})
+    Parameters
+    ----------
+    name
+        Upper-case letters, digits and underscores.
+    dtype
+        ``"f4"``, ``"f8"``, or ``"i1"`` for a selection.
+    unit, description
+        In words that astropy and people understand.
+
+    Raises
+    ------
+    ValueError
+        For a name or type that cannot be one.
+    """
+    if not _NAME.fullmatch(name) or dtype not in ("f4", "f8", "i1"):
+        raise ValueError(
+            f"survey column {name!r} ({dtype}): need an upper-case name of at most 40 characters, f4, f8 or i1"
+        )
+    return Column(name, dtype, unit, description)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Parameters and derived properties of a fit.
+
+    Attributes
+    ----------
+    parameters
+        In the order of theta.
+    properties
+        Derived ones.
+    survey
+        Columns beyond `SURVEY` that the reader filled (`SURVEY_COLUMNS` of its meta): magnitudes of another survey, ...
+    """
+
+    parameters: tuple[Parameter, ...]
+    properties: tuple[DerivedProperty, ...]
+    survey: tuple[Column, ...] = ()
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """All of which draws are kept: parameters, then derived properties."""
+        return (*self.parameters, *self.properties)
+
+    @cached_property
+    def column_of(self) -> dict[str, str]:
+        """Python name to column name of every quantity."""
+        return {q.name: q.column for q in self.quantities}
+
+    @cached_property
+    def sample_columns(self) -> tuple[str, ...]:
+        """Datasets of a shard's ``samples`` group."""
+        return (*(q.column for q in self.quantities), LOG_PROB)
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """Every column of the summary, in order."""
+        return (*IDENTITY, *self.survey_columns, *QUALITY, *self._statistics(), *PROVENANCE)
+
+    @property
+    def survey_columns(self) -> tuple[Column, ...]:
+        """All columns that a reader may fill."""
+        return (*SURVEY, *self.survey)
+
+    @cached_property
+    def by_name(self) -> dict[str, Column]:
+        """Columns of the summary by name."""
+        return {c.name: c for c in self.columns}
+
+    def _statistics(self) -> tuple[Column, ...]:
+        """Quantiles, best fit, R-hat and effective sample sizes of every quantity, prior edges of parameters."""
+        columns: list[Column] = []
+        for quantity in self.quantities:
+            what, unit, name = quantity.description, quantity.unit, quantity.column
+            for suffix, q in QUANTILES.items():
+                columns.append(Column(f"{name}_{suffix}", "f4", unit, f"{100 * q:.0f} % quantile: {what}"))
+            columns.append(Column(f"{name}_BF", "f8", unit, f"best fit: {what}"))
+            columns.append(Column(f"{name}_RHAT", "f4", "", f"R-hat: {what}"))
+            columns.append(Column(f"{name}_ESS_BULK", "f4", "", f"bulk effective sample size: {what}"))
+            columns.append(Column(f"{name}_ESS_TAIL", "f4", "", f"tail effective sample size: {what}"))
+        columns += [
+            Column(f"{p.column}_EDGE", "f4", "", f"fraction of draws within 1 % of a prior edge: {p.description}")
+            for p in self.parameters
+        ]
+        return tuple(columns)
+
+    def to_json(self) -> str:
+        """As JSON, for shards and the summary's metadata."""
+        parts = {
+            "parameters": [p.as_dict() for p in self.parameters],
+            "properties": [p.as_dict() for p in self.properties],
+            "survey": [asdict(c) for c in self.survey],
+        }
+        return json.dumps(parts, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Schema:
+        """Inverse of `to_json`.
+
+        Raises
+        ------
+        DataFileError
+            For text that is no such description.
+        """
+        try:
+            data = json.loads(text)
+            parameters = tuple(Parameter.from_dict(d) for d in data["parameters"])
+            properties = tuple(DerivedProperty.from_dict(d) for d in data["properties"])
+            return cls(parameters, properties, tuple(survey_column(**c) for c in data["survey"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataFileError(f"not the description of a model ({type(error).__name__}: {error})") from None
+
+
+STANDARD = Schema(tuple(PARAMETERS), PROPERTIES)
+"""Of the default fit."""
+
+
+Q = TypeVar("Q", bound=Quantity)
+
+
+def union(schemas: Iterable[Schema]) -> Schema:
+    """The quantities of all schemas, each once, in the order met; the standard one for none.
+
+    Raises
+    ------
+    DataFileError
+        When two models give one column name to different quantities.
+    """
+    parameters: dict[str, Parameter] = {}
+    properties: dict[str, DerivedProperty] = {}
+    survey: dict[str, Column] = {}
+    for schema in schemas:
+        for c in schema.survey:
+            survey.setdefault(c.name, c)
+        for p in schema.parameters:
+            _add(parameters, p)
+        for d in schema.properties:
+            _add(properties, d)
+    if not parameters:
+        return STANDARD
+    return Schema(tuple(parameters.values()), tuple(properties.values()), tuple(survey.values()))
+
+
+def _add(known: dict[str, Q], quantity: Q) -> None:
+    other = known.setdefault(quantity.column, quantity)
+    if (other.name, other.unit) != (quantity.name, quantity.unit):
+        raise DataFileError(
+            f"column {quantity.column} holds {other.name!r} [{other.unit}] in some fits and {quantity.name!r} "
+            f"[{quantity.unit}] in others; keep these fits in separate catalogs"
+        )
+
+
+VOLATILE: frozenset[str] = frozenset({"RUNTIME_S", "VERSIONS_ID", "CONFIG_ID", "MODEL_ID"})
 """Columns that may differ between two runs that made the same catalog: wall time, and positions in per-shard tables."""

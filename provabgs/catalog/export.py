@@ -16,12 +16,12 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from provabgs import __version__
-from provabgs.catalog.columns import BY_NAME, LOG_PROB, OPTIONAL, SAMPLED
+from provabgs.catalog.columns import LOG_PROB
 from provabgs.catalog.query import Catalog
 from provabgs.core.arrays import thin
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import InputError, MissingDependencyError
-from provabgs.sps.parameters import DERIVED, GAS, PARAMETERS, DerivedProperty, Parameter
+from provabgs.inference.standard import PARAMETERS
 
 PUBLISHED_SAMPLES = 100
 """Draws per galaxy in the published catalog."""
@@ -84,17 +84,19 @@ def published_table(catalog: Catalog, n_samples: int = PUBLISHED_SAMPLES) -> Tab
     fewer draws, and those without, are filled with NaN. PROVABGS_LOGMSTAR, the mass that the published catalog quotes,
     is the formed mass; LOGMSTAR_SURVIVING (draws) is added beside it.
     """
+    if lacking := [c for c in PARAMETERS.columns if c not in catalog.schema.sample_columns]:
+        raise InputError(f"the published layout needs {lacking[0]}, which the fits of this catalog do not have")
     columns = [*_PUBLISHED, *_ADDED, *(f"{p.column}_BF" for p in PARAMETERS if p.name != "logmstar")]
     rows = catalog.table(columns)
-    names = [p.column for p in PARAMETERS]
-    draws = catalog.samples(None, [*names, SAMPLED["logmstar_surviving"]])
+    names, surviving = list(PARAMETERS.columns), "LOGMSTAR"
+    draws = catalog.samples(None, [*names, surviving])
     kept = [thin(int(n), n_samples) for n in np.isfinite(draws[names[0]]).sum(axis=1)]
     out = Table({_PUBLISHED[c]: rows[c] for c in _PUBLISHED if c != "LOGMSTAR_FORMED_BF"})
     out["PROVABGS_MCMC"] = np.stack([_thinned(draws[c], kept, n_samples) for c in names], axis=2)
     out["PROVABGS_THETA_BF"] = np.stack([np.asarray(rows[f"{c}_BF"], dtype=float) for c in names], axis=1)
     out["PROVABGS_LOGMSTAR"] = _thinned(draws[names[0]], kept, n_samples)
     out["PROVABGS_LOGMSTAR_BF"] = rows["LOGMSTAR_FORMED_BF"]
-    out["LOGMSTAR_SURVIVING"] = _thinned(draws[SAMPLED["logmstar_surviving"]], kept, n_samples)
+    out["LOGMSTAR_SURVIVING"] = _thinned(draws[surviving], kept, n_samples)
     for name in _ADDED:
         out[name] = rows[name]
     return out
@@ -118,14 +120,16 @@ def to_arviz(catalog: Catalog) -> Any:
     catalog = catalog.select("N_SAMPLES > 0")
     if len(catalog) == 0:
         raise InputError("no galaxy of the selection has draws: there is nothing to export for ArviZ")
-    draws = catalog.samples(None, [*SAMPLED.values(), *OPTIONAL.values(), LOG_PROB])
-    fitted = [n for n in OPTIONAL.values() if np.isfinite(np.asarray(draws[n])).any()]
-    names = [*SAMPLED.values(), *fitted, LOG_PROB]
-    quantities: tuple[Parameter | DerivedProperty, ...] = (*PARAMETERS, *DERIVED, *GAS)
-    about = {q.column: {"units": q.unit, "long_name": q.description} for q in quantities}
+    draws = catalog.samples(None, catalog.schema.sample_columns)
+    fitted = [q for q in catalog.schema.quantities if np.isfinite(np.asarray(draws[q.column])).any()]
+    names = [*(q.column for q in fitted), LOG_PROB]
+    about = {q.column: {"units": q.unit, "long_name": q.description} for q in fitted}
     data = {n: (("chain", "draw", "galaxy"), np.asarray(draws[n]).T[None], about.get(n, {})) for n in names}
     rows = catalog.table(["Z", "STATUS", "RHAT_MAX", "ESS_MIN"])
-    per_galaxy = {n: (("galaxy",), np.asarray(rows[n]), {"long_name": BY_NAME[n].description}) for n in rows.colnames}
+    per_galaxy = {
+        n: (("galaxy",), np.asarray(rows[n]), {"long_name": catalog.schema.by_name[n].description})
+        for n in rows.colnames
+    }
     origin = {"inference_library": "provabgs", "inference_library_version": __version__}
     return xarray.Dataset(data | per_galaxy, coords={"galaxy": np.asarray(draws["TARGETID"])}, attrs=origin)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from provabgs.catalog.columns import OPTIONAL, QUANTILES, SAMPLE_COLUMNS
+from provabgs.catalog import expression
+from provabgs.catalog.columns import QUANTILES, Schema
 
 LINEAR: dict[str, str] = {
     "MSTAR": "LOGMSTAR",
@@ -37,9 +38,15 @@ def summary_sql(columns: list[str]) -> dict[str, str]:
     return table
 
 
-def sample_names() -> list[str]:
-    """Names usable on samples, stored and computed."""
-    return [*SAMPLE_COLUMNS, *OPTIONAL.values(), *SAMPLE_FORMULAS]
+def sample_formulas(schema: Schema) -> dict[str, str]:
+    """The formulas of `SAMPLE_FORMULAS` whose columns a catalog has."""
+    stored = set(schema.sample_columns)
+    return {n: f for n, f in SAMPLE_FORMULAS.items() if set(expression.names(expression.parse(f))) <= stored}
+
+
+def sample_names(schema: Schema) -> list[str]:
+    """Names usable on samples of a catalog, stored and computed."""
+    return [*schema.sample_columns, *sample_formulas(schema)]
 
 
 def _quoted(name: str) -> str:

@@ -23,6 +23,7 @@ from astropy_healpix import HEALPix
 from numpy.typing import ArrayLike, NDArray
 
 from provabgs.catalog import expression
+from provabgs.catalog.columns import LOG_PROB, Schema
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.names import sample_names, summary_sql
 from provabgs.catalog.records import NSIDE
@@ -48,11 +49,14 @@ class Catalog:
         Columns of the summary.
     metadata
         Versions, configurations and counts written with the summary.
+    schema
+        Parameters and derived properties of which the catalog holds draws.
     """
 
     root: Path
     columns: tuple[str, ...]
     metadata: dict[str, str]
+    schema: Schema
     _connection: duckdb.DuckDBPyConnection
     _conditions: tuple[str, ...] = ()
 
@@ -89,23 +93,24 @@ class Catalog:
         connection = _connect(summary.parent)
         connection.execute(f"CREATE VIEW {_BASE} AS SELECT * FROM read_parquet('{_sql_text(str(summary.resolve()))}')")
         _lock(connection)
-        return cls(summary.parent, tuple(footer.names), metadata, connection)
+        schema = Schema.from_json(metadata["provabgs:schema"])
+        return cls(summary.parent, tuple(footer.names), metadata, schema, connection)
 
     @classmethod
     def _open_shard(cls, path: Path) -> Catalog:
         """Open one posterior file; its summary is small enough to hold."""
-        summary, configs, versions, _ = read_summary(path)
-        table = to_arrow(summary, path.name)
+        shard = read_summary(path)
+        table = to_arrow(shard.rows, path.name, shard.schema)
         connection = _connect(path.parent)
         connection.register(_BASE, table)
         _lock(connection)
         metadata = {
             "provabgs:format": FORMAT,
             "provabgs:n_galaxies": str(table.num_rows),
-            "provabgs:configs": json.dumps(configs),
-            "provabgs:versions": json.dumps(versions),
+            "provabgs:configs": json.dumps(shard.configs),
+            "provabgs:versions": json.dumps(shard.versions),
         }
-        return cls(path.parent, tuple(table.column_names), metadata, connection)
+        return cls(path.parent, tuple(table.column_names), metadata, shard.schema, connection)
 
     def __enter__(self) -> Catalog:
         return self
@@ -134,7 +139,7 @@ class Catalog:
         table = summary_sql(list(self.columns))
         used = expression.names(tree)
         for name in used:
-            if name not in table and name in sample_names():
+            if name not in table and name in self._sample_names:
                 raise InputError(
                     f"{name!r} is a column of samples; here use {name}_P16, {name}_P50 or {name}_P84, or ask for "
                     f"probability({query!r})"
@@ -172,7 +177,7 @@ class Catalog:
 
     def table(self, columns: Sequence[str] | None = None, *, limit: int | None = None) -> Table:
         """The chosen galaxies' summary rows as an astropy Table with units; all columns unless some are named."""
-        return from_arrow(self.arrow(columns, limit=limit))
+        return from_arrow(self.arrow(columns, limit=limit), self.schema.by_name)
 
     def arrow(self, columns: Sequence[str] | None = None, *, limit: int | None = None) -> pa.Table:
         """The chosen galaxies' summary rows as an Arrow table, which pandas, polars and DuckDB take over as it is."""
@@ -200,7 +205,7 @@ class Catalog:
             raise InputError(f"the table has no TARGETID column (it has {', '.join(table.colnames[:8])} ...)")
         wanted = list(columns) if columns is not None else list(self.columns)
         found = self._match(np.asarray(table["TARGETID"], dtype=np.int64), [c for c in wanted if c != "TARGETID"])
-        return join_rows(table, found)
+        return join_rows(table, found, self.schema.by_name)
 
     def samples(self, targetids: ArrayLike | None = None, names: Sequence[str] = ("LOGMSTAR",)) -> Table:
         """Posterior draws: a Table of TARGETID and one ``(n, S)`` column per name, NaN past a galaxy's draws.
@@ -217,7 +222,7 @@ class Catalog:
         InputError
             For an unknown name, and for a TARGETID that is not among the chosen galaxies.
         """
-        expression.check_names(names, sample_names(), "among the samples")
+        expression.check_names(names, self._sample_names, "among the samples")
         located = self._locate(targetids)
         out: dict[str, NDArray[np.float64]] = {}
         for chunk in self._chunks(located, list(names)):
@@ -233,7 +238,7 @@ class Catalog:
 
     def iter_samples(self, names: Sequence[str]) -> Iterator[Table]:
         """Draws of all chosen galaxies, one Table per shard, for catalogs whose samples do not fit in memory."""
-        expression.check_names(names, sample_names(), "among the samples")
+        expression.check_names(names, self._sample_names, "among the samples")
         located = self._locate(None)
         for chunk in self._chunks(located, list(names)):
             yield Table({"TARGETID": located["TARGETID"][chunk.positions], **chunk.values})
@@ -255,13 +260,13 @@ class Catalog:
         """
         tree = expression.parse(query)
         used = expression.names(tree)
-        known = [*sample_names(), *self.columns]
+        known = [*self._sample_names, *self.columns]
         expression.check_names(used, known, "among samples or summary")
-        drawn = [n for n in used if n in sample_names()]
+        drawn = [n for n in used if n in self._sample_names]
         located = self._locate(None, extra=[n for n in used if n not in drawn])
         n_samples = np.asarray(located["N_SAMPLES"])
         result = np.full(n_samples.size, np.nan)
-        for chunk in self._chunks(located, drawn or ["LOGMSTAR"]):
+        for chunk in self._chunks(located, drawn or [LOG_PROB]):
             scalars = {n: np.asarray(located[n])[chunk.positions, None] for n in used if n not in drawn}
             width = next(iter(chunk.values.values())).shape[1]
             true = np.broadcast_to(
@@ -271,6 +276,11 @@ class Catalog:
             kept = np.arange(width)[None, :] < n[:, None]
             result[chunk.positions] = np.where(n > 0, (true & kept).sum(axis=1) / np.maximum(n, 1), np.nan)
         return Table({"TARGETID": located["TARGETID"], "PROBABILITY": result, "N_SAMPLES": n_samples})
+
+    @property
+    def _sample_names(self) -> list[str]:
+        """Names usable on samples."""
+        return sample_names(self.schema)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -324,7 +334,8 @@ class Catalog:
         ).to_arrow_table()
 
     def _chunks(self, located: dict[str, NDArray[Any]], names: list[str]) -> Iterator[SampleChunk]:
-        return read_chunks(self.root, located["SHARD"], located["SHARD_ROW"].astype(np.int64), names)
+        rows = located["SHARD_ROW"].astype(np.int64)
+        return read_chunks(self.root, located["SHARD"], rows, names, self.schema)
 
 
 def _connect(directory: Path) -> duckdb.DuckDBPyConnection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,25 +13,25 @@ from numpy.typing import NDArray
 
 from provabgs.catalog.block import Block
 from provabgs.catalog.columns import (
-    BY_NAME,
-    COLUMNS,
     LOG_PROB,
-    OPTIONAL,
     PRIOR_EDGE_FRACTION,
     QUANTILES,
-    SAMPLED,
     SURVEY,
+    SURVEY_COLUMNS,
+    Schema,
+    survey_column,
+    union,
 )
 from provabgs.catalog.encode import Encoding, quantise
 from provabgs.core.arrays import thin
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status
 from provabgs.inference.posterior import Diagnostics, Posterior
-from provabgs.sps.parameters import DERIVED_NAMES, NAMES
+from provabgs.inference.standard import PARAMETERS, PROPERTIES
+from provabgs.sps.parameters import ParameterSet, Quantity
 
 NSIDE = 64
 """HEALPix resolution of the shards, nested order, as in DESI's own directories."""
-_COLUMN = {**SAMPLED, **OPTIONAL}
 DEFAULT_SAMPLES = 256
 """Draws kept per galaxy unless told otherwise."""
 
@@ -71,13 +72,15 @@ def to_block(
         _check(posterior)
     kept = [thin(p.samples.shape[0], n_samples or p.samples.shape[0]) for p in posteriors]
     width = n_samples or max(1, *(k.size for k in kept))
-    samples, scale = _sample_arrays(posteriors, kept, width, encoding)
+    models = tuple(sorted({_model(p) for p in posteriors if len(p.samples)}))
+    schema = union(Schema.from_json(m) for m in models)
+    samples, scale = _sample_arrays(posteriors, kept, width, encoding, schema)
     configs = tuple(sorted({p.config for p in posteriors}))
     versions = tuple(sorted({_json(p.versions) for p in posteriors}))
-    rows = [_row(p, k.size, configs, versions) for p, k in zip(posteriors, kept, strict=True)]
-    summary = _structured(rows)
+    rows = [_row(p, k.size, configs, versions, models, schema) for p, k in zip(posteriors, kept, strict=True)]
+    summary = _structured(rows, schema)
     summary["HPIX_64"] = healpix64(summary["RA"], summary["DEC"])
-    return Block(summary, samples, scale, configs, versions)
+    return Block(summary, samples, scale, configs, versions, models)
 
 
 def to_posteriors(block: Block) -> list[Posterior]:
@@ -88,16 +91,18 @@ def to_posteriors(block: Block) -> list[Posterior]:
     DataFileError
         For a STATUS code that this version does not know.
     """
-    values = {name: block.values(column) for name, column in _COLUMN.items() if column in block.samples}
+    values = {column: block.values(column) for column in block.samples}
     log_prob = block.values(LOG_PROB)
-    return [_posterior(block, i, {k: v[i] for k, v in values.items()}, log_prob[i]) for i in range(len(block))]
+    schemas = [Schema.from_json(m) for m in block.models]
+    return [_posterior(block, schemas, i, {k: v[i] for k, v in values.items()}, log_prob[i]) for i in range(len(block))]
 
 
 def _check(posterior: Posterior) -> None:
     """Refuse samples that do not fit together, naming the galaxy."""
     n, who = posterior.samples.shape[0], f"TARGETID {posterior.targetid}"
-    if posterior.samples.ndim != 2 or posterior.samples.shape[1] != len(NAMES):
-        raise InputError(f"{who}: samples have shape {posterior.samples.shape}, expected (n, {len(NAMES)})")
+    if posterior.samples.ndim != 2:
+        raise InputError(f"{who}: samples have shape {posterior.samples.shape}, expected two axes")
+    posterior.parameters.check(posterior.samples, f"{who}: samples")
     lengths = {LOG_PROB: posterior.log_prob.size, **{k: v.size for k, v in posterior.derived.items()}}
     for what, length in lengths.items():
         if length != n:
@@ -107,21 +112,20 @@ def _check(posterior: Posterior) -> None:
 
 
 def _sample_arrays(
-    posteriors: list[Posterior], kept: list[NDArray[np.int64]], width: int, encoding: Encoding
+    posteriors: list[Posterior], kept: list[NDArray[np.int64]], width: int, encoding: Encoding, schema: Schema
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
     """Thinned, padded and encoded samples per column, and the scales of the codes."""
     samples: dict[str, Any] = {}
     scale: dict[str, NDArray[np.float32]] = {}
-    optional = [(k, v) for k, v in OPTIONAL.items() if any(k in p.derived for p in posteriors)]
-    for name, column in (*SAMPLED.items(), *optional, ("", LOG_PROB)):
+    for name, column in (*schema.column_of.items(), ("", LOG_PROB)):
         values = np.full((len(posteriors), width), np.nan)
         for i, (posterior, keep) in enumerate(zip(posteriors, kept, strict=True)):
             if column == LOG_PROB:
                 draws = posterior.log_prob
-            elif name in NAMES:
-                draws = posterior.samples[:, NAMES.index(name)]
+            elif name in posterior.parameters or name in posterior.derived:
+                draws = posterior[name]
             else:
-                draws = posterior.derived.get(name, np.full(posterior.samples.shape[0], np.nan))
+                draws = np.full(posterior.samples.shape[0], np.nan)
             values[i, : keep.size] = draws[keep]
         if encoding == "uint16":
             samples[column], scale[column] = quantise(values)
@@ -130,29 +134,39 @@ def _sample_arrays(
     return samples, scale
 
 
-def _row(posterior: Posterior, n_kept: int, configs: tuple[str, ...], versions: tuple[str, ...]) -> dict[str, Any]:
+def _row(
+    posterior: Posterior,
+    n_kept: int,
+    configs: tuple[str, ...],
+    versions: tuple[str, ...],
+    models: tuple[str, ...],
+    schema: Schema,
+) -> dict[str, Any]:
     """One summary row as a dictionary; columns left out are filled with their unknown value."""
     p, d = posterior, posterior.diagnostics
     row: dict[str, Any] = {
         "TARGETID": p.targetid, "RA": p.ra, "DEC": p.dec, "Z": p.redshift, "ZERR": p.zerr, "STATUS": int(p.status),
         "RHAT_MAX": d.rhat_max, "ESS_MIN": d.ess_min, "N_EVAL": d.n_eval, "N_DIVERGENT": d.n_divergent,
-        "LOG_EVIDENCE": d.log_evidence, "RUNTIME_S": d.runtime_s, "CHI2_SPEC": p.chi2_spec, "CHI2_PHOT": p.chi2_phot,
+        "LOG_EVIDENCE": d.log_evidence, "ENGINE_DLNL": d.engine_dlnl,
+        "RUNTIME_S": d.runtime_s, "CHI2_SPEC": p.chi2_spec, "CHI2_PHOT": p.chi2_phot,
         "DOF_SPEC": p.dof_spec, "DOF_PHOT": p.dof_phot, "N_DRAWS": p.samples.shape[0], "N_SAMPLES": n_kept,
         "SAMPLER": d.sampler, "SEED": p.seed, "DATA_HASH": p.data_hash, "MESSAGE": p.message,
         "CONFIG_ID": configs.index(p.config), "VERSIONS_ID": versions.index(_json(p.versions)),
+        "MODEL_ID": models.index(_model(p)) if len(p.samples) else -1,
     }  # fmt: skip
-    edge = [p.prior_edge.get(n, float("nan")) for n in NAMES]
+    edge = [p.prior_edge.get(n, float("nan")) for n in p.parameters.names]
     row["PRIOR_EDGE"] = sum(1 << k for k, fraction in enumerate(edge) if fraction > PRIOR_EDGE_FRACTION)
-    for name, column in _COLUMN.items():
-        quantiles = p.quantiles(name, tuple(QUANTILES.values())) if name in NAMES or name in p.derived else ()
-        row.update({f"{column}_{s}": q for s, q in zip(QUANTILES, quantiles, strict=False)})
-        best = p.best_fit[NAMES.index(name)] if name in NAMES else p.best_fit_derived.get(name, np.nan)
-        row[f"{column}_BF"] = best
+    best = p.best
+    for quantity in p.quantities if len(p.samples) else ():
+        name, column = quantity.name, quantity.column
+        quantiles = p.quantiles(name, tuple(QUANTILES.values()))
+        row.update({f"{column}_{s}": q for s, q in zip(QUANTILES, quantiles, strict=True)})
+        row[f"{column}_BF"] = best.get(name, np.nan)
         for suffix, table in (("RHAT", d.rhat), ("ESS_BULK", d.ess_bulk), ("ESS_TAIL", d.ess_tail)):
             row[f"{column}_{suffix}"] = table.get(name, np.nan)
         if name in p.prior_edge:
             row[f"{column}_EDGE"] = p.prior_edge[name]
-    promoted = {c.name: p.meta[c.name] for c in SURVEY if _fits(c.dtype, p.meta.get(c.name))}
+    promoted = {c.name: p.meta[c.name] for c in schema.survey_columns if _fits(c.dtype, p.meta.get(c.name))}
     row.update(promoted)
     row["META"] = _json({k: v for k, v in p.meta.items() if k not in promoted})
     return row
@@ -169,11 +183,11 @@ def _fits(dtype: str, value: Any) -> bool:
     )
 
 
-def _structured(rows: list[dict[str, Any]]) -> NDArray[np.void]:
+def _structured(rows: list[dict[str, Any]], schema: Schema) -> NDArray[np.void]:
     """Rows as a structured array: text as wide as it must be, unknown NaN, -1 or empty, no infinities."""
     fields: list[tuple[str, str]] = []
     data: dict[str, NDArray[Any]] = {}
-    for column in COLUMNS:
+    for column in schema.columns:
         if column.dtype == "S":
             values = np.array([str(r.get(column.name, "")).encode() or b"" for r in rows])
             fields.append((column.name, f"S{max(1, values.dtype.itemsize)}"))
@@ -199,11 +213,23 @@ def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, default=plain)
 
 
+def _model(posterior: Posterior) -> str:
+    """Schema of a posterior's quantities, JSON."""
+    try:
+        described = dict(posterior.meta.get(SURVEY_COLUMNS, {}))
+        known = {c.name for c in SURVEY}
+        survey = tuple(survey_column(name, **about) for name, about in described.items() if name not in known)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"TARGETID {posterior.targetid}: {SURVEY_COLUMNS} of its reader: {error}") from None
+    return Schema(posterior.parameters.parameters, posterior.properties, survey).to_json()
+
+
 def _posterior(
-    block: Block, i: int, values: dict[str, NDArray[np.float64]], log_prob: NDArray[np.float64]
+    block: Block, schemas: list[Schema], i: int, values: dict[str, NDArray[np.float64]], log_prob: NDArray[np.float64]
 ) -> Posterior:
     """One row as a posterior."""
     row = block.summary[i]
+    schema = schemas[row["MODEL_ID"]] if row["MODEL_ID"] >= 0 else Schema(tuple(PARAMETERS), PROPERTIES)
     n = int(row["N_SAMPLES"])
     try:
         status = Status(int(row["STATUS"]))
@@ -211,23 +237,26 @@ def _posterior(
         raise DataFileError(
             f"TARGETID {row['TARGETID']} has STATUS {row['STATUS']}, unknown to this version; upgrade provabgs"
         ) from None
-    meta = {c.name: _plain(row[c.name]) for c in SURVEY if not _unknown(row[c.name])}
+    survey = block.schema.survey_columns
+    meta = {c.name: _plain(row[c.name]) for c in survey if not _unknown(row[c.name])}
     return Posterior(
         targetid=int(row["TARGETID"]),
         redshift=float(row["Z"]),
         status=status,
         message=_plain(row["MESSAGE"]),
-        samples=np.stack([values[name][:n] for name in NAMES], axis=1),
+        parameters=ParameterSet(schema.parameters),
+        properties=schema.properties,
+        samples=np.stack([values[p.column][:n] if n else np.empty(0) for p in schema.parameters], axis=1),
         log_prob=log_prob[:n],
-        derived={name: values[name][:n] for name in (*DERIVED_NAMES, *_has(values, n))},
-        best_fit=np.array([row[f"{SAMPLED[name]}_BF"] for name in NAMES]),
-        best_fit_derived=_named(row, (*DERIVED_NAMES, *OPTIONAL), "BF"),
-        diagnostics=_diagnostics(row),
+        derived={p.name: values[p.column][:n] if n else np.empty(0) for p in schema.properties},
+        best_fit=np.array([_number(row, f"{p.column}_BF") for p in schema.parameters]),
+        best_fit_derived=_named(row, schema.properties, "BF"),
+        diagnostics=_diagnostics(row, schema),
         chi2_spec=float(row["CHI2_SPEC"]),
         chi2_phot=float(row["CHI2_PHOT"]),
         dof_spec=int(row["DOF_SPEC"]),
         dof_phot=int(row["DOF_PHOT"]),
-        prior_edge=_named(row, (*NAMES, *OPTIONAL), "EDGE"),
+        prior_edge=_named(row, schema.parameters, "EDGE"),
         ra=float(row["RA"]),
         dec=float(row["DEC"]),
         zerr=float(row["ZERR"]),
@@ -239,29 +268,30 @@ def _posterior(
     )
 
 
-def _has(values: dict[str, NDArray[np.float64]], n: int) -> list[str]:
-    """Quantities of `OPTIONAL` of which a galaxy's `n` draws hold values."""
-    return [name for name in OPTIONAL if name in values and n and np.isfinite(values[name][:n]).all()]
-
-
-def _diagnostics(row: np.void) -> Diagnostics:
+def _diagnostics(row: np.void, schema: Schema) -> Diagnostics:
     """Diagnostics of one row; quantities without a finite value are left out."""
-    names = tuple(_COLUMN)
+    quantities = schema.quantities
     return Diagnostics(
-        rhat=_named(row, names, "RHAT"),
-        ess_bulk=_named(row, names, "ESS_BULK"),
-        ess_tail=_named(row, names, "ESS_TAIL"),
+        rhat=_named(row, quantities, "RHAT"),
+        ess_bulk=_named(row, quantities, "ESS_BULK"),
+        ess_tail=_named(row, quantities, "ESS_TAIL"),
         n_eval=int(row["N_EVAL"]),
         n_divergent=int(row["N_DIVERGENT"]),
         runtime_s=float(row["RUNTIME_S"]),
         sampler=_plain(row["SAMPLER"]),
         log_evidence=float(row["LOG_EVIDENCE"]),
+        engine_dlnl=float(row["ENGINE_DLNL"]),
     )
 
 
-def _named(row: np.void, names: tuple[str, ...], suffix: str) -> dict[str, float]:
+def _number(row: np.void, column: str) -> float:
+    """An entry of a row, NaN where the row has no such column."""
+    return float(row[column]) if column in (row.dtype.names or ()) else float("nan")
+
+
+def _named(row: np.void, quantities: Sequence[Quantity], suffix: str) -> dict[str, float]:
     """Finite entries of a family of columns, by Python name."""
-    values = {name: float(row[f"{_COLUMN[name]}_{suffix}"]) for name in names}
+    values = {q.name: _number(row, f"{q.column}_{suffix}") for q in quantities}
     return {name: v for name, v in values.items() if np.isfinite(v)}
 
 
@@ -275,6 +305,3 @@ def _unknown(value: Any) -> bool:
     if isinstance(value, bytes):
         return value == b""
     return bool(np.isnan(value)) if np.issubdtype(type(value), np.floating) else bool(value == -1)
-
-
-assert set(_COLUMN.values()) <= {c.removesuffix("_P50") for c in BY_NAME}  # every sampled quantity has its columns

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.catalog import expression
-from provabgs.catalog.columns import LOG_PROB, OPTIONAL, SAMPLE_COLUMNS
+from provabgs.catalog.columns import LOG_PROB, Schema, union
 from provabgs.catalog.encode import dequantise
 from provabgs.catalog.names import SAMPLE_FORMULAS
 from provabgs.catalog.shard import open_shard
@@ -35,17 +35,17 @@ class SampleChunk:
     values: dict[str, NDArray[np.float64]]
 
 
-def stored_columns(names: list[str]) -> list[str]:
+def stored_columns(names: list[str], schema: Schema) -> list[str]:
     """The stored columns from which the given names (stored or computed) are made."""
     needed: list[str] = []
     for name in names:
         formula = SAMPLE_FORMULAS.get(name)
         needed += [name] if formula is None else expression.names(expression.parse(formula))
-    return [c for c in dict.fromkeys(needed) if c in SAMPLE_COLUMNS or c in OPTIONAL.values()]
+    return [c for c in dict.fromkeys(needed) if c in schema.sample_columns]
 
 
 def read_chunks(
-    root: Path, shards: NDArray[np.object_], rows: NDArray[np.int64], names: list[str]
+    root: Path, shards: NDArray[np.object_], rows: NDArray[np.int64], names: list[str], schema: Schema
 ) -> Iterator[SampleChunk]:
     """Read samples shard by shard: memory stays that of one shard however long the list.
 
@@ -57,20 +57,23 @@ def read_chunks(
         ``(n,)`` shard file (relative) and row in it of each galaxy.
     names
         Sample columns, stored or computed (see `provabgs.catalog.names`).
+    schema
+        Of the catalog; a shard may lack columns of it, of models that it has no fits of.
 
     Raises
     ------
     DataFileError
         When a shard is missing, damaged, or holds fewer rows than the summary says.
     """
-    columns = stored_columns(names)
+    columns = stored_columns(names, schema)
     _, first, inverse = np.unique(shards.astype(str), return_index=True, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     for positions in np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1) if first.size else ():
         path = root / str(shards[positions[0]])
         with open_shard(path) as f:
             try:
-                arrays = {c: _read(f, c, rows[positions]) for c in columns}
+                own = union(Schema.from_json(m) for m in f["models"].asstr()[:]).sample_columns
+                arrays = {c: _read(f, c, rows[positions], c in own) for c in columns}
             except (OSError, KeyError, RuntimeError, IndexError) as error:
                 reason = first_line(error)
                 raise DataFileError(
@@ -80,10 +83,10 @@ def read_chunks(
         yield SampleChunk(positions, {n: _value(n, arrays) for n in names})
 
 
-def _read(f: h5py.File, column: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Draws of one column for the given rows, reading only the span that holds them."""
+def _read(f: h5py.File, column: str, rows: NDArray[np.int64], held: bool) -> NDArray[np.float64]:
+    """Draws of one column for the given rows, reading only the span that holds them; NaN where none are `held`."""
     low, high = int(rows.min()), int(rows.max()) + 1
-    if column in OPTIONAL.values() and column not in f["samples"]:  # none of the shard's fits had it
+    if not held:
         return np.full((rows.size, f["samples"][LOG_PROB].shape[1]), np.nan)
     dataset = f["samples"][column]
     if high > dataset.shape[0]:

@@ -6,6 +6,7 @@ Layout (plain h5py reads all of it; filters: shuffle, lzf or gzip, Fletcher-32, 
     /samples/COLUMN   (N, S) uint16 codes or float32 values, one dataset per parameter, derived property and LOG_PROB
     /scale/COLUMN     (N, 2) float32 offset and step: value = offset + step * code (65533 -inf, 65534 inf, 65535 NaN)
     /configs          distinct fit configurations, JSON;  /versions  distinct version tables, JSON
+    /models           distinct schemas of models (parameters and derived properties), JSON
     attributes        format, encoding, sha256 of the contents, and what the writer adds
 """
 
@@ -14,16 +15,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.catalog.block import Block, current
-from provabgs.catalog.columns import BY_NAME, OPTIONAL, SAMPLE_COLUMNS
+from provabgs.catalog.block import Block
+from provabgs.catalog.columns import Schema, union
 from provabgs.catalog.encode import Encoding
 from provabgs.catalog.records import DEFAULT_SAMPLES, to_block, to_posteriors
 from provabgs.core.atomic import atomic_path
@@ -31,7 +31,7 @@ from provabgs.core.errors import DataFileError
 from provabgs.core.messages import first_line
 from provabgs.inference.posterior import Posterior
 
-FORMAT = "provabgs-posteriors-1"
+FORMAT = "provabgs-posteriors-2"
 CHUNK_ROWS = 128
 """Galaxies per HDF5 chunk: 64 kB at 256 samples, so that one galaxy is read without its whole shard."""
 _GZIP_LEVEL = 1
@@ -103,13 +103,15 @@ def _image(block: Block, attrs: Mapping[str, Any]) -> bytes:
         f.attrs["n_galaxies"] = len(block)
         f.attrs["sha256"] = digest(block)
         _dataset(f, "summary", block.summary)
+        units = {q.column: q.unit for q in block.schema.quantities}
         for column, array in block.samples.items():
-            _dataset(f, f"samples/{column}", array).attrs["unit"] = _unit(column)
+            _dataset(f, f"samples/{column}", array).attrs["unit"] = units.get(column, "")
         for column, array in block.scale.items():
             _dataset(f, f"scale/{column}", array)
         text = h5py.string_dtype()
         f.create_dataset("configs", data=np.array(block.configs, dtype=object), dtype=text)
         f.create_dataset("versions", data=np.array(block.versions, dtype=object), dtype=text)
+        f.create_dataset("models", data=np.array(block.models, dtype=object), dtype=text)
         f.flush()
         image: bytes = f.id.get_file_image()
     return image
@@ -125,24 +127,42 @@ def read_block(path: str | Path, *, verify: bool = True) -> Block:
     """
     with open_shard(path) as f:
         try:
-            columns = (*SAMPLE_COLUMNS, *(c for c in OPTIONAL.values() if c in f["samples"]))
+            models = tuple(f["models"].asstr()[:])
+            columns = union(Schema.from_json(m) for m in models).sample_columns
             block = Block(
                 summary=_rows(f["summary"]),
                 samples={c: f["samples"][c][:] for c in columns},
                 scale={c: f["scale"][c][:] for c in columns} if f.attrs["encoding"] == "uint16" else {},
                 configs=tuple(f["configs"].asstr()[:]),
                 versions=tuple(f["versions"].asstr()[:]),
+                models=models,
             )
             expected = str(f.attrs["sha256"])
         except _DAMAGE as error:
             raise DataFileError(f"{path}: corrupt posterior file ({first_line(error)}); fit these rows again") from None
     if verify and digest(block) != expected:
         raise _corrupt(path, "contents do not match their checksum")
-    return replace(block, summary=current(block.summary))
+    return block
 
 
-def read_summary(path: str | Path) -> tuple[NDArray[np.void], tuple[str, ...], tuple[str, ...], dict[str, Any]]:
-    """Read the summary rows, configs, versions and attributes of a shard, without its samples.
+class ShardSummary(NamedTuple):
+    """A shard without its samples."""
+
+    rows: NDArray[np.void]
+    """``(N,)`` summary rows."""
+    configs: tuple[str, ...]
+    versions: tuple[str, ...]
+    models: tuple[str, ...]
+    attrs: dict[str, Any]
+
+    @property
+    def schema(self) -> Schema:
+        """Quantities of all models of the shard."""
+        return union(Schema.from_json(m) for m in self.models)
+
+
+def read_summary(path: str | Path) -> ShardSummary:
+    """Read the summary rows, tables and attributes of a shard, without its samples.
 
     Raises
     ------
@@ -152,7 +172,17 @@ def read_summary(path: str | Path) -> tuple[NDArray[np.void], tuple[str, ...], t
     with open_shard(path) as f:
         try:
             attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in f.attrs.items()}
-            return current(_rows(f["summary"])), tuple(f["configs"].asstr()[:]), tuple(f["versions"].asstr()[:]), attrs
+            configs, versions, models = (tuple(f[name].asstr()[:]) for name in ("configs", "versions", "models"))
+            return ShardSummary(_rows(f["summary"]), configs, versions, models, attrs)
+        except _DAMAGE as error:
+            raise DataFileError(f"{path}: corrupt posterior file ({first_line(error)}); fit these rows again") from None
+
+
+def read_models(path: str | Path) -> tuple[str, ...]:
+    """Schemas (JSON) of the models of a shard; raises DataFileError as `read_shard`."""
+    with open_shard(path) as f:
+        try:
+            return tuple(f["models"].asstr()[:])
         except _DAMAGE as error:
             raise DataFileError(f"{path}: corrupt posterior file ({first_line(error)}); fit these rows again") from None
 
@@ -196,7 +226,7 @@ def digest(block: Block) -> str:
             array = np.ascontiguousarray(group[column])
             h.update(f"{column}{array.dtype.str}{array.shape}".encode())
             h.update(array.data if array.size else b"")
-    h.update(json.dumps([block.configs, block.versions]).encode())
+    h.update(json.dumps([block.configs, block.versions, block.models]).encode())
     return h.hexdigest()
 
 
@@ -214,11 +244,6 @@ def _dataset(f: h5py.File, name: str, array: NDArray[Any]) -> h5py.Dataset:
         {"compression": "lzf"} if array.dtype == np.uint16 else {"compression": "gzip", "compression_opts": _GZIP_LEVEL}
     )
     return f.create_dataset(name, data=array, chunks=chunks, shuffle=True, fletcher32=True, **compression)
-
-
-def _unit(column: str) -> str:
-    """Unit of a sample column."""
-    return BY_NAME[f"{column}_P50"].unit if f"{column}_P50" in BY_NAME else ""
 
 
 def _corrupt(path: str | Path, why: str) -> DataFileError:

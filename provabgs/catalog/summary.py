@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from provabgs.catalog.columns import COLUMNS, SURVEY, Column
+from provabgs.catalog.block import with_columns
+from provabgs.catalog.columns import SURVEY, Column, Schema, union
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
-from provabgs.catalog.shard import read_summary
+from provabgs.catalog.shard import read_models, read_summary
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError
 
-FORMAT = "provabgs-catalog-1"
+FORMAT = "provabgs-catalog-2"
 ROW_GROUP = 50_000
 """Galaxies per Parquet row group: small enough to skip by sky position, large enough to compress."""
 
@@ -29,9 +30,7 @@ _LOCATION = (
     Column("SHARD", "S", "", "shard file, relative to the catalog's directory"),
     Column("SHARD_ROW", "i4", "", "row in that shard"),
 )
-_DROPPED = {"CONFIG_ID", "VERSIONS_ID"}
-SUMMARY_COLUMNS: tuple[Column, ...] = (*(c for c in COLUMNS if c.name not in _DROPPED), *_LOCATION)
-"""Columns of the Parquet file, in order."""
+_DROPPED = {"CONFIG_ID", "VERSIONS_ID", "MODEL_ID"}
 _NULLABLE_INTEGERS = {c.name for c in SURVEY if c.dtype.startswith("i")}
 _ARROW = {"f4": pa.float32(), "f8": pa.float64(), "i1": pa.int8(), "i2": pa.int16(), "i4": pa.int32(),
           "i8": pa.int64(), "S": pa.string()}  # fmt: skip
@@ -62,15 +61,17 @@ def build_summary(root: str | Path, *, allow_mixed: bool = False) -> int:
     if not paths:
         raise DataFileError(f"{root}: holds no shards; run `provabgs run` first")
     origin = Origin(allow_mixed)
+    schema = _schema_of(paths)
     n_rows = 0
     with (
         atomic_path(root / SUMMARY_NAME) as temporary,
-        pq.ParquetWriter(temporary, _schema({}), compression="zstd") as writer,
+        pq.ParquetWriter(temporary, _arrow_schema(schema), compression="zstd") as writer,
     ):
-        for table in _grouped(_tables(root, paths, origin)):
+        for table in _grouped(_tables(root, paths, origin, schema)):
             writer.write_table(table, row_group_size=ROW_GROUP)
             n_rows += table.num_rows
-        writer.add_key_value_metadata(origin.metadata(n_rows, len(paths)))
+        metadata = {**origin.metadata(n_rows, len(paths)), "provabgs:schema": schema.to_json()}
+        writer.add_key_value_metadata(metadata)
     return n_rows
 
 
@@ -86,8 +87,7 @@ class Origin:
         for what, texts in (("fit configurations", configs), ("versions", versions)):
             known = self.seen[what]
             for text in texts:
-                if text != "{}":  # a row that was never fitted has no origin to differ
-                    known.setdefault(text, path)
+                known.setdefault(text, path)
             if len(known) > 1 and not self.allow_mixed:
                 first, second = list(known)[:2]
                 raise DataFileError(
@@ -106,17 +106,37 @@ class Origin:
         }
 
 
-def to_arrow(summary: NDArray[np.void], shard: str) -> pa.Table:
-    """Summary rows of one shard as an Arrow table with nulls."""
-    arrays = []
-    for column in SUMMARY_COLUMNS:
+def summary_columns(schema: Schema) -> tuple[Column, ...]:
+    """Columns of the Parquet file, in order."""
+    return (*(c for c in schema.columns if c.name not in _DROPPED), *_LOCATION)
+
+
+def to_arrow(summary: NDArray[np.void], shard: str, schema: Schema) -> pa.Table:
+    """Summary rows of one shard as an Arrow table with nulls.
+
+    Parameters
+    ----------
+    summary
+        ``(N,)`` rows; columns of the schema that they lack become null.
+    shard
+        Name of the shard, relative to the catalog.
+    schema
+        Of the whole catalog.
+
+    Returns
+    -------
+    pyarrow.Table
+        With unit and description of every column.
+    """
+    summary, arrays = with_columns(summary, schema), []
+    for column in summary_columns(schema):
         if column.name == "SHARD":
             arrays.append(pa.array([shard] * summary.size, pa.string()))
         elif column.name == "SHARD_ROW":
             arrays.append(pa.array(np.arange(summary.size, dtype=np.int32)))
         else:
             arrays.append(_arrow_array(column, summary[column.name]))
-    return pa.Table.from_arrays(arrays, schema=_schema({}))
+    return pa.Table.from_arrays(arrays, schema=_arrow_schema(schema))
 
 
 def _arrow_array(column: Column, values: NDArray[Any]) -> pa.Array:
@@ -125,25 +145,33 @@ def _arrow_array(column: Column, values: NDArray[Any]) -> pa.Array:
         return pa.array([v.decode() or None for v in values.tolist()], pa.string())
     if column.dtype.startswith("f"):
         return pa.array(values, _ARROW[column.dtype], mask=np.isnan(values))
-    mask = values == -1 if column.name in _NULLABLE_INTEGERS else None
+    mask = values == -1 if column.dtype == "i1" or column.name in _NULLABLE_INTEGERS else None
     return pa.array(values, _ARROW[column.dtype], mask=mask)
 
 
-def _schema(metadata: dict[str, str]) -> pa.Schema:
+def _arrow_schema(schema: Schema) -> pa.Schema:
     """Arrow schema with unit and description of every column."""
     fields = [
         pa.field(c.name, _ARROW[c.dtype], metadata={"unit": c.unit, "description": c.description})
-        for c in SUMMARY_COLUMNS
+        for c in summary_columns(schema)
     ]
-    return pa.schema(fields, metadata=metadata)
+    return pa.schema(fields)
 
 
-def _tables(root: Path, paths: list[Path], origin: Origin) -> Iterator[pa.Table]:
+def _schema_of(paths: list[Path]) -> Schema:
+    """Quantities of all models in a catalog's shards."""
+    models: dict[str, None] = {}
+    for path in paths:
+        models.update(dict.fromkeys(read_models(path)))
+    return union(Schema.from_json(m) for m in models)
+
+
+def _tables(root: Path, paths: list[Path], origin: Origin, schema: Schema) -> Iterator[pa.Table]:
     """Summary of each shard in turn."""
     for path in paths:
-        summary, configs, versions, _ = read_summary(path)
-        origin.add(path, configs, versions)
-        yield to_arrow(summary, path.relative_to(root).as_posix())
+        shard = read_summary(path)
+        origin.add(path, shard.configs, shard.versions)
+        yield to_arrow(shard.rows, path.relative_to(root).as_posix(), schema)
 
 
 def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

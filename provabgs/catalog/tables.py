@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 from astropy.table import Column, MaskedColumn, Table
 
-from provabgs.catalog.columns import BY_NAME
+from provabgs.catalog import columns as catalog_columns
 
 
-def from_arrow(table: pa.Table) -> Table:
-    """An astropy Table: floats with NaN for null, integers and text masked where null, units where known."""
+def from_arrow(table: pa.Table, about: Mapping[str, catalog_columns.Column]) -> Table:
+    """An astropy Table: floats with NaN for null, integers and text masked where null, units where known.
+
+    Parameters
+    ----------
+    table
+        Rows of a catalog.
+    about
+        Columns by name, for units and descriptions.
+
+    Returns
+    -------
+    astropy.table.Table
+        In the same order.
+    """
     out = Table()
     for name in table.column_names:
-        known = BY_NAME.get(name)
+        known = about.get(name)
         unit = known.unit if known is not None and known.unit else None
-        description = known.description if known is not None else None
-        out[name] = _column(table[name], unit, description)
+        out[name] = _column(table[name], unit, known.description if known is not None else None)
     return out
 
 
@@ -35,10 +49,10 @@ def _column(values: pa.ChunkedArray, unit: str | None, description: str | None) 
     return Column(array, unit=unit, description=description)
 
 
-def join_rows(table: Table, found: pa.Table) -> Table:
+def join_rows(table: Table, found: pa.Table, about: Mapping[str, catalog_columns.Column]) -> Table:
     """Rows of `table` at ``found["POSITION"]`` with the other columns of `found` beside them."""
     joined = table[found["POSITION"].to_numpy()]
-    added = from_arrow(found.drop_columns(["POSITION"]))
+    added = from_arrow(found.drop_columns(["POSITION"]), about)
     for name in added.colnames:
         joined[f"{name}_PROVABGS" if name in table.colnames else name] = added[name]
     return joined

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from provabgs.core.status import Status
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from provabgs.api import Fitted
-    from provabgs.desi.targets import ReadOptions, TargetResult
+    from provabgs.desi.targets import ReadOptions
     from provabgs.inference.config import FitConfig
+    from provabgs.inference.fit import Fitted
+    from provabgs.inference.posterior import Posterior
+    from provabgs.observe.target import TargetResult
 
 
 INTERRUPTED = 130
@@ -89,6 +93,8 @@ def fit(
     from provabgs.core.errors import InputError
     from provabgs.desi import read_observations
     from provabgs.desi.targets import ReadOptions
+    from provabgs.inference.config import load_fit_config
+    from provabgs.inference.fit import check_names
 
     _check_output(output)
     changes = {
@@ -98,13 +104,15 @@ def fit(
         "observing": {"line_mask": line_mask},
     }
     fit_config = load_fit_config(config, changes)
-    options = ReadOptions(z_max=fit_config.observing.z_max, allow_zwarn=allow_zwarn, allow_non_galaxy=allow_non_galaxy)
+    check_names(fit_config)
+    options = ReadOptions(allow_zwarn=allow_zwarn, allow_non_galaxy=allow_non_galaxy)
     targets = read_observations(coadd, redrock, photometry, targetid or None, options, redshift)
     if not targets:
         raise InputError(f"{coadd}: holds no rows")
-    if len(targets) == 1 and targets[0].observation is None:
-        raise InputError(f"{coadd}, row {targets[0].row}, TARGETID {targets[0].targetid}: {explain(targets[0])}")
-    fitted = _fit_with_progress(targets, coadd, fit_config, seed)
+    fitted = _fit_with_progress(targets, fit_config, seed)
+    if len(targets) == 1 and fitted[0].posterior.status in CURES:
+        posterior = fitted[0].posterior
+        raise InputError(f"{coadd}, row {targets[0].row}, TARGETID {posterior.targetid}: {explain(posterior)}")
     write_fits(output, fitted, attrs=_attributes(coadd, options))
     print_fits(fitted, output)
     if len(fitted) < len(targets):
@@ -113,63 +121,24 @@ def fit(
         raise InputError(f"{coadd}: none of {len(fitted)} rows could be fitted; their STATUS and reasons are above")
 
 
-def load_fit_config(path: Path | None, changes: dict[str, Any]) -> FitConfig:
-    """The ``[fit]`` table of a TOML file (defaults without one) with options of the command line laid over it.
-
-    Raises
-    ------
-    ConfigError
-        When the file is missing or not TOML, and for a key or value that is not allowed.
-    """
-    from pydantic import ValidationError
-
-    from provabgs.core.errors import ConfigError
-    from provabgs.inference.config import FitConfig, read_toml
-
-    data: dict[str, Any] = {}
-    if path is not None:
-        document = read_toml(path)
-        data = document.get("fit", {})
-        if "fit" not in document:
-            raise ConfigError(f"{path}: has no [fit] table; put the options of the fit under one")
-    try:
-        return FitConfig.model_validate(_overlay(data, changes))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        what = "is no option" if first["type"] == "extra_forbidden" else f"= {first['input']!r}: {first['msg']}"
-        raise ConfigError(f"{path or 'command line'}: [fit] {key} {what}") from None
+CURES = {
+    Status.UNOBSERVED: "choose a row that was observed",
+    Status.NO_VALID_PIXELS: "choose another row, or give photometry with --photometry",
+    Status.NO_REDSHIFT: "give the redrock file that holds it, or --redshift",
+    Status.REDSHIFT_OUT_OF_RANGE: "give another --redshift, or raise observing.z_max in a --config file",
+    Status.REDSHIFT_WARNING: "check the redshift, then --allow-zwarn or --redshift",
+    Status.NOT_A_GALAXY: "--allow-non-galaxy, or --redshift",
+    Status.NO_PHOTOMETRY: "give photometry with --photometry",
+    Status.BAD_DATA: "repair the file, or leave this row out",
+    Status.INPUT_ERROR: "repair the file, or leave this row out",
+}
+"""What to do about a row that cannot be fitted as it is."""
 
 
-def explain(target: TargetResult) -> str:
-    """Why a row cannot be fitted, and what to do about it."""
-    from provabgs.core.status import Status
-
-    mend = {
-        Status.UNOBSERVED: "choose a row that was observed",
-        Status.NO_VALID_PIXELS: "choose another row, or give photometry with --photometry",
-        Status.NO_REDSHIFT: "give the redrock file that holds it, or --redshift",
-        Status.REDSHIFT_OUT_OF_RANGE: "give another --redshift, or raise observing.z_max in a --config file",
-        Status.REDSHIFT_WARNING: "check the redshift, then --allow-zwarn or --redshift",
-        Status.NOT_A_GALAXY: "--allow-non-galaxy, or --redshift",
-        Status.NO_PHOTOMETRY: "give photometry with --photometry",
-        Status.BAD_DATA: "mend the file, or leave this row out",
-        Status.INPUT_ERROR: "mend the file, or leave this row out",
-    }
-    status = target.status if target.status is not None else Status.INPUT_ERROR
-    hint = mend.get(status)
-    return f"{status.name}: {target.message}" + (f" ({hint})" if hint else "")
-
-
-def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with every entry of `changes` that is not None, table by table."""
-    merged = dict(base)
-    for key, value in changes.items():
-        if isinstance(value, dict):
-            merged[key] = _overlay(merged.get(key, {}), value)
-        elif value is not None:
-            merged[key] = str(value) if isinstance(value, StrEnum) else value
-    return merged
+def explain(posterior: Posterior) -> str:
+    """Why a row could not be fitted, and what to do about it."""
+    cure = CURES.get(posterior.status)
+    return f"{posterior.status.name}: {posterior.message}" + (f" ({cure})" if cure else "")
 
 
 def _check_output(output: Path) -> None:
@@ -193,7 +162,7 @@ def _attributes(coadd: Path, options: ReadOptions) -> dict[str, Any]:
     return {"source": str(coadd), "read_options": {k: str(v) for k, v in asdict(options).items()}}
 
 
-def _fit_with_progress(targets: list[TargetResult], coadd: Path, config: FitConfig, seed: int) -> list[Fitted]:
+def _fit_with_progress(targets: list[TargetResult], config: FitConfig, seed: int) -> list[Fitted]:
     """Fit, with a bar on stderr that tells rate and time left; Ctrl-C ends with the rows done so far."""
     from rich.console import Console
     from rich.progress import (
@@ -206,7 +175,7 @@ def _fit_with_progress(targets: list[TargetResult], coadd: Path, config: FitConf
         TimeRemainingColumn,
     )
 
-    from provabgs.api import fit_targets
+    from provabgs.inference.fit import fit_many
 
     columns = (
         SpinnerColumn(),
@@ -229,7 +198,7 @@ def _fit_with_progress(targets: list[TargetResult], coadd: Path, config: FitConf
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("fitting", total=n_fit, rate="")
         try:
-            for result in fit_targets(ticking(), coadd, config, seed):
+            for result in fit_many(ticking(), config, seed):
                 fitted.append(result)
                 if result.observation is not None:
                     done = sum(f.observation is not None for f in fitted)

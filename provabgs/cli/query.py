@@ -124,14 +124,13 @@ def _emit(table: Table, output: Path | None, limit: int) -> None:
 
 def _list_columns(catalog: Catalog) -> None:
     """Every column of the summary and every name usable on samples."""
-    from provabgs.catalog.columns import BY_NAME
     from provabgs.catalog.names import SAMPLE_FORMULAS, sample_names
 
     typer.echo(f"# summary of {catalog.metadata.get('provabgs:n_galaxies', '?')} galaxies")
     for name in catalog.columns:
-        known = BY_NAME.get(name)
+        known = catalog.schema.by_name.get(name)
         about = f"{known.description}{f' [{known.unit}]' if known.unit else ''}" if known else ""
         typer.echo(f"{name:<26} {about}")
     typer.echo("# samples")
-    for name in sample_names():
+    for name in sample_names(catalog.schema):
         typer.echo(f"{name:<26} {SAMPLE_FORMULAS.get(name, '')}".rstrip())

@@ -10,12 +10,11 @@ import numpy as np
 
 from provabgs.core.status import Status
 from provabgs.inference.posterior import Posterior
-from provabgs.sps.parameters import DERIVED, GAS, NAMES, PARAMETERS, DerivedProperty, Parameter
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from provabgs.api import Fitted
+    from provabgs.inference.fit import Fitted
 
 KEY = {"logmstar_surviving": "log M*", "log_sfr_100myr": "log SFR"}
 """Properties shown when there are several galaxies (surviving mass, SFR over 100 Myr); 80 columns hold no more."""
@@ -51,9 +50,8 @@ def galaxy_table(posterior: Posterior) -> Table:
     for name in ("median", "-", "+", "best fit", "R-hat", "ESS"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("unit", no_wrap=True)
-    best_fit = {**p.best_fit_derived, **dict(zip(NAMES, p.best_fit, strict=True))}
-    entries: tuple[Parameter | DerivedProperty, ...] = (*DERIVED, *PARAMETERS, *(g for g in GAS if g.name in p.derived))
-    for entry in entries:
+    best_fit = p.best
+    for entry in (*p.properties, *p.parameters):
         low, median, high = p.quantiles(entry.name)
         ess = np.fmin(d.ess_bulk.get(entry.name, np.nan), d.ess_tail.get(entry.name, np.nan))
         rhat = d.rhat.get(entry.name, np.nan)
@@ -65,7 +63,7 @@ def galaxy_table(posterior: Posterior) -> Table:
             f"{ess:.0f}",
             "" if entry.unit.startswith("dex") else entry.unit,
         )
-        if entry is DERIVED[-1]:
+        if entry is p.properties[-1]:
             table.add_section()
     return table
 
@@ -98,8 +96,8 @@ def verdict(posterior: Posterior) -> str:
     p, d = posterior, posterior.diagnostics
     if not p.status.has_samples:
         return f"STATUS {p.status.name}: {p.message}"
-    meaning = "every property passed the gate" if p.status == Status.CONVERGED else "do not use without a look: "
-    lines = [f"STATUS {p.status.name} ({meaning}{p.message})"]
+    meaning = "every property passed the gate" if p.status == Status.CONVERGED else "do not use without a look"
+    lines = [f"STATUS {p.status.name} ({': '.join(m for m in (meaning, p.message) if m)})"]
     lines.append(
         f"R-hat at most {worst_rhat(p):.3f}, ESS at least {d.ess_min:.0f}; {len(p.samples)} draws kept; "
         f"{d.n_eval:,} likelihood evaluations by {d.sampler} in {d.runtime_s:.1f} s"

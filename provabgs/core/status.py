@@ -15,6 +15,9 @@ class Status(IntEnum):
     """Every parameter and derived property passed the R-hat and effective-sample-size gate."""
     NOT_CONVERGED = 1
     """Samples exist, the gate was not reached within the budget. See RHAT_MAX and ESS_MIN."""
+    ENGINE_ERROR = 2
+    """Samples exist, of a likelihood that differs from the exact one by too much. See ENGINE_DLNL; refit with engine =
+    'exact'."""
 
     UNOBSERVED = 10
     """No exposure: sky, stuck or unassigned fiber, COADD_NUMEXP = 0, or a negative TARGETID."""
@@ -35,8 +38,6 @@ class Status(IntEnum):
 
     LIKELIHOOD_FAILED = 30
     """The likelihood is -inf or NaN everywhere it was tried."""
-    ENGINE_ERROR = 31
-    """The compressed engine missed its tolerance and no fallback was allowed."""
     TIMED_OUT = 32
     """The time limit for one galaxy ended before any sample was kept."""
     CRASHED = 33
@@ -47,4 +48,4 @@ class Status(IntEnum):
     @property
     def has_samples(self) -> bool:
         """Whether a row of this status carries posterior samples."""
-        return self in (Status.CONVERGED, Status.NOT_CONVERGED)
+        return self in (Status.CONVERGED, Status.NOT_CONVERGED, Status.ENGINE_ERROR)

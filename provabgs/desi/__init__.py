@@ -3,11 +3,10 @@
 from provabgs.desi.assemble import iter_observations, read_observation, read_observations
 from provabgs.desi.paths import healpix_paths, infer_redrock, tile_paths
 from provabgs.desi.targetid import decode_targetid, encode_targetid
-from provabgs.desi.targets import ReadOptions, TargetResult
+from provabgs.desi.targets import ReadOptions
 
 __all__ = [
     "ReadOptions",
-    "TargetResult",
     "decode_targetid",
     "encode_targetid",
     "healpix_paths",

@@ -10,10 +10,12 @@ from provabgs.core.errors import DataFileError, InputError, UnusableTargetError
 from provabgs.core.status import Status
 from provabgs.desi.build import build_observation
 from provabgs.desi.coadd import CoaddFile
+from provabgs.desi.photometry import position
 from provabgs.desi.redrock import Redshift
 from provabgs.desi.source import Source, open_source
-from provabgs.desi.targets import ReadOptions, TargetResult
+from provabgs.desi.targets import ReadOptions
 from provabgs.observe.observation import Observation
+from provabgs.observe.target import TargetResult
 
 
 def read_observations(
@@ -133,7 +135,8 @@ def _run(source: Source, jobs: Sequence[tuple[int, list[int]]]) -> Iterator[Targ
             result = TargetResult(targetid, row, None, Status(error.status), str(error))
         except InputError as error:
             result = TargetResult(targetid, row, None, Status.INPUT_ERROR, str(error))
-        yield result
+        ra, dec = position(source.file.row_values(row)) if row >= 0 else (math.nan, math.nan)
+        yield result._replace(ra=ra, dec=dec).named(source.file.path.name)
 
 
 def _verdict(source: Source, targetid: int, rows: Sequence[int]) -> Redshift | UnusableTargetError:

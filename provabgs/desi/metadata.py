@@ -52,15 +52,13 @@ def build_meta(
     light: TargetPhotometry,
     matched_by: str,
 ) -> dict[str, Any]:
-    """Provenance and quality, plain scalars and strings."""
+    """Provenance and quality, plain scalars and strings; files by name, without the paths of one machine."""
     meta: dict[str, Any] = {k: row[k] for k in _KEPT if k in row}
     photometry = light.photometry
     meta.update(
-        COADD=str(source.file.path),
-        ROW=int(rows[0]),
         N_EXPOSURE_ROWS=len(rows),
-        REDROCK=str(source.redrock.path) if source.redrock else "",
-        PHOTOMETRY=str(source.catalog.path) if source.catalog and matched_by != "FIBERMAP" else "FIBERMAP",
+        REDROCK=source.redrock.path.name if source.redrock else "",
+        PHOTOMETRY=source.catalog.path.name if source.catalog and matched_by != "FIBERMAP" else "FIBERMAP",
         PHOTOMETRY_MATCH=matched_by,
         PHOTSYS=light.photsys,
         N_BANDS=photometry.n_valid if photometry else 0,

@@ -1,17 +1,15 @@
-"""What the DESI reader may be told, and what it says about each row."""
+"""What the DESI reader may be told."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from provabgs.core.errors import ConfigError
-from provabgs.core.status import Status
 from provabgs.desi.fiber_fraction import PsfMode
-from provabgs.desi.photometry import DEFAULT_BANDS, FILTERS
-from provabgs.observe.observation import Observation
+from provabgs.desi.photometry import DEFAULT_BANDS, LEGACY
 
 
 @dataclass(frozen=True)
@@ -21,13 +19,14 @@ class ReadOptions:
     Attributes
     ----------
     z_min, z_max
-        Redshifts in ``(z_min, z_max]`` are accepted; 0.6 is where the published model ends.
+        Redshifts in ``(z_min, z_max]`` are read: a choice of rows. How far the model reaches is for the fit to say
+        (`provabgs.observe.options.ObservingOptions.z_max`).
     allow_zwarn, allow_non_galaxy
         Fit rows with ZWARN set, or with a SPECTYPE other than GALAXY.
     require_photometry
         Refuse rows without any measured band.
     bands
-        FLUX_* columns to take, for example ``("G", "R", "Z")``; empty for the spectrum alone.
+        Bands to take, for example ``("g", "r", "z")`` in any letter case; empty for the spectrum alone.
     cameras
         Cameras to take, None for all; empty for the photometry alone.
     psf_to_fiber
@@ -41,7 +40,7 @@ class ReadOptions:
     """
 
     z_min: float = 0.0
-    z_max: float = 0.6
+    z_max: float = math.inf
     allow_zwarn: bool = False
     allow_non_galaxy: bool = False
     require_photometry: bool = False
@@ -59,9 +58,9 @@ class ReadOptions:
             raise ConfigError(f"psf_to_fiber {self.psf_to_fiber!r} must be one of {', '.join(get_args(PsfMode))}")
         if not (math.isfinite(self.fiber_sigma_floor) and self.fiber_sigma_floor >= 0):
             raise ConfigError(f"fiber_sigma_floor {self.fiber_sigma_floor} must be finite and >= 0")
-        unknown = [b for b in self.bands if b.upper() not in {**FILTERS["N"], **FILTERS["S"]}]
+        unknown = [b for b in self.bands if b.upper() not in {name.upper() for name in LEGACY.bands}]
         if unknown:
-            raise ConfigError(f"bands {', '.join(unknown)} have no filter; choose from {', '.join(FILTERS['S'])}")
+            raise ConfigError(f"bands {', '.join(unknown)} have no filter; choose from {', '.join(LEGACY.bands)}")
 
     def with_changes(self, changes: Mapping[str, Any]) -> ReadOptions:
         """A copy with some fields replaced; `ConfigError` for a name that is no field."""
@@ -69,25 +68,3 @@ class ReadOptions:
             return replace(self, **changes)
         except TypeError as error:
             raise ConfigError(f"unknown read option among {', '.join(changes)}") from error
-
-
-class TargetResult(NamedTuple):
-    """One row of a DESI file: an observation ready to be fitted, or the reason why not.
-
-    Attributes
-    ----------
-    targetid, row
-        Identification; `row` is that of the file's FIBERMAP (the first, of several exposures), -1 when absent.
-    observation
-        None exactly when `status` is set.
-    status
-        None for a row that is ready, else why it cannot be fitted.
-    message
-        Why not; for a ready row, what is worth knowing about it (``""`` for nothing).
-    """
-
-    targetid: int
-    row: int
-    observation: Observation | None
-    status: Status | None
-    message: str

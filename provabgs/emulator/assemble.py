@@ -8,12 +8,11 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.jax import jnp
 from provabgs.emulator.basis import Basis, coefficients, fit_basis
 from provabgs.emulator.component import ComponentEmulator, Functions, conventions_of
-from provabgs.emulator.encoding import Encoding
+from provabgs.emulator.encoding import PARAMETERS, Encoding
 from provabgs.emulator.mixture import BurstTable, EmulatorArrays, Layout
 from provabgs.emulator.network import Network
 from provabgs.emulator.training_spectra import Parts, burst_nodes
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import PARAMETERS
 from provabgs.sps.sources.precision import round_mantissa
 
 MANTISSA_BITS = 14
@@ -29,8 +28,8 @@ def burst_table(model: SPSModel, youngest_gyr: float, n_component: int) -> tuple
     table = coefficients(basis.project(flat, model.library.wave))
     young = np.arange(nodes.start, nodes.stop) < model.young_nodes.stop
     arrays = (
-        model.grid.log_age[nodes],
-        model.grid.zh[:, nodes],
+        model.nodes.log_age[nodes],
+        model.nodes.zh[:, nodes],
         model.library.logzsol + np.log10(model.solar_z),
         young,
         table.reshape(n_met * n_node, -1),
@@ -59,7 +58,7 @@ def assemble(
     smooth_range
         Training range of `provabgs.emulator.encoding.SMOOTH_INPUTS`, each ``(3,)``.
     """
-    tburst = next(p.bounds for p in PARAMETERS if p.name == "tburst")
+    tburst = PARAMETERS["tburst"].bounds
     low, high = (np.append(edge, t) for edge, t in zip(smooth_range, tburst, strict=True))
     encoding = Encoding.of(model, *smooth_range)
     shift, scale = (jnp.asarray(s, jnp.float32) for s in standard)
@@ -69,7 +68,7 @@ def assemble(
         wave=model.library.wave,
         functions=Functions(*functions),
         arrays=EmulatorArrays(encoding, network, shift, scale, burst),
-        layout=Layout(parts, n_young, n_old, len(model.bases.sfh)),
+        layout=Layout(parts, n_young, n_old, model.linear_block.n),
         low=low,
         high=high,
         conventions=conventions_of(model),

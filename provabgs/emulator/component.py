@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.jax import jax, jnp
-from provabgs.emulator.encoding import SMOOTH_INPUTS, out_of_range, require_range
+from provabgs.emulator.encoding import PARAMETERS, SMOOTH_INPUTS, gammas, nmf_of, out_of_range, require_range
 from provabgs.emulator.errors import EmulatorFileError
 from provabgs.emulator.mixture import EmulatorArrays, GalaxyMasses, Layout, Mixed, columns, mix
-from provabgs.sps.dust import dust_curves, transmission
+from provabgs.sps.attenuation import CharlotFall
+from provabgs.sps.composite import Parts as SpectrumParts
+from provabgs.sps.composite import composite
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
+from provabgs.sps.parameters import Values
 
 CHECKED = (*SMOOTH_INPUTS, "tburst")
 
@@ -87,7 +89,7 @@ class ComponentEmulator:
             )
 
     def require_range(self, theta: FloatArray, t_age: float | FloatArray) -> None:
-        """Refuse parameters ``(batch, 13)`` that were not trained for.
+        """Refuse parameters ``(batch, nparameter)`` that were not trained for.
 
         Raises
         ------
@@ -97,7 +99,7 @@ class ComponentEmulator:
         require_range(self._checked(theta, t_age), CHECKED, self.low, self.high)
 
     def flag(self, theta: FloatArray, t_age: float | FloatArray) -> NDArray[np.bool_]:
-        """EMU_FLAG: which rows of theta ``(batch, 13)`` lie outside the training range or are NaN."""
+        """EMU_FLAG: which rows of theta ``(batch, nparameter)`` lie outside the training range or are NaN."""
         checked = self._checked(theta, t_age)
         outside = out_of_range(checked, self.low, self.high).any(axis=1)
         return np.logical_or(outside, ~np.isfinite(np.atleast_2d(theta)).all(axis=1))
@@ -106,15 +108,14 @@ class ComponentEmulator:
     def _checked(theta: FloatArray, t_age: float | FloatArray) -> FloatArray:
         theta = np.atleast_2d(np.asarray(theta, np.float64))
         with np.errstate(invalid="ignore", divide="ignore"):
-            gammas = np.log10(theta[:, [INDEX["gamma1"], INDEX["gamma2"]]])
+            logs = np.log10(np.stack([PARAMETERS.get(theta, n) for n in ("gamma1", "gamma2")], axis=1))
         age = np.broadcast_to(np.asarray(t_age, np.float64), len(theta))
-        return np.column_stack([gammas, age, theta[:, INDEX["tburst"]]])
+        return np.column_stack([logs, age, PARAMETERS.get(theta, "tburst")])
 
-    def inside(self, theta: jax.Array, t_age: jax.Array) -> jax.Array:
-        """As ``~flag``, inside compiled functions, ``(batch,)``."""
-        gammas = jnp.log10(theta[:, jnp.array([INDEX["gamma1"], INDEX["gamma2"]])])
-        age = jnp.broadcast_to(t_age, theta.shape[:1])
-        x = jnp.concatenate([gammas, age[:, None], theta[:, INDEX["tburst"], None]], axis=1)
+    def inside(self, values: Values, t_age: jax.Array) -> jax.Array:
+        """As ``~flag``, inside compiled functions, ``(batch,)``, for values ``(batch,)`` by name."""
+        age = jnp.broadcast_to(t_age, values["tburst"].shape)
+        x = jnp.concatenate([jnp.log10(gammas(values)), age[:, None], values["tburst"][:, None]], axis=1)
         slack = 1e-6 * (self.high - self.low)
         return jnp.all((x >= self.low - slack) & (x <= self.high + slack), axis=1)
 
@@ -126,14 +127,17 @@ class ComponentEmulator:
         return Functions(*(jnp.asarray(f) for f in self.functions))
 
     @cached_property
-    def _compiled(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
-        def dust_free(theta: jax.Array, masses: GalaxyMasses, arrays: EmulatorArrays, functions: Functions) -> tuple:
-            return synthesise(mix(theta, masses, columns(theta, masses, arrays, self.layout)), functions)
+    def _compiled(self) -> Callable[..., SpectrumParts]:
+        def unattenuated(
+            theta: jax.Array, masses: GalaxyMasses, arrays: EmulatorArrays, functions: Functions
+        ) -> SpectrumParts:
+            values = PARAMETERS.values(theta)
+            return synthesise(mix(values, masses, columns(values, masses, arrays, self.layout)), functions)
 
-        return jax.jit(dust_free)
+        return jax.jit(unattenuated)
 
-    def dust_free(self, theta: jax.Array, model: SPSModel, t_age: float | FloatArray) -> tuple[jax.Array, jax.Array]:
-        """As `SPSModel.dust_free`: young and old light per Msun formed, each ``(batch, nwave)``.
+    def unattenuated(self, theta: jax.Array, model: SPSModel, t_age: float | FloatArray) -> SpectrumParts:
+        """As `SPSModel.unattenuated`: young and old spectra per Msun formed, each ``(batch, nwave)``.
 
         Raises
         ------
@@ -145,19 +149,18 @@ class ComponentEmulator:
         return self._compiled(jnp.asarray(theta, jnp.float64), masses, self.arrays, self.device_functions)
 
     def spectrum(self, theta: jax.Array, model: SPSModel, t_age: float | FloatArray) -> jax.Array:
-        """As `SPSModel.spectrum`: attenuated light, Lsun/Angstrom, ``(batch, nwave)``; raises as `dust_free`."""
-        young, old = self.dust_free(theta, model, t_age)
-        dust = (theta[:, INDEX[n]] for n in ("tau_bc", "tau_ism", "n_dust"))
-        t_old, t_young = transmission(dust_curves(self.wave, model.birth_cloud_slope), *dust)
-        return 10.0 ** theta[:, INDEX["logmstar"], None] * (young * t_young + old * t_old)
+        """As `SPSModel.spectrum`: attenuated, Lsun/Angstrom, ``(batch, nwave)``; raises as `unattenuated`."""
+        parts, values = self.unattenuated(theta, model, t_age), PARAMETERS.values(theta)
+        transmission = model.attenuation.transmission(model.attenuation.curves(self.wave), values)
+        return 10.0 ** values["logmstar"][:, None] * composite(parts, transmission)
 
 
-def synthesise(mixed: Mixed, functions: Functions) -> tuple[jax.Array, jax.Array]:
-    """Young and old light ``(batch, n)`` from factors on basis functions of n wavelengths."""
+def synthesise(mixed: Mixed, functions: Functions) -> SpectrumParts:
+    """Young and old spectra ``(batch, n)`` from factors on basis functions of n wavelengths."""
     young, old, burst_young, burst_old = mixed
     f_young, f_old, f_burst = functions
     highest = jax.lax.Precision.HIGHEST
-    return (
+    return SpectrumParts(
         jnp.matmul(young, f_young, precision=highest) + jnp.matmul(burst_young, f_burst, precision=highest),
         jnp.matmul(old, f_old, precision=highest) + jnp.matmul(burst_old, f_burst, precision=highest),
     )
@@ -165,7 +168,9 @@ def synthesise(mixed: Mixed, functions: Functions) -> tuple[jax.Array, jax.Array
 
 def conventions_of(model: SPSModel) -> str:
     """``"paper"`` or ``"published-code"`` for those two, else the settings in words."""
-    settings = (model.t_birth_cloud, model.birth_cloud_slope, model.binning, model.normalisation)
+    histories = nmf_of(model)
+    slope = model.attenuation.birth_cloud_slope if isinstance(model.attenuation, CharlotFall) else float("nan")
+    settings = (model.t_birth_cloud, slope, histories.binning, histories.normalisation)
     if settings == (0.1, -0.7, "exact", "per-basis"):
         return "paper"
     if settings == (0.01, -1.0, "published", "joint"):

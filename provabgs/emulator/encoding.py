@@ -3,7 +3,7 @@
 SSPs are linear in log Z and log age between the nodes of the library, so the spectrum has kinks where Z(t) crosses a
 metallicity, and where the age of the universe does an age. A network of smooth functions needs many units to draw a
 kink, and none if its inputs have it already: metallicities and t_age enter as hat functions on the library's own grid.
-Errors fall by three (docs/emulator.md).
+Errors fall by three (docs/studies/emulator.md).
 """
 
 from __future__ import annotations
@@ -16,14 +16,41 @@ from numpy.typing import NDArray
 from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import Z_RANGE_PROVABGS
 from provabgs.core.jax import jax, jnp
-from provabgs.emulator.errors import EmulatorRangeError
+from provabgs.emulator.errors import EmulatorFileError, EmulatorRangeError
+from provabgs.sps.attenuation import CharlotFall
+from provabgs.sps.histories import NMFHistories
+from provabgs.sps.histories.nmf import PUBLISHED
 from provabgs.sps.interpolation import hat_weights
 from provabgs.sps.model import SPSModel
+from provabgs.sps.parameters import ParameterSet, Values
 
+PARAMETERS = ParameterSet((*PUBLISHED, *CharlotFall.parameters))
+"""Parameters of the model that emulators learn: the published histories and dust."""
 SMOOTH_INPUTS = ("log_gamma1", "log_gamma2", "t_age")
 """Inputs of the network: log10 of the gammas (absolute Z), age of the universe at the galaxy in Gyr."""
 PROBE_AGES_GYR = (0.003, 0.25, 1.0, 2.5, 4.5, 6.5, 8.0, 9.5, 11.0, 12.5)
 """Lookback times at which Z(t) is shown to the network."""
+
+
+def nmf_of(model: SPSModel) -> NMFHistories:
+    """The histories of a model, which must be the published family.
+
+    Raises
+    ------
+    EmulatorFileError
+        For a model of other histories: emulators know none but these.
+    """
+    if not isinstance(model.histories, NMFHistories):
+        raise EmulatorFileError(
+            f"emulators learn the published histories, the model has {type(model.histories).__name__}; use "
+            "engine = 'compressed'"
+        )
+    return model.histories
+
+
+def gammas(values: Values) -> jax.Array:
+    """Metallicity coefficients ``(batch, 2)``."""
+    return jnp.stack([values["gamma1"], values["gamma2"]], axis=-1)
 
 
 class Encoding(NamedTuple):
@@ -48,7 +75,7 @@ class Encoding(NamedTuple):
         arrays = (
             0.5 * (low + high),
             0.5 * (high - low),
-            model.bases.metallicity_bases(PROBE_AGES_GYR),
+            nmf_of(model).bases.metallicity_bases(PROBE_AGES_GYR),
             model.library.logzsol + np.log10(model.solar_z),
             log_age[max(first - 1, 0) : last + 1],
         )

@@ -59,7 +59,7 @@ def composite_errors(
     t_age: FloatArray,
     wave_range: tuple[float, float],
 ) -> CompositeErrors:
-    """Errors at parameters ``(n, 13)`` and ages of the universe ``(n,)``, Gyr.
+    """Errors at the model's parameters ``(n, nparameter)`` and ages of the universe ``(n,)``, Gyr.
 
     Raises
     ------

@@ -8,14 +8,11 @@ import numpy as np
 
 from provabgs.core.constants import Z_RANGE_PROVABGS
 from provabgs.core.jax import jax, jnp
-from provabgs.emulator.encoding import Encoding, encode
+from provabgs.emulator.encoding import Encoding, encode, gammas
 from provabgs.emulator.network import Network, apply_network
 from provabgs.emulator.training_spectra import Parts, part_masses
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
-
-_BETA = jnp.array([INDEX[f"beta{i}"] for i in range(1, 5)])
-_GAMMA = jnp.array([INDEX["gamma1"], INDEX["gamma2"]])
+from provabgs.sps.parameters import Values
 
 
 class BurstTable(NamedTuple):
@@ -100,11 +97,24 @@ class Mixed(NamedTuple):
     burst_old: jax.Array
 
 
-def columns(theta: jax.Array, masses: GalaxyMasses, arrays: EmulatorArrays, layout: Layout) -> Columns:
-    """Evaluate the network and look bursts up; betas, fburst, dust and mass of theta ``(batch, 13)`` do not enter."""
-    single = theta.astype(jnp.float32)
-    t_age = jnp.broadcast_to(masses.t_age, single.shape[:1])
-    x = jnp.concatenate([jnp.log10(single[:, _GAMMA]), t_age[:, None]], axis=1)
+def columns(values: Values, masses: GalaxyMasses, arrays: EmulatorArrays, layout: Layout) -> Columns:
+    """Evaluate the network and look bursts up; fractions, fburst, dust and mass do not enter.
+
+    Parameters
+    ----------
+    values
+        Parameter values, each ``(batch,)``.
+    masses, arrays, layout
+        Of the galaxy and of the emulator.
+
+    Returns
+    -------
+    Columns
+        Single precision.
+    """
+    single = {k: v.astype(jnp.float32) for k, v in values.items()}
+    t_age = jnp.broadcast_to(masses.t_age, single["gamma1"].shape)
+    x = jnp.concatenate([jnp.log10(gammas(single)), t_age[:, None]], axis=1)
     outputs = arrays.scale * apply_network(arrays.network, encode(x, arrays.encoding)) + arrays.shift
     cut = len(layout.parts.young) * layout.n_young
     young = _spread(outputs[:, :cut], layout.parts.young, layout.n_young, layout.n_basis)
@@ -113,11 +123,12 @@ def columns(theta: jax.Array, masses: GalaxyMasses, arrays: EmulatorArrays, layo
     return Columns(young * masses.young[..., None], old * masses.old[..., None], *bursts)
 
 
-def mix(theta: jax.Array, masses: GalaxyMasses, per_basis: Columns) -> Mixed:
-    """Add the bases up by their shares of the mass, and the burst."""
-    fburst = theta[:, INDEX["fburst"], None]
+def mix(values: Values, masses: GalaxyMasses, per_basis: Columns) -> Mixed:
+    """Add the bases up by their fractions of the mass, and the burst; values ``(batch,)`` by name."""
+    fburst = values["fburst"][:, None]
     keep, fburst = (1 - fburst).astype(jnp.float32), fburst.astype(jnp.float32)
-    share = theta[:, _BETA].astype(jnp.float32) * masses.weight
+    beta = jnp.stack([values[f"beta{i + 1}"] for i in range(per_basis.young.shape[1])], axis=-1)
+    share = beta.astype(jnp.float32) * masses.weight
     share = keep * share / jnp.sum(share, axis=1, keepdims=True)
     young, old = (jnp.sum(share[..., None] * c, axis=1) for c in (per_basis.young, per_basis.old))
     return Mixed(young, old, fburst * per_basis.burst_young, fburst * per_basis.burst_old)
@@ -133,16 +144,16 @@ def _spread(outputs: jax.Array, members: tuple[int, ...], size: int, n_basis: in
     return jnp.zeros((len(outputs), n_basis, size), factors.dtype).at[:, jnp.array(members, int)].set(factors)
 
 
-def burst_factors(theta: jax.Array, t_age: jax.Array, burst: BurstTable) -> tuple[jax.Array, jax.Array]:
-    """Factors of young and old light of one Msun of burst, each ``(batch, n_burst)``: linear between the four SSPs."""
+def burst_factors(values: Values, t_age: jax.Array, burst: BurstTable) -> tuple[jax.Array, jax.Array]:
+    """Factors of young and old spectra of one Msun of burst, each ``(batch, n_burst)``: linear between four SSPs."""
     n_node = burst.log_age.shape[0]
-    tburst = theta[:, INDEX["tburst"]]
+    tburst, gamma = values["tburst"], gammas(values)
     node, fraction = _cell(jnp.log(tburst), burst.log_age)
     happened = (tburst <= t_age).astype(fraction.dtype)
     young = old = jnp.zeros((), fraction.dtype)
     for step, weight in ((0, 1 - fraction), (1, fraction)):
         j = node + step
-        z = jnp.sum(theta[:, _GAMMA] * burst.zh.T[j], axis=1)
+        z = jnp.sum(gamma * burst.zh.T[j], axis=1)
         metal, up = _cell(jnp.log10(jnp.clip(z, *Z_RANGE_PROVABGS)), burst.log_z)
         rows = (1 - up)[:, None] * burst.table[metal * n_node + j] + up[:, None] * burst.table[(metal + 1) * n_node + j]
         light = (happened * weight)[:, None] * rows

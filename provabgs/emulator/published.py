@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from provabgs.core.errors import DataFileError
 from provabgs.core.jax import jax, jnp
-from provabgs.sps.parameters import INDEX
+from provabgs.sps.parameters import Values
 
 N_CHUNKS = 4
 Weights = list[dict[str, jax.Array]]
@@ -84,14 +84,14 @@ def _chunk_ln_luminosity(chunk: dict[str, jax.Array], x: jax.Array) -> jax.Array
     return pca * chunk["lnspec_scale"] + chunk["lnspec_shift"]
 
 
-def nmf_inputs(theta: jax.Array, t_age: jax.Array | float) -> jax.Array:
+def nmf_inputs(values: Values, t_age: jax.Array | float) -> jax.Array:
     """Inputs of the published NMF network, ``(batch, 9)``: Dirichlet-transformed betas, gammas, dust, t_age (Gyr).
 
     ``x1 = 1 - beta1``, ``x2 = 1 - beta2 / x1``, ``x3 = 1 - beta3 / (x1 x2)`` (Betancourt 2012), clipped at 1e-8.
     """
-    b = [theta[:, INDEX[f"beta{i}"]] for i in (1, 2, 3)]
+    b = [values[f"beta{i}"] for i in (1, 2, 3)]
     x1 = jnp.clip(1 - b[0], CLIP, 1 - CLIP)
     x2 = jnp.clip(1 - b[1] / x1, CLIP, 1 - CLIP)
     x3 = jnp.clip(1 - b[2] / (x1 * x2), CLIP, 1 - CLIP)
-    rest = [theta[:, INDEX[n]] for n in ("gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust")]
+    rest = [values[n] for n in ("gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust")]
     return jnp.stack([x1, x2, x3, *rest, jnp.broadcast_to(jnp.asarray(t_age), x1.shape)], axis=1)

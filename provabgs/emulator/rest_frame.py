@@ -17,9 +17,8 @@ from provabgs.core.jax import jax, jnp
 from provabgs.emulator.component import ComponentEmulator, Functions
 from provabgs.emulator.encoding import out_of_range, require_range
 from provabgs.emulator.mixture import EmulatorArrays, GalaxyMasses, Layout, burst_factors, columns, mix
-from provabgs.sps.dust import DustCurves, dust_curves, ism_from_curves
+from provabgs.sps.attenuation import DustCurves, ism_from_curves
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX, NAMES
 
 PAPER_CHUNKS = ((2000.0, 3600.0), (3600.0, 5500.0), (5500.0, 7410.0), (7410.0, 60000.0))
 """Wavelength ranges of the published networks, Angstrom, vacuum (Kwon et al. 2023)."""
@@ -67,7 +66,7 @@ class RestFrameEmulator:
         self.emulator = emulator
         keep = _columns(emulator.wave, chunks)
         self.wave = emulator.wave[keep]
-        curves = jax.tree.map(lambda c: jnp.asarray(c, jnp.float32), dust_curves(self.wave, model.birth_cloud_slope))
+        curves = jax.tree.map(lambda c: jnp.asarray(c, jnp.float32), model.attenuation.curves(self.wave))
         t_age = np.linspace(emulator.low[2], emulator.high[2], N_AGES)
         functions = Functions(*(jnp.asarray(f[:, keep]) for f in emulator.functions))
         self._state = _State(emulator.arrays, functions, curves, GalaxyMasses.of(model, t_age))
@@ -126,19 +125,18 @@ def _columns(wave: FloatArray, chunks: tuple[int, ...] | None) -> NDArray[np.boo
     return np.any([(wave >= PAPER_CHUNKS[c][0]) & (wave < PAPER_CHUNKS[c][1]) for c in chunks], axis=0)
 
 
-def _theta(inputs: jax.Array) -> jax.Array:
-    """Parameter vectors without burst, ``(batch, 13)``, from `NMF_INPUTS`."""
+def _values(inputs: jax.Array) -> dict[str, jax.Array]:
+    """Parameter values ``(batch,)`` by name, without burst, from `NMF_INPUTS`."""
     x1, x2, x3 = inputs[:, 0], inputs[:, 1], inputs[:, 2]
     values = {"beta1": 1 - x1, "beta2": x1 * (1 - x2), "beta3": x1 * x2 * (1 - x3), "beta4": x1 * x2 * x3}
     values |= {"gamma1": inputs[:, 3], "gamma2": inputs[:, 4], "tburst": jnp.ones_like(x1)}
-    zero = jnp.zeros_like(x1)
-    return jnp.stack([values.get(name, zero) for name in NAMES], axis=1)
+    return values | {"fburst": jnp.zeros_like(x1)}
 
 
 def _smooth_ln_luminosity(inputs: jax.Array, state: _State, layout: Layout) -> jax.Array:
-    theta, t_age = _theta(inputs), inputs[:, 8]
+    values, t_age = _values(inputs), inputs[:, 8]
     masses = _masses_at(t_age, state.masses)
-    mixed = mix(theta, masses, columns(theta, masses, state.arrays, layout))
+    mixed = mix(values, masses, columns(values, masses, state.arrays, layout))
     highest = jax.lax.Precision.HIGHEST
     young = jnp.matmul(mixed.young, state.functions.young, precision=highest)
     old = jnp.matmul(mixed.old, state.functions.old, precision=highest)
@@ -164,9 +162,9 @@ def _burst_ln_luminosity(inputs: jax.Array, state: _State) -> jax.Array:
     """A burst's metallicity is given here, not its history: a metallicity base of one stands in."""
     burst = state.arrays.burst
     flat = burst._replace(zh=jnp.concatenate([jnp.ones_like(burst.zh[:1]), jnp.zeros_like(burst.zh[1:])]))
-    theta = jnp.zeros((len(inputs), len(NAMES)), jnp.float32)
-    theta = theta.at[:, INDEX["tburst"]].set(10.0 ** inputs[:, 0]).at[:, INDEX["gamma1"]].set(10.0 ** inputs[:, 1])
-    young, old = burst_factors(theta, jnp.full(len(inputs), jnp.inf), flat)
+    z = 10.0 ** inputs[:, 1]
+    values = {"tburst": 10.0 ** inputs[:, 0], "gamma1": z, "gamma2": jnp.zeros_like(z)}
+    young, old = burst_factors(values, jnp.full(len(inputs), jnp.inf), flat)
     light = jnp.matmul(young + old, state.functions.burst, precision=jax.lax.Precision.HIGHEST)
     ism = ism_from_curves(state.curves, inputs[:, 2], inputs[:, 3])
     return jnp.log(jnp.maximum(light, _TINY)) - ism

@@ -15,12 +15,12 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.jax import jax, jnp
+from provabgs.emulator.encoding import PARAMETERS
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX, NAMES, PARAMETERS
 
 NEGLIGIBLE_MASS = 1e-12
-"""Bases whose share of young (old) stars never exceeds this have no young (old) part."""
+"""A basis whose young (old) mass fraction never exceeds this is given no young (old) output in the network."""
 
 
 class Parts(NamedTuple):
@@ -50,8 +50,7 @@ def draw_inputs(n: int, low: FloatArray, high: FloatArray, rng: np.random.Genera
 
 def smooth_ranges(t_age: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
     """Training range of `SMOOTH_INPUTS`: the published prior's, and ages of the universe in Gyr."""
-    bounds = {p.name: p.bounds for p in PARAMETERS}
-    edges = [np.log10(bounds["gamma1"]), np.log10(bounds["gamma2"]), np.asarray(t_age)]
+    edges = [np.log10(PARAMETERS[n].bounds) for n in ("gamma1", "gamma2")] + [np.asarray(t_age)]
     return np.array([e[0] for e in edges]), np.array([e[1] for e in edges])
 
 
@@ -72,11 +71,9 @@ def smooth_spectra(model: SPSModel, parts: Parts, x: FloatArray) -> tuple[FloatA
     masses = part_masses(model, tables)
     out: list[list[FloatArray]] = [[], []]
     for i in sorted({*parts.young, *parts.old}):
-        theta = np.zeros((len(x), len(NAMES)))
-        theta[:, INDEX[f"beta{i + 1}"]] = 1.0
-        theta[:, INDEX["tburst"]] = 1.0
-        theta[:, [INDEX["gamma1"], INDEX["gamma2"]]] = 10.0 ** x[:, :2]
-        spectra = _dust_free(model)(jnp.asarray(theta), tables, model.flat_spectra)
+        metals = {"gamma1": 10.0 ** x[:, 0], "gamma2": 10.0 ** x[:, 1]}
+        theta = model.parameters.theta({f"beta{i + 1}": 1.0, "tburst": 1.0, **metals}, default=0.0)
+        spectra = _unattenuated(model)(jnp.asarray(theta), tables, model.flat_spectra)
         for k, members in enumerate(parts):
             if i in members:
                 out[k].append(np.asarray(spectra[k], np.float64) / masses[k][:, i, None])
@@ -85,9 +82,9 @@ def smooth_spectra(model: SPSModel, parts: Parts, x: FloatArray) -> tuple[FloatA
 
 
 @lru_cache(maxsize=4)
-def _dust_free(model: SPSModel) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """`SPSModel.dust_free`, compiled once per model."""
-    return jax.jit(model.dust_free)
+def _unattenuated(model: SPSModel) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """`SPSModel.unattenuated`, compiled once per model."""
+    return jax.jit(model.unattenuated)
 
 
 def burst_nodes(model: SPSModel, youngest_gyr: float) -> tuple[slice, FloatArray]:

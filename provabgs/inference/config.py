@@ -1,21 +1,15 @@
-"""The one schema of all that a fit may be told; read from TOML by pipelines, stored as JSON with every posterior."""
+"""The one schema of a fit's configuration; read from TOML by pipelines, stored as JSON with every posterior."""
 
 from __future__ import annotations
 
-import tomllib
+import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from provabgs.core.config import BESIDE_FILE, check_config, overlay, read_toml, with_absolute_paths
 from provabgs.core.errors import ConfigError
 from provabgs.inference.prior_correction import PriorCorrection, correction_from
 from provabgs.observe.options import ObservingOptions
@@ -25,42 +19,53 @@ Engine = Literal["compressed", "emulator", "exact"]
 Conventions = Literal["paper", "published-code"]
 
 
-def read_toml(path: Path, missing: str = "") -> dict[str, Any]:
-    """Content of a TOML file; relative paths in its ``[fit]`` table are taken from the file's own directory.
+FIT_TABLE = "fit"
+BESIDE_FIT = frozenset(
+    ("run", "inputs", "store", "execution", "cluster", "output", "mock", "modes", "seed", "chunk", "workers")
+)
+"""What else a file with a ``[fit]`` table may hold: the tables and keys of runs and of mock challenges."""
+
+
+def load_fit_config(path: str | Path | None, changes: Mapping[str, Any] | None = None) -> FitConfig:
+    """The ``[fit]`` table of a TOML file with other options laid over it.
+
+    Parameters
+    ----------
+    path
+        A file of a fit's own, of a run or of a mock challenge; None for the defaults. Relative paths in its ``[fit]``
+        table start from the file's own directory.
+    changes
+        Options of the command line, by key and by table; None stands for "not given".
 
     Raises
     ------
     ConfigError
-        When the file is missing (`missing` is added to the message) or not TOML.
+        When the file is missing, is not TOML, has no ``[fit]`` table, or holds a key or value that is not allowed.
     """
-    try:
-        data = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file{missing}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    if isinstance(fit := data.get("fit"), dict):
-        data["fit"] = _anchored(fit, path.resolve().parent)
-    return data
+    data: Any = {}
+    if path is not None:
+        path = Path(path)
+        document = read_toml(path)
+        _check_beside(document, path)
+        data = with_absolute_paths(FitConfig, document[FIT_TABLE], path.resolve().parent)
+    return check_config(FitConfig, overlay(data, changes or {}), str(path or "command line"), FIT_TABLE)
 
 
-def _anchored(fit: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A ``[fit]`` table with absolute paths: workers elsewhere, and in other directories, read the same files."""
+def _check_beside(document: dict[str, Any], path: Path) -> None:
+    """Refuse a file in which options of the fit stand outside of ``[fit]``, or nobody knows a table."""
+    for name in sorted(document.keys() - {FIT_TABLE} - BESIDE_FIT):
+        is_table = isinstance(document[name], dict)
+        key = f"[{name}]" if is_table else name
+        if name in FitConfig.model_fields:
+            place = f"[{FIT_TABLE}.{name}]" if is_table else f"a line under [{FIT_TABLE}]"
+            raise ConfigError(f"{path}: {key} is an option of the fit; make it {place}")
+        close = difflib.get_close_matches(name, [FIT_TABLE, *BESIDE_FIT], n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"{path}: {key} belongs to no fit, run or mock challenge{hint}")
+    if FIT_TABLE not in document:
+        raise ConfigError(f"{path}: has no [{FIT_TABLE}] table; put the options of the fit under one")
 
-    def at(value: Any) -> Any:
-        if isinstance(value, list):
-            return [at(v) for v in value]
-        return str(folder / Path(value).expanduser()) if isinstance(value, str) and value else value
 
-    fit = {k: at(v) if k == "prior_correction" else v for k, v in fit.items()}
-    if isinstance(model := fit.get("model"), dict):
-        fit["model"] = {k: at(v) if k in _FILES else v for k, v in model.items()}
-    return fit
-
-
-_FILES = ("library", "published_networks", "nebular_grid")
-"""Keys of ``[fit.model]`` that name files."""
-_GAS_FIELDS = ("nebular", "gas_free", "log_u", "gas_logz", "nebular_grid")
 _FIXED_GAS = ("log_u", "gas_logz")
 
 
@@ -69,17 +74,19 @@ class ModelOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    library: Path | None = Field(default=None, description="SSP library file; the one that ships if null")
+    library: Annotated[Path | None, BESIDE_FILE] = Field(
+        default=None, description="SSP library file; the one that ships if null"
+    )
     conventions: Conventions = Field(
         default="paper", description="'paper': equations of Hahn et al. 2023; 'published-code': what its code computes"
     )
-    published_networks: tuple[Path, Path] | None = Field(
+    published_networks: Annotated[tuple[Path, Path] | None, BESIDE_FILE] = Field(
         default=None,
         description="arrays (.npz) of the published NMF and burst networks, in place of SSPs, to reproduce published "
         "posteriors; needs engine = 'exact' and conventions = 'published-code'",
     )
     nebular: bool = Field(
-        default=False, description="emission lines and nebular continuum of young stars' gas (docs/nebular.md)"
+        default=False, description="emission lines and nebular continuum of young stars' gas (docs/guide/nebular.md)"
     )
     gas_free: bool = Field(
         default=False,
@@ -94,14 +101,14 @@ class ModelOptions(BaseModel):
         le=GAS_LOGZ_RANGE[1],
         description="metallicity of the gas, log10(Z/Zsun), fixed; as the young stars' if null",
     )
-    nebular_grid: Path | None = Field(default=None, description="nebular grid file; the one that ships if null")
-
-    @model_serializer(mode="wrap")
-    def _stars_alone(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without gas, the gas's options are left out: runs begun before there were any are told apart by nothing."""
-        out = dump(self)
-        left_out = set(_GAS_FIELDS if not self.nebular else _FIXED_GAS if self.gas_free else ("gas_free",))
-        return {k: v for k, v in out.items() if k not in left_out}
+    nebular_grid: Annotated[Path | None, BESIDE_FILE] = Field(
+        default=None, description="nebular grid file; the one that ships if null"
+    )
+    history: str = Field(default="nmf", description="family of star-formation and metallicity histories, by name")
+    history_options: dict[str, Any] = Field(default_factory=dict, description="options of that family")
+    attenuation: str = Field(default="charlot-fall", description="dust law, by name")
+    emissions: tuple[str, ...] = Field(default=(), description="emissions beyond the nebular one, by name")
+    properties: tuple[str, ...] = Field(default=(), description="derived properties beyond the published five, by name")
 
     @model_validator(mode="after")
     def _gas_of_stars(self) -> ModelOptions:
@@ -109,24 +116,28 @@ class ModelOptions(BaseModel):
             raise ValueError("nebular = true adds gas to SSPs, which published_networks replace; use one of the two")
         if self.gas_free and not self.nebular:
             raise ValueError("gas_free = true needs nebular = true")
-        if self.gas_free and (fixed := [k for k in _FIXED_GAS if k in self.model_fields_set]):
+        if self.gas_free and (
+            fixed := [k for k in _FIXED_GAS if getattr(self, k) != type(self).model_fields[k].default]
+        ):
             raise ValueError(f"gas_free = true fits {fixed[0]}; leave it out, or hold it with prior_bounds.{fixed[0]}")
         return self
 
 
 class SamplerOptions(BaseModel):
-    """The sampler, its gate and its budget."""
+    """The sampler, its convergence criterion and its budget."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(default="auto", description="sampler; `provabgs fit --help` lists them")
-    rhat: float = Field(default=1.01, gt=1, description="gate: largest rank-normalised split R-hat")
-    ess: float = Field(default=400, gt=0, description="gate: smallest bulk and tail effective sample size")
+    rhat: float = Field(default=1.01, gt=1, description="convergence criterion: largest rank-normalised split R-hat")
+    ess: float = Field(
+        default=400, gt=0, description="convergence criterion: smallest bulk and tail effective sample size"
+    )
     aim_eval: int = Field(
         default=250_000,
         ge=0,
-        description="annealed: a posterior that passes the gate goes on to R-hat 1.005 and an effective sample size of "
-        "1500, or to this many evaluations: narrow parts show late; 0 stops at the gate, in two thirds of the time",
+        description="annealed: a converged posterior goes on to R-hat 1.005 and an effective sample size of 1500, or "
+        "to this many evaluations: narrow parts show late; 0 stops at convergence, in two thirds of the time",
     )
     max_eval: int = Field(
         default=5_000_000, gt=0, description="budget: likelihood evaluations (a gradient counts as one)"
@@ -135,7 +146,7 @@ class SamplerOptions(BaseModel):
 
 
 class FitConfig(BaseModel):
-    """Everything a fit may be told."""
+    """The configuration of a fit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -149,18 +160,16 @@ class FitConfig(BaseModel):
     prior_bounds: dict[str, tuple[float, float]] = Field(
         default_factory=dict, description="edges of box priors other than the published ones, by parameter name"
     )
-    prior_correction: Annotated[PriorCorrection | None, BeforeValidator(correction_from)] = Field(
+    prior_correction: Annotated[PriorCorrection | None, BeforeValidator(correction_from), BESIDE_FILE] = Field(
         default=None,
         description="file of a corrected prior, as `provabgs population prior --save` writes it; its content is kept "
         "with every posterior",
     )
     n_samples: int = Field(default=1000, gt=0, description="posterior draws kept per galaxy")
     use: Literal["both", "spectrum", "photometry"] = Field(default="both", description="which data to fit")
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Left out where there is none: runs begun before priors could be corrected have not changed."""
-        return {k: v for k, v in dump(self).items() if k != "prior_correction" or v is not None}
+    plugins: tuple[str, ...] = Field(
+        default=(), description="modules to import before a fit, which register histories, emissions, samplers, ..."
+    )
 
     @model_validator(mode="after")
     def _networks_are_exact(self) -> FitConfig:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from dataclasses import replace
-from functools import lru_cache
-from importlib import metadata
+from typing import NamedTuple
 
 import numpy as np
 
-import provabgs
 from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.chunks import in_chunks
 from provabgs.core.errors import UnusableTargetError
 from provabgs.core.jax import jnp
+from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
-from provabgs.inference.compressed import CompressedLikelihood
+from provabgs.core.versions import versions
+from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.config import FitConfig
-from provabgs.inference.emulated import EmulatedLikelihood
-from provabgs.inference.engines import Likelihood, load_model, make_likelihood
-from provabgs.inference.likelihood import ExactLikelihood
-from provabgs.inference.posterior import Diagnostics, Posterior
+from provabgs.inference.likelihood import ExactLikelihood, Likelihood
+from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
 from provabgs.inference.prior_correction import log_ratio_function
-from provabgs.inference.priors import LATENT_NAMES, Prior
-from provabgs.inference.reweighted_target import LogRatio, tilt
-from provabgs.inference.samplers import SamplerResult, StartError, get_sampler
+from provabgs.inference.priors import Prior
+from provabgs.inference.reweighted_target import LogRatio, reweight
+from provabgs.inference.samplers import SAMPLERS, SamplerResult, StartError
 from provabgs.inference.target import (
     CHUNK,
     compiled_log_prior,
@@ -35,18 +31,16 @@ from provabgs.inference.target import (
     to_unit,
 )
 from provabgs.observe.observation import Observation
-from provabgs.observe.projection import Projection, project
-from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import DERIVED_NAMES, NAMES, Parameter
+from provabgs.observe.projection import project
 
 N_CHECKED = 24
-"""Draws at which the engine is held against the exact likelihood."""
+"""Draws at which the likelihood backend is compared with the exact likelihood."""
 ENGINE_TOLERANCE = 0.05
-"""Scatter in ln L above which the engine is corrected at draws of the posterior, and the galaxy sampled again."""
+"""Scatter in ln L above which the backend is corrected at draws of the posterior, and the galaxy sampled again."""
 N_REFERENCE = 64
-"""Draws that such a correction learns from."""
+"""Draws that such a correction is fitted to."""
 ENGINE_LIMIT = 0.5
-"""Scatter in ln L above which a posterior is not called converged."""
+"""Scatter in ln L above which a posterior's STATUS is ENGINE_ERROR."""
 EDGE_WIDTH = 0.01
 """Draws within this fraction of the prior's width from an edge count as at the edge."""
 
@@ -72,20 +66,52 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
     config = config or FitConfig()
     start = time.perf_counter()
     try:
+        load_plugins(config.plugins)
         observation = _select(observation, config)
         model = load_model(config.model)
         projection = project(observation, model.library, config.observing)
-        prior = Prior.create(observation.fiber_fraction, config.prior_bounds, model.extra)
         exact = ExactLikelihood(projection, model)
+        prior = prior_of(exact, observation, config)
         ratio = _prior_ratio(exact, prior, config)
         result, engine_error = _sample(exact, prior, config, galaxy_rng(seed, observation.targetid), ratio)
+        fit = _Fit(observation, exact, prior, ratio, config, seed)
     except UnusableTargetError as err:
-        return failed(observation, Status(err.status), str(err), config, seed)
+        return Posterior.without_samples(Status(err.status), str(err), config, seed, **identity_of(observation))
     except StartError as err:
-        return failed(observation, Status.LIKELIHOOD_FAILED, str(err), config, seed)
-    runtime = time.perf_counter() - start
-    posterior = _assemble(observation, projection, exact, prior, ratio, result, config, seed, runtime)
-    return _with_engine_error(posterior, engine_error)
+        return Posterior.without_samples(Status.LIKELIHOOD_FAILED, str(err), config, seed, **identity_of(observation))
+    return _assemble(fit, result, engine_error, time.perf_counter() - start)
+
+
+class _Fit(NamedTuple):
+    """What one galaxy's fit consists of."""
+
+    observation: Observation
+    exact: ExactLikelihood
+    prior: Prior
+    ratio: LogRatio | None
+    config: FitConfig
+    seed: int
+
+
+def prior_of(exact: ExactLikelihood, observation: Observation, config: FitConfig) -> Prior:
+    """The galaxy's prior: what model and observation declare, with the configuration's edges and the fiber's fraction.
+
+    Parameters
+    ----------
+    exact
+        Knows the parameters of the fit.
+    observation
+        Gives mean and sigma of f_fiber; f_fiber is held at 1 where it has none.
+    config
+        Gives `prior_bounds`.
+
+    Returns
+    -------
+    Prior
+        Over the parameters of the fit.
+    """
+    fiber = observation.fiber_fraction
+    return Prior.of(exact.parameters, config.prior_bounds, {} if fiber is None else {"f_fiber": fiber})
 
 
 def _prior_ratio(exact: ExactLikelihood, prior: Prior, config: FitConfig) -> LogRatio | None:
@@ -98,28 +124,27 @@ def _prior_ratio(exact: ExactLikelihood, prior: Prior, config: FitConfig) -> Log
 def _sample(
     exact: ExactLikelihood, prior: Prior, config: FitConfig, rng: np.random.Generator, ratio: LogRatio | None
 ) -> tuple[SamplerResult, float]:
-    """Sample, and hold the engine against the exact likelihood at draws of the result.
+    """Sample, and compare the likelihood backend with the exact likelihood at draws of the result.
 
-    Where the two differ by more than `ENGINE_TOLERANCE` (the scatter counts, a constant does not), the engine is
+    Where the two differ by more than `ENGINE_TOLERANCE` (the scatter counts, a constant does not), the backend is
     corrected at draws of the posterior and the galaxy sampled once more.
     """
+    sampler = SAMPLERS[config.sampler.name]
 
     def sample(likelihood: Likelihood) -> SamplerResult:
-        target = make_target(likelihood, exact, prior)
+        target = make_target(likelihood, exact.model, exact.tables, prior)
         if ratio is None:
             return sampler(target, rng, config.sampler)
-        result = sampler(tilt(target, ratio), rng, config.sampler)
+        result = sampler(reweight(target, ratio), rng, config.sampler)
         log_ratio = ratio(_flat(result)).reshape(result.log_likelihood.shape)
         return result._replace(log_likelihood=result.log_likelihood - log_ratio)
 
     likelihood = make_likelihood(exact, config)
-    sampler = get_sampler(config.sampler.name)
     result = sample(likelihood)
     error = _engine_error(likelihood, exact, prior, result)
-    if error > ENGINE_TOLERANCE and isinstance(likelihood, CompressedLikelihood | EmulatedLikelihood):
+    if error > ENGINE_TOLERANCE:
         flat = _flat(result)
-        pick = thin(len(flat), N_REFERENCE)
-        likelihood = likelihood.with_reference(jnp.asarray(to_theta(flat[pick], prior)))
+        likelihood = likelihood.with_reference(jnp.asarray(to_theta(flat[thin(len(flat), N_REFERENCE)], prior)))
         first, result = result, sample(likelihood)
         result = result._replace(n_eval=first.n_eval + result.n_eval)
         error = _engine_error(likelihood, exact, prior, result)
@@ -127,28 +152,18 @@ def _sample(
 
 
 def _engine_error(likelihood: Likelihood, exact: ExactLikelihood, prior: Prior, result: SamplerResult) -> float:
-    """Standard deviation over a few draws of ln L of the engine minus the exact one; 0 for the exact engine."""
+    """Standard deviation over a few draws of the backend's ln L minus the exact one; 0 for the exact likelihood."""
     if likelihood is exact:
         return 0.0
     flat = _flat(result)
     pick = thin(len(flat), N_CHECKED)
     spec, phot = exact.chi2(to_theta(flat[pick], prior))
-    engine = result.log_likelihood.reshape(-1)[pick]
-    return float(np.std(engine + 0.5 * (spec + phot)))
+    return float(np.std(result.log_likelihood.reshape(-1)[pick] + 0.5 * (spec + phot)))
 
 
 def _flat(result: SamplerResult) -> FloatArray:
     """Latent coordinates of all draws, ``(n, n_latent)``."""
     return result.draws.reshape(-1, result.draws.shape[-1])
-
-
-def _with_engine_error(posterior: Posterior, error: float) -> Posterior:
-    """Record the engine's error; samples of a likelihood that is off by more than the limit are not passed as good."""
-    posterior = replace(posterior, meta={**posterior.meta, "ENGINE_ERROR": error})
-    if error <= ENGINE_LIMIT:
-        return posterior
-    message = f"the engine is off by {error:.2g} in ln L at the posterior; refit with engine = 'exact'"
-    return replace(posterior, status=Status.NOT_CONVERGED, message=message)
 
 
 def galaxy_rng(seed: int, targetid: int) -> np.random.Generator:
@@ -165,33 +180,56 @@ def _select(observation: Observation, config: FitConfig) -> Observation:
     return Observation(**keep)
 
 
-def _assemble(
-    observation: Observation,
-    projection: Projection,
-    likelihood: ExactLikelihood,
-    prior: Prior,
-    ratio: LogRatio | None,
-    result: SamplerResult,
-    config: FitConfig,
-    seed: int,
-    runtime: float,
-) -> Posterior:
-    model, n = likelihood.model, len(NAMES)
-    names = (*NAMES, *(p.name for p in model.extra), *DERIVED_NAMES)
-    report = result.convergence
-    good = report.passes(config.sampler.rhat, config.sampler.ess)
+def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: float) -> Posterior:
+    """Everything that is kept of a sampled galaxy."""
+    exact, config = fit.exact, fit.config
     flat = _flat(result)
-    log_like = result.log_likelihood.reshape(-1)
-    keep = thin(len(flat), config.n_samples)
-    theta_all = to_theta(flat, prior)
-    log_prob = log_like + in_chunks(lambda t: compiled_log_prior(t, prior), theta_all, CHUNK)
-    if ratio is not None:
-        log_prob += ratio(flat)
-    best = theta_all[np.argmax(log_prob)][None]
+    theta_all, log_prob = to_theta(flat, fit.prior), _log_posterior(fit, flat, result)
+    keep, best = thin(len(flat), config.n_samples), theta_all[np.argmax(log_prob)][None]
     theta = theta_all[keep]
-    chi2_spec, chi2_phot = (float(c[0]) for c in likelihood.chi2(best))
-    n_pix, n_band = projection.n_data
-    diagnostics = Diagnostics(
+    chi2_spec, chi2_phot = (float(c[0]) for c in exact.chi2(best))
+    n_pix, n_band = exact.projection.n_data
+    status, message = _verdict(result, config, engine_error)
+    return Posterior(
+        status=status,
+        message=message,
+        parameters=exact.parameters,
+        properties=exact.model.properties,
+        samples=theta,
+        log_prob=log_prob[keep],
+        derived=_derived(exact, theta),
+        best_fit=best[0],
+        best_fit_derived={k: float(v[0]) for k, v in _derived(exact, best).items()},
+        diagnostics=_diagnostics(exact, result, engine_error, runtime),
+        chi2_spec=chi2_spec if n_pix else float("nan"),
+        chi2_phot=chi2_phot if n_band else float("nan"),
+        dof_spec=n_pix,
+        dof_phot=n_band,
+        prior_edge=_prior_edge(theta, fit.prior),
+        seed=fit.seed,
+        config=config.model_dump_json(),
+        versions=versions(),
+        **identity_of(fit.observation),
+    )
+
+
+def _derived(exact: ExactLikelihood, theta: FloatArray) -> dict[str, FloatArray]:
+    """Derived properties of parameter vectors ``(n, size)`` of the fit."""
+    return derived_columns(exact.model, exact.parameters.select(theta, exact.model.parameters), exact.tables)
+
+
+def _log_posterior(fit: _Fit, flat: FloatArray, result: SamplerResult) -> FloatArray:
+    """Ln of likelihood times prior in theta at all draws, ``(n,)``."""
+    theta = to_theta(flat, fit.prior)
+    log_prior = in_chunks(lambda t: compiled_log_prior(t, fit.prior), theta, CHUNK)
+    log_prob = result.log_likelihood.reshape(-1) + log_prior
+    return log_prob if fit.ratio is None else log_prob + fit.ratio(flat)
+
+
+def _diagnostics(exact: ExactLikelihood, result: SamplerResult, engine_error: float, runtime: float) -> Diagnostics:
+    names = (*exact.parameters.names, *(p.name for p in exact.model.properties))
+    report = result.convergence
+    return Diagnostics(
         rhat=dict(zip(names, report.rhat.tolist(), strict=True)),
         ess_bulk=dict(zip(names, report.ess_bulk.tolist(), strict=True)),
         ess_tail=dict(zip(names, report.ess_tail.tolist(), strict=True)),
@@ -200,67 +238,26 @@ def _assemble(
         runtime_s=runtime,
         sampler=result.sampler,
         log_evidence=result.log_evidence,
-    )
-    message = "" if good else f"R-hat {report.rhat_max:.3g}, ESS {report.ess_min:.3g} after {result.n_eval} evaluations"
-    return Posterior(
-        status=Status.CONVERGED if good else Status.NOT_CONVERGED,
-        message=message,
-        samples=theta[:, :n],
-        log_prob=log_prob[keep],
-        derived=_extra(model, theta) | derived_columns(model, theta, likelihood.tables),
-        best_fit=best[0, :n],
-        best_fit_derived={
-            k: float(v[0]) for k, v in (_extra(model, best) | derived_columns(model, best, likelihood.tables)).items()
-        },
-        diagnostics=diagnostics,
-        chi2_spec=chi2_spec if n_pix else float("nan"),
-        chi2_phot=chi2_phot if n_band else float("nan"),
-        dof_spec=n_pix,
-        dof_phot=n_band,
-        prior_edge=_prior_edge(theta, prior, model.extra),
-        **_identity(observation, config, seed),
+        engine_dlnl=engine_error,
     )
 
 
-def _extra(model: SPSModel, theta: FloatArray) -> dict[str, FloatArray]:
-    """Parameters beyond the thirteen, by name: stored beside the derived properties."""
-    return {p.name: theta[:, len(NAMES) + k] for k, p in enumerate(model.extra)}
+def _verdict(result: SamplerResult, config: FitConfig, engine_error: float) -> tuple[Status, str]:
+    """STATUS and the reason of one that is not CONVERGED."""
+    report = result.convergence
+    if engine_error > ENGINE_LIMIT:
+        return Status.ENGINE_ERROR, (
+            f"the {config.engine} likelihood is off by {engine_error:.2g} in ln L at the posterior; refit with "
+            "engine = 'exact'"
+        )
+    if report.passes(config.sampler.rhat, config.sampler.ess):
+        return Status.CONVERGED, ""
+    reached = f"R-hat {report.rhat_max:.3g}, ESS {report.ess_min:.3g} after {result.n_eval} evaluations"
+    return Status.NOT_CONVERGED, reached
 
 
-def _prior_edge(theta: FloatArray, prior: Prior, extra: tuple[Parameter, ...]) -> dict[str, float]:
+def _prior_edge(theta: FloatArray, prior: Prior) -> dict[str, float]:
+    """Fraction of draws near an edge of the prior, by coordinate of the unit cube."""
     unit = in_chunks(lambda t: to_unit(t, prior), theta, CHUNK)
     at_edge = (unit < EDGE_WIDTH) | (unit > 1 - EDGE_WIDTH)
-    names = (*LATENT_NAMES, *(p.name for p in extra))
-    return dict(zip(names, at_edge.mean(axis=0).tolist(), strict=True))
-
-
-def failed(observation: Observation, status: Status, message: str, config: FitConfig, seed: int) -> Posterior:
-    """A posterior without samples that says why."""
-    return Posterior(status=status, message=message, **_identity(observation, config, seed))
-
-
-def _identity(observation: Observation, config: FitConfig, seed: int) -> dict:
-    return {
-        "targetid": observation.targetid,
-        "redshift": observation.redshift,
-        "ra": observation.ra,
-        "dec": observation.dec,
-        "zerr": observation.zerr,
-        "meta": observation.meta,
-        "seed": seed,
-        "config": config.model_dump_json(),
-        "versions": versions(),
-        "data_hash": observation.digest(),
-    }
-
-
-@lru_cache(maxsize=1)
-def _versions() -> tuple[tuple[str, str], ...]:
-    packages = ("jax", "numpy", "scipy", "astropy", "emcee")
-    found = [(p, metadata.version(p)) for p in packages]
-    return (("provabgs", provabgs.__version__), ("python", platform.python_version()), *found)
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that a result depends on."""
-    return dict(_versions())
+    return dict(zip(prior.parameters.coordinates, at_edge.mean(axis=0).tolist(), strict=True))

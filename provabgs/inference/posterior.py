@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.messages import suggestion
 from provabgs.core.status import Status
-from provabgs.sps.parameters import DERIVED_NAMES, GAS, NAMES
+from provabgs.core.versions import versions
+from provabgs.inference.standard import PARAMETERS, PROPERTIES
+from provabgs.sps.derived import DerivedProperty
+from provabgs.sps.parameters import ParameterSet, Quantity
+
+if TYPE_CHECKING:
+    from provabgs.inference.config import FitConfig
+    from provabgs.observe.observation import Observation
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +40,9 @@ class Diagnostics:
         Which sampler produced the samples.
     log_evidence
         log Z where the method gives it, else NaN.
+    engine_dlnl
+        Standard deviation over draws of the approximate minus the exact ln L, nats; 0 for the exact likelihood, NaN
+        where nothing was compared. Above a limit it decides about the STATUS.
     """
 
     rhat: dict[str, float] = field(default_factory=dict)
@@ -42,6 +53,7 @@ class Diagnostics:
     runtime_s: float = float("nan")
     sampler: str = ""
     log_evidence: float = float("nan")
+    engine_dlnl: float = float("nan")
 
     @property
     def rhat_max(self) -> float:
@@ -66,21 +78,24 @@ class Posterior:
         Which galaxy.
     status, message
         Outcome; `message` says why when there are no samples.
+    parameters
+        What the last axis of `samples` and `best_fit` holds: the model's parameters, then the observation's.
+    properties
+        Descriptions of the derived properties.
     samples
-        ``(nsample, 13)`` equally weighted, thinned draws in the order of `provabgs.sps.parameters.NAMES`.
+        ``(nsample, size)`` equally weighted, thinned draws.
     log_prob
         ``(nsample,)`` log posterior density of each draw up to a constant (likelihood times prior in theta).
     derived
-        ``(nsample,)`` per derived property, keys of `provabgs.sps.parameters.DERIVED_NAMES`; and per free parameter of
-        the gas (`provabgs.sps.parameters.GAS`) where the fit had such.
+        ``(nsample,)`` per derived property.
     best_fit
-        ``(13,)`` draw of highest posterior density found.
+        ``(size,)`` draw of highest posterior density found.
     best_fit_derived
         Derived properties there.
     chi2_spec, chi2_phot, dof_spec, dof_phot
         chi^2 of the best fit and the number of pixels and bands in it.
     prior_edge
-        Per parameter: fraction of draws within 1 % of the prior width of an edge.
+        Per coordinate of the prior's unit cube: fraction of draws within 1 % of the prior's probability of an edge.
     seed, config, versions, data_hash
         What a rerun needs to give the same samples.
     """
@@ -89,10 +104,12 @@ class Posterior:
     redshift: float
     status: Status
     message: str = ""
-    samples: FloatArray = field(default_factory=lambda: np.empty((0, len(NAMES))))
+    parameters: ParameterSet = PARAMETERS
+    properties: tuple[DerivedProperty, ...] = PROPERTIES
+    samples: FloatArray = field(default_factory=lambda: np.empty((0, PARAMETERS.size)))
     log_prob: FloatArray = field(default_factory=lambda: np.empty(0))
-    derived: dict[str, FloatArray] = field(default_factory=lambda: {n: np.empty(0) for n in DERIVED_NAMES})
-    best_fit: FloatArray = field(default_factory=lambda: np.full(len(NAMES), np.nan))
+    derived: dict[str, FloatArray] = field(default_factory=lambda: {p.name: np.empty(0) for p in PROPERTIES})
+    best_fit: FloatArray = field(default_factory=lambda: np.full(PARAMETERS.size, np.nan))
     best_fit_derived: dict[str, float] = field(default_factory=dict)
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     chi2_spec: float = float("nan")
@@ -109,22 +126,74 @@ class Posterior:
     versions: dict[str, str] = field(default_factory=dict)
     data_hash: str = ""
 
+    @classmethod
+    def without_samples(
+        cls,
+        status: Status,
+        message: str,
+        config: FitConfig,
+        seed: int,
+        *,
+        targetid: int,
+        redshift: float = float("nan"),
+        ra: float = float("nan"),
+        dec: float = float("nan"),
+        zerr: float = float("nan"),
+        meta: dict[str, Any] | None = None,
+        data_hash: str = "",
+    ) -> Posterior:
+        """The posterior of a galaxy that could not be fitted; it says by what configuration it was not.
+
+        Parameters
+        ----------
+        status, message
+            Why there are no samples.
+        config, seed
+            Of the fit that was asked for.
+        targetid, redshift, ra, dec, zerr, meta, data_hash
+            What is known of the galaxy; `identity_of` gives all of it for one whose data were read.
+        """
+        return cls(
+            targetid=targetid,
+            redshift=redshift,
+            status=status,
+            message=message,
+            ra=ra,
+            dec=dec,
+            zerr=zerr,
+            meta=meta or {},
+            seed=seed,
+            config=config.model_dump_json(),
+            versions=versions(),
+            data_hash=data_hash,
+        )
+
     def __getitem__(self, name: str) -> FloatArray:
         """Draws of one parameter or derived property by name."""
         if name in self.derived:
             return self.derived[name]
-        if name in NAMES:
-            return self.samples[:, NAMES.index(name)]
-        raise KeyError(
-            f"{name!r} is neither a parameter nor a derived property; known: {', '.join((*NAMES, *self.derived))}"
-        )
+        if name in self.parameters:
+            return self.samples[:, self.parameters.index(name)]
+        known = (*self.parameters.names, *self.derived)
+        raise KeyError(f"no parameter or derived property {name!r}{suggestion(name, known)}")
 
-    def theta(self, *, best: bool = False) -> FloatArray:
-        """Draws, or the best fit alone, as the fit's model takes them: ``(n, 13)`` and free gas parameters after."""
-        thirteen = self.best_fit[None] if best else self.samples
-        free = [p.name for p in GAS if p.name in self.derived]
-        more = [np.atleast_1d(self.best_fit_derived[n] if best else self.derived[n])[:, None] for n in free]
-        return np.concatenate([thirteen, *more], axis=1)
+    def quantity(self, name: str) -> Quantity:
+        """Column, label, unit and description of one parameter or derived property."""
+        for quantity in self.quantities:
+            if quantity.name == name:
+                return quantity
+        known = tuple(q.name for q in self.quantities)
+        raise KeyError(f"no parameter or derived property {name!r}{suggestion(name, known)}")
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Parameters, then derived properties."""
+        return (*self.parameters, *self.properties)
+
+    @property
+    def best(self) -> dict[str, float]:
+        """Parameters and derived properties at the best fit, by name."""
+        return dict(zip(self.parameters.names, self.best_fit.tolist(), strict=True)) | self.best_fit_derived
 
     def quantiles(self, name: str, q: tuple[float, ...] = (0.16, 0.5, 0.84)) -> FloatArray:
         """Quantiles of one parameter or derived property; NaN when there are no samples."""
@@ -134,3 +203,16 @@ class Posterior:
     def config_dict(self) -> dict[str, Any]:
         """The fit configuration as a dictionary."""
         return dict(json.loads(self.config))
+
+
+def identity_of(observation: Observation) -> dict[str, Any]:
+    """Fields of a `Posterior` that say which galaxy it is of, and of which data."""
+    return {
+        "targetid": observation.targetid,
+        "redshift": observation.redshift,
+        "ra": observation.ra,
+        "dec": observation.dec,
+        "zerr": observation.zerr,
+        "meta": observation.meta,
+        "data_hash": observation.digest(),
+    }

@@ -1,7 +1,7 @@
 """A corrected prior as a fit is told it: the prior on parameters times factors, each of one derived property.
 
-Found by `provabgs.population.priorcorrection` (maximum entropy: flat in chosen properties), stored as JSON, and carried
-inside the configuration of every fit that used it, so that nobody has to find the file again to know the prior.
+Found by `provabgs.population.prior.max_entropy` (maximum entropy: flat in chosen properties), stored as JSON, and
+carried inside the configuration of every fit that used it, so that nobody has to find the file again to know the prior.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def log_ratio_of_properties(correction: PriorCorrection, derived: Properties, ta
 def log_ratio_function(
     correction: PriorCorrection, model: SPSModel, prior: Prior, tables: HistoryTables
 ) -> Callable[[FloatArray], FloatArray]:
-    """Ln of corrected over uncorrected prior of one galaxy, latent coordinates ``(n, 12)`` to ``(n,)``."""
+    """Ln of corrected over uncorrected prior of one galaxy, latent coordinates ``(n, n_latent)`` to ``(n,)``."""
     compiled = _compiled(correction, model)
     return lambda latent: in_chunks(lambda z: compiled(jnp.asarray(z), prior, tables), latent, _CHUNK)
 
@@ -115,8 +115,7 @@ def log_ratio_function(
 @lru_cache(maxsize=4)
 def _compiled(correction: PriorCorrection, model: SPSModel) -> Callable[[jax.Array, Prior, HistoryTables], jax.Array]:
     def call(latent: jax.Array, prior: Prior, tables: HistoryTables) -> jax.Array:
-        return log_ratio_of_properties(
-            correction, derived_properties(model, theta_from_latent(latent, prior), tables), tables
-        )
+        stars = prior.parameters.select(theta_from_latent(latent, prior), model.parameters)
+        return log_ratio_of_properties(correction, derived_properties(model, stars, tables), tables)
 
     return jax.jit(call)

@@ -1,175 +1,253 @@
 """Priors: maps between the unit cube that samplers explore, the parameters, and their density.
 
-Twelve independent uniforms describe the thirteen parameters; the four betas come from three of them by the flat
-Dirichlet map of Betancourt (2012, arXiv:1010.3436): ``x_k = u_k^(1/(4-k))``, ``beta_1 = 1 - x_1``,
-``beta_2 = x_1 (1 - x_2)``, ``beta_3 = x_1 x_2 (1 - x_3)``, ``beta_4 = x_1 x_2 x_3``. Gradient samplers move in the
-probit of the cube, where the prior is a standard normal. A model with parameters beyond the thirteen (`SPSModel.extra`)
-has as many more uniforms, and as many more columns in theta, after the others.
+The map follows from a `ParameterSet`. A uniform or log-uniform parameter has one coordinate, a normal one too (through
+its truncated distribution function). The n fractions of a simplex come from n - 1 uniforms by the flat Dirichlet map of
+Betancourt (2012, arXiv:1010.3436): ``x_k = u_k^(1/(n-k))``, ``beta_1 = 1 - x_1``, ``beta_2 = x_1 (1 - x_2)``, ...,
+``beta_n = x_1 x_2 ... x_(n-1)``. Samplers move in the probit of the cube, where the prior is a standard normal.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from provabgs.core.errors import ConfigError
 from provabgs.core.jax import jax, jnp
-from provabgs.sps.parameters import INDEX, N_PARAMETERS, PARAMETERS, Parameter
+from provabgs.sps.parameters import ParameterSet
 
-LATENT_NAMES: tuple[str, ...] = (
-    "logmstar",
-    "x1",
-    "x2",
-    "x3",
-    "fburst",
-    "tburst",
-    "gamma1",
-    "gamma2",
-    "tau_bc",
-    "tau_ism",
-    "n_dust",
-    "f_fiber",
-)
-"""Coordinates of the unit cube; those of a model's extra parameters come after them, under their own names."""
-N_LATENT = len(LATENT_NAMES)
-_BOX = ("logmstar", "fburst", "tburst", "gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust")
-_LOG = ("gamma1", "gamma2")
 _EDGE = 1e-12
+_SLACK = 1e-9
+"""Parameters this far outside the prior, in its unit cube, are rounding, not outside."""
 
 
-class Prior(NamedTuple):
-    """Numbers of one galaxy's prior; a pytree, so that galaxies can be batched.
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("low", "high", "mean", "sigma"),
+    meta_fields=("parameters",),
+)
+@dataclass(frozen=True)
+class Prior:
+    """One galaxy's prior; a pytree of numbers over a fixed set of parameters, so that galaxies share compilations.
 
-    `low` and `high` hold the edges of the box parameters in the order of `LATENT_NAMES` (log10 for the gammas, 0 and 1
-    for x1..x3, unused for f_fiber), those of extra parameters after them.
+    Attributes
+    ----------
+    parameters
+        What theta's last axis holds.
+    low, high
+        ``(n_coordinate,)`` edges by coordinate (log10 of them where the prior is log-uniform; 0 and 1 for simplices and
+        normal priors).
+    mean, sigma
+        ``(n_coordinate,)`` of normal priors; sigma 0 holds a parameter at its mean.
     """
 
+    parameters: ParameterSet
     low: jax.Array
     high: jax.Array
-    fiber_mean: jax.Array
-    fiber_sigma: jax.Array
+    mean: jax.Array
+    sigma: jax.Array
 
     @classmethod
-    def create(
+    def of(
         cls,
-        fiber_fraction: tuple[float, float] | None = None,
-        bounds: dict[str, tuple[float, float]] | None = None,
-        extra: tuple[Parameter, ...] = (),
+        parameters: ParameterSet,
+        bounds: Mapping[str, tuple[float, float]] | None = None,
+        normal: Mapping[str, tuple[float, float]] | None = None,
     ) -> Prior:
-        """The default prior (docs/model.md), with other edges where `bounds` names a box parameter.
+        """The prior that the parameters declare, with other edges where `bounds` names some.
 
         Parameters
         ----------
-        fiber_fraction
-            Mean and sigma of f_fiber; None fixes it at 1.
+        parameters
+            Of the model and the observation.
         bounds
-            New edges, in the parameter's own unit.
-        extra
-            Parameters that the model has beyond the thirteen (`SPSModel.extra`), uniform within their bounds; `bounds`
-            may narrow these.
+            New edges by parameter name, in the parameter's own unit.
+        normal
+            Mean and sigma of normal priors by name; a normal parameter that is not named is held at 1.
 
         Raises
         ------
         ConfigError
-            For a name without edges, edges out of order, or edges of an extra parameter beyond its own.
+            For an unknown name, a prior without edges, edges out of order, or edges beyond a table's.
         """
-        edges = {p.name: p.bounds for p in (*PARAMETERS, *extra)}
-        own = {p.name: p.bounds for p in extra}
-        boxes = (*_BOX, *own)
-        for name, (a, b) in (bounds or {}).items():
-            if name not in boxes:
-                raise ConfigError(f"prior bounds for {name!r}: only {', '.join(boxes)} have edges to set")
-            if not (np.isfinite(a) and np.isfinite(b) and a < b) or (name in _LOG and a <= 0):
-                raise ConfigError(f"prior bounds for {name!r}: ({a}, {b}) must be finite and increasing")
-            if name in own and not own[name][0] <= a < b <= own[name][1]:
-                raise ConfigError(f"prior bounds for {name!r}: ({a}, {b}) reach beyond the tables' {own[name]}")
-            edges[name] = (a, b)
-        names = (*LATENT_NAMES, *own)
-        low, high = np.zeros(len(names)), np.ones(len(names))
-        for i, name in enumerate(names):
-            if name in boxes:
-                low[i], high[i] = np.log10(edges[name]) if name in _LOG else edges[name]
-        mean, sigma = fiber_fraction if fiber_fraction is not None else (1.0, 0.0)
-        return cls(jnp.asarray(low), jnp.asarray(high), jnp.asarray(float(mean)), jnp.asarray(float(sigma)))
+        edged, normal = parameters.with_bounds(bounds or {}), dict(normal or {})
+        n = len(parameters.coordinates)
+        low, high, mean, sigma = np.zeros(n), np.ones(n), np.ones(n), np.zeros(n)
+        for k, name in enumerate(parameters.coordinates):
+            if name not in edged:
+                continue
+            p = edged[name]
+            if p.prior == "normal":
+                mean[k], sigma[k] = normal.pop(name, (1.0, 0.0))
+            else:
+                low[k], high[k] = np.log10(p.bounds) if p.prior == "log-uniform" else p.bounds
+        if normal:
+            raise ConfigError(f"{next(iter(normal))!r} has no normal prior among {', '.join(parameters.names)}")
+        return cls(parameters, *(jnp.asarray(x) for x in (low, high, mean, sigma)))
+
+    @property
+    def n_coordinate(self) -> int:
+        """Number of coordinates of the unit cube."""
+        return len(self.parameters.coordinates)
+
+    def edges(self, name: str) -> tuple[jax.Array, jax.Array]:
+        """Low and high edge of a parameter, log10 of them where its prior is log-uniform."""
+        k = self.parameters.coordinates.index(name)
+        return self.low[k], self.high[k]
 
 
 def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
-    """Parameters ``(..., 13)`` from the unit cube ``(..., 12)``; one more column each for extra parameters."""
+    """Parameters ``(..., size)`` from the unit cube ``(..., n_coordinate)``."""
     columns = prior.low + unit * (prior.high - prior.low)
-    value = dict(zip(LATENT_NAMES, jnp.moveaxis(columns[..., :N_LATENT], -1, 0), strict=True))
-    x1, x2, x3 = jnp.cbrt(value["x1"]), jnp.sqrt(value["x2"]), value["x3"]
-    value["beta1"], value["beta2"] = 1 - x1, x1 * (1 - x2)
-    value["beta3"], value["beta4"] = x1 * x2 * (1 - x3), x1 * x2 * x3
-    for name in _LOG:
-        value[name] = 10.0 ** value[name]
-    value["f_fiber"] = _fiber_from_unit(unit[..., LATENT_NAMES.index("f_fiber")], prior)
-    theta = jnp.stack([value[p.name] for p in PARAMETERS], axis=-1)
-    return theta if columns.shape[-1] == N_LATENT else jnp.concatenate([theta, columns[..., N_LATENT:]], axis=-1)
+    out: list[jax.Array] = []
+    k = 0
+    for group in prior.parameters.groups:
+        kind = prior.parameters.parameters[group[0]].prior
+        if kind == "flat-dirichlet":
+            n = len(group)
+            out += _fractions([columns[..., k + i] for i in range(n - 1)])
+            k += n - 1
+            continue
+        value = columns[..., k]
+        if kind == "log-uniform":
+            value = 10.0**value
+        elif kind == "normal":
+            value = _normal_from_unit(unit[..., k], prior, k, group[0])
+        out.append(value)
+        k += 1
+    return jnp.stack(out, axis=-1)
 
 
 def unit_from_theta(theta: jax.Array, prior: Prior) -> jax.Array:
     """Inverse of `theta_from_unit`; values outside the prior come out outside [0, 1]."""
-    value = {p.name: theta[..., i] for i, p in enumerate(PARAMETERS)}
-    # sums from the far end do not cancel in the corners; x2 keeps its sign, so that beta3 + beta4 < 0 is outside
-    rest2 = value["beta3"] + value["beta4"]
-    x1 = value["beta2"] + rest2
-    x2 = jnp.where(x1 == 0, 0.0, rest2 / jnp.where(x1 == 0, 1.0, x1))
-    x3 = jnp.where(rest2 == 0, 0.0, value["beta4"] / jnp.where(rest2 == 0, 1.0, rest2))
-    value |= {"x1": x1**3, "x2": x2 * jnp.abs(x2), "x3": x3}
-    for name in _LOG:
-        value[name] = jnp.log10(value[name])
-    columns = jnp.stack([value[name] for name in LATENT_NAMES], axis=-1)
-    if theta.shape[-1] > N_PARAMETERS:
-        columns = jnp.concatenate([columns, theta[..., N_PARAMETERS:]], axis=-1)
-    unit = (columns - prior.low) / (prior.high - prior.low)
-    return unit.at[..., LATENT_NAMES.index("f_fiber")].set(_unit_from_fiber(value["f_fiber"], prior))
+    prior.parameters.check(theta)
+    columns: list[jax.Array] = []
+    normals: list[tuple[int, int]] = []
+    for group in prior.parameters.groups:
+        kind = prior.parameters.parameters[group[0]].prior
+        if kind == "flat-dirichlet":
+            columns += _sticks([theta[..., i] for i in group])
+            continue
+        value = theta[..., group[0]]
+        if kind == "normal":
+            normals.append((len(columns), group[0]))
+        columns.append(jnp.log10(value) if kind == "log-uniform" else value)
+    unit = (jnp.stack(columns, axis=-1) - prior.low) / (prior.high - prior.low)
+    for k, i in normals:
+        unit = unit.at[..., k].set(_unit_from_normal(theta[..., i], prior, k, i))
+    return unit
 
 
 def theta_from_latent(latent: jax.Array, prior: Prior) -> jax.Array:
-    """Parameters from standard-normal coordinates ``(..., 12)``, or more of both."""
+    """Parameters ``(..., size)`` from standard-normal coordinates ``(..., n_coordinate)``."""
     return theta_from_unit(unit_from_latent(latent), prior)
 
 
 def unit_from_latent(latent: jax.Array) -> jax.Array:
-    """Normal cumulative distribution, kept a hair inside the cube."""
+    """Standard normal CDF, clipped to [1e-12, 1 - 1e-12] so that its inverse is finite."""
     return jnp.clip(jax.scipy.special.ndtr(latent), _EDGE, 1 - _EDGE)
 
 
 def latent_from_unit(unit: jax.Array) -> jax.Array:
-    """Probit of the cube."""
+    """Inverse of `unit_from_latent`, finite everywhere."""
     return jax.scipy.special.ndtri(jnp.clip(unit, _EDGE, 1 - _EDGE))
 
 
 def log_prior(theta: jax.Array, prior: Prior) -> jax.Array:
-    """Log density in theta ``(..., 13)`` (betas on the simplex), up to a constant; -inf outside the support."""
+    """Log density in theta, up to a constant.
+
+    Parameters
+    ----------
+    theta
+        ``(..., size)``; fractions on their simplex.
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    jax.Array
+        ``(...)``; -inf outside the support.
+    """
     unit = unit_from_theta(theta, prior)
-    inside = jnp.all((unit >= -1e-9) & (unit <= 1 + 1e-9), axis=-1)
-    betas = theta[..., jnp.array([INDEX[f"beta{i}"] for i in range(1, 5)])]
-    inside &= jnp.all(betas >= -1e-9, axis=-1) & (jnp.abs(jnp.sum(betas, axis=-1) - 1) < 1e-5)
-    gammas = theta[..., jnp.array([INDEX[n] for n in _LOG])]
-    density = -jnp.sum(jnp.log(gammas), axis=-1)
-    f = theta[..., INDEX["f_fiber"]]
-    sigma = jnp.where(prior.fiber_sigma > 0, prior.fiber_sigma, 1.0)
-    density += jnp.where(prior.fiber_sigma > 0, -0.5 * ((f - prior.fiber_mean) / sigma) ** 2, 0.0)
+    inside = jnp.all((unit >= -_SLACK) & (unit <= 1 + _SLACK), axis=-1)
+    density = jnp.zeros(theta.shape[:-1])
+    k = 0
+    for group in prior.parameters.groups:
+        kind = prior.parameters.parameters[group[0]].prior
+        value = theta[..., group[0]]
+        if kind == "flat-dirichlet":
+            betas = theta[..., jnp.array(group)]
+            inside &= jnp.all(betas >= -_SLACK, axis=-1) & (jnp.abs(jnp.sum(betas, axis=-1) - 1) < 1e-5)
+            k += len(group) - 1
+            continue
+        if kind == "log-uniform":
+            density -= jnp.log(value)
+        elif kind == "normal":
+            mean, sigma, free = prior.mean[k], jnp.where(prior.sigma[k] > 0, prior.sigma[k], 1.0), prior.sigma[k] > 0
+            density += jnp.where(free, -0.5 * ((value - mean) / sigma) ** 2, 0.0)
+        k += 1
     return jnp.where(inside, density, -jnp.inf)
 
 
-def _fiber_tail(prior: Prior) -> jax.Array:
-    """Probability that the untruncated Gaussian puts below f_fiber = 0."""
-    sigma = jnp.where(prior.fiber_sigma > 0, prior.fiber_sigma, 1.0)
-    return jnp.where(prior.fiber_sigma > 0, jax.scipy.special.ndtr(-prior.fiber_mean / sigma), 0.0)
+def _root(x: jax.Array, power: int) -> jax.Array:
+    """``x^(1/power)``, by functions that are exact to the last digit where there are such."""
+    if power == 1:
+        return x
+    if power == 2:
+        return jnp.sqrt(x)
+    return jnp.cbrt(x) if power == 3 else x ** (1.0 / power)
 
 
-def _fiber_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
-    tail = _fiber_tail(prior)
-    quantile = jnp.clip(tail + unit * (1 - tail), _EDGE, 1 - _EDGE)
-    return prior.fiber_mean + prior.fiber_sigma * jax.scipy.special.ndtri(quantile)
+def _fractions(uniforms: list[jax.Array]) -> list[jax.Array]:
+    """Fractions of a simplex from the uniforms of its coordinates."""
+    n = len(uniforms) + 1
+    sticks = [_root(u, n - 1 - k) for k, u in enumerate(uniforms)]
+    out, left = [], None
+    for stick in sticks:
+        out.append(1 - stick if left is None else left * (1 - stick))
+        left = stick if left is None else left * stick
+    return [*out, jnp.ones(()) if left is None else left]
 
 
-def _unit_from_fiber(f: jax.Array, prior: Prior) -> jax.Array:
-    """0.5 where f_fiber is fixed."""
-    sigma = jnp.where(prior.fiber_sigma > 0, prior.fiber_sigma, 1.0)
-    tail = _fiber_tail(prior)
-    unit = (jax.scipy.special.ndtr((f - prior.fiber_mean) / sigma) - tail) / (1 - tail)
-    return jnp.where(prior.fiber_sigma > 0, unit, 0.5)
+def _sticks(fractions: list[jax.Array]) -> list[jax.Array]:
+    """Inverse of `_fractions`: uniforms from fractions."""
+    n = len(fractions)
+    # sums from the far end do not cancel in the corners; coordinates keep their sign, so that beta < 0 is outside
+    rest = [fractions[-1]]
+    for f in reversed(fractions[1:-1]):
+        rest.insert(0, f + rest[0])
+    out: list[jax.Array] = []
+    before: jax.Array | None = None
+    for k, r in enumerate(rest):
+        stick = r if before is None else jnp.where(before == 0, 0.0, r / jnp.where(before == 0, 1.0, before))
+        power = n - 1 - k
+        out.append(stick if power == 1 else stick**power if power % 2 else stick * jnp.abs(stick) ** (power - 1))
+        before = r
+    return out
+
+
+def _support(prior: Prior, k: int, i: int) -> tuple[jax.Array, Any]:
+    """Probability that the untruncated normal puts below its support, and on it."""
+    low, high = prior.parameters.parameters[i].bounds
+    sigma = jnp.where(prior.sigma[k] > 0, prior.sigma[k], 1.0)
+    below = jax.scipy.special.ndtr((low - prior.mean[k]) / sigma) if np.isfinite(low) else 0.0
+    above = jax.scipy.special.ndtr((prior.mean[k] - high) / sigma) if np.isfinite(high) else 0.0
+    below = jnp.where(prior.sigma[k] > 0, below, 0.0)
+    return below, 1 - below - above
+
+
+def _normal_from_unit(unit: jax.Array, prior: Prior, k: int, i: int) -> jax.Array:
+    below, within = _support(prior, k, i)
+    quantile = jnp.clip(below + unit * within, _EDGE, 1 - _EDGE)
+    return prior.mean[k] + prior.sigma[k] * jax.scipy.special.ndtri(quantile)
+
+
+def _unit_from_normal(value: jax.Array, prior: Prior, k: int, i: int) -> jax.Array:
+    """0.5 where the parameter is held fixed."""
+    sigma = jnp.where(prior.sigma[k] > 0, prior.sigma[k], 1.0)
+    below, within = _support(prior, k, i)
+    unit = (jax.scipy.special.ndtr((value - prior.mean[k]) / sigma) - below) / within
+    return jnp.where(prior.sigma[k] > 0, unit, 0.5)

@@ -5,7 +5,7 @@ from that density. Expectation propagation (Minka 2001; Cunningham, Hennig & Lac
 1e-2 and good marginals. Its sites then make a sequential proposal: each coordinate in turn from its EP marginal,
 truncated exactly, given those before. The proposal's density is known, so that importance weights make all exact.
 
-Arrays are structures of ``(batch,)`` vectors, written out by hand: for four dimensions this is ten times faster than
+Arrays are structures of ``(batch,)`` vectors, written out by hand: in four dimensions this is ten times faster than
 batched LAPACK.
 """
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from provabgs.core.jax import jax, jnp
 
 N_SWEEPS = 5
-"""Sweeps over the walls; further ones change log Z by less than 1e-4 (docs/sampler.md)."""
+"""Sweeps over the positivity bounds; further ones change log Z by less than 1e-4 (docs/studies/sampler.md)."""
 _LOG_2PI = 1.8378770664093453
 _FAR = -30.0
 """Below this many sigmas the truncated normal is an exponential with asymptotic corrections."""
@@ -24,7 +24,7 @@ _TINY = 1e-280
 
 
 class Sites(NamedTuple):
-    """Gaussian sites that stand in for the walls ``x_i > 0``: ``exp(-tau x^2 / 2 + nu x)``; each ``(batch, n)``."""
+    """Gaussian sites that stand in for the bounds ``x_i > 0``: ``exp(-tau x^2 / 2 + nu x)``; each ``(batch, n)``."""
 
     tau: jax.Array
     nu: jax.Array
@@ -53,7 +53,7 @@ def expectation_propagation(q: jax.Array, b: jax.Array) -> tuple[jax.Array, Site
     """
     n = b.shape[1]
     diagonal = jnp.stack([q[:, i, i] for i in range(n)], axis=1)
-    # start as if every wall cut its marginal at the origin
+    # start as if every bound cut its marginal at the origin
     sites = Sites(0.1 * diagonal, jnp.zeros_like(b))
 
     def sweep(_: int, state: Sites) -> Sites:
@@ -93,7 +93,7 @@ def _precision(q: jax.Array, sites: Sites) -> list[list[jax.Array]]:
 
 
 def _update(q: jax.Array, b: jax.Array, sites: Sites, i: int) -> Sites:
-    """One EP update of site i: match the moments of the cavity times the exact wall."""
+    """One EP update of site i: match the moments of the cavity times the exact bound."""
     n = b.shape[1]
     low = _cholesky(_precision(q, sites))
     unit = [jnp.ones_like(b[:, 0]) if k == i else jnp.zeros_like(b[:, 0]) for k in range(n)]
@@ -103,14 +103,14 @@ def _update(q: jax.Array, b: jax.Array, sites: Sites, i: int) -> Sites:
     mean = sum(u * v for u, v in zip(half_unit, half_h, strict=True))
     tau_c = jnp.maximum(1 / variance - sites.tau[:, i], 1e-14 / variance)
     nu_c = mean / variance - sites.nu[:, i]
-    _, shift, shrink = _wall_moments(nu_c / jnp.sqrt(tau_c))
+    _, shift, shrink = _bounded_moments(nu_c / jnp.sqrt(tau_c))
     new_mean, new_variance = shift / jnp.sqrt(tau_c), shrink / tau_c
     tau = jnp.maximum(1 / new_variance - tau_c, 0.0)
     nu = new_mean / new_variance - nu_c
     return Sites(sites.tau.at[:, i].set(tau), sites.nu.at[:, i].set(nu))
 
 
-def _wall_moments(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _bounded_moments(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Log Phi(z), mean and variance of a unit normal about z, restricted to be positive."""
     log_phi = jax.scipy.special.log_ndtr(z)
     far = z < _FAR
@@ -136,15 +136,15 @@ def _evidence(q: jax.Array, b: jax.Array, sites: Sites) -> tuple[jax.Array, Site
         tau, nu = sites.tau[:, i], sites.nu[:, i]
         tau_c = jnp.maximum(1 / cov[i][i] - tau, 1e-14 / cov[i][i])
         nu_c = mean[i] / cov[i][i] - nu
-        log_phi, _, _ = _wall_moments(nu_c / jnp.sqrt(tau_c))
+        log_phi, _, _ = _bounded_moments(nu_c / jnp.sqrt(tau_c))
         log_z += log_phi - 0.5 * jnp.log(tau_c / (tau_c + tau))
         log_z += 0.5 * nu_c**2 / tau_c - 0.5 * (nu_c + nu) ** 2 / (tau_c + tau)
     covariance = jnp.stack([jnp.stack(row, axis=1) for row in cov], axis=1)
-    log_z = jnp.minimum(log_z, _without_walls(q, b))
+    log_z = jnp.minimum(log_z, _without_bounds(q, b))
     return log_z, sites, jnp.stack(mean, axis=1), covariance
 
 
-def _without_walls(q: jax.Array, b: jax.Array) -> jax.Array:
+def _without_bounds(q: jax.Array, b: jax.Array) -> jax.Array:
     """Log of the integral over all space: no orthant holds more.
 
     EP need not converge where data of 1e4 sigmas push a nearly degenerate problem far outside the orthant; there its
@@ -196,7 +196,7 @@ def sample_orthant(q: jax.Array, b: jax.Array, sites: Sites, uniform: jax.Array)
 
 
 def _truncated_normal(mean: jax.Array, sigma: jax.Array, uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Draw and log density of a normal restricted to be positive, by inversion; safe far from the wall."""
+    """Draw and log density of a normal restricted to be positive, by inversion; safe far from the bound."""
     z = mean / sigma
     far = z < _FAR
     near = jnp.where(far, 0.0, z)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
 
 LineMask = Literal["published", "extended", "none"]
-
-_GAS_FIELDS = ("gas_vdisp_kms", "line_scatter", "floor_line")
 
 
 class ObservingOptions(BaseModel):
@@ -34,18 +32,17 @@ class ObservingOptions(BaseModel):
     line_mask: LineMask = Field("published", description="emission-line mask; see provabgs.observe.masks")
     line_mask_half_width_aa: float = Field(40.0, gt=0, description="half width of a mask, observed Angstrom")
     floor_spectrum: float = Field(0.01, ge=0, lt=1, description="noise floor of spectra, fraction of the flux")
-    floor_optical: float = Field(
-        0.02, ge=0, lt=1, description="noise floor of g, r, z and of any other optical or UV band"
+    floor_optical: float | None = Field(
+        None, ge=0, lt=1, description="noise floor of bands below 2.5 um, fraction; the survey's own if null"
     )
-    floor_infrared: float = Field(0.05, ge=0, lt=1, description="noise floor of W1, W2")
+    floor_infrared: float | None = Field(
+        None, ge=0, lt=1, description="noise floor of bands above 2.5 um, fraction; the survey's own if null"
+    )
     calibration_order: int | None = Field(
         None, ge=0, le=8, description="order of the calibration polynomial marginalised over; none if null"
     )
     calibration_sigma: float = Field(0.1, gt=0, description="prior sigma of each calibration coefficient, fraction")
-
-    @model_serializer(mode="wrap")
-    def _without_gas(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Options of gas that were left alone are left out, so that runs begun before there were any go on."""
-        out = dump(self)
-        untouched = [n for n in _GAS_FIELDS if getattr(self, n) == type(self).model_fields[n].default]
-        return {k: v for k, v in out.items() if k not in untouched}
+    noise: tuple[str, ...] = Field(
+        ("floor", "calibration", "emission-lines"),
+        description="terms of the noise model, in order; see provabgs.observe.noise",
+    )

@@ -8,26 +8,24 @@ exact likelihood applies them to spectra, the compressed one reduces them furthe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, optimize, sparse
+from scipy import sparse
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import SPECTRUM_UNIT
 from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.status import Status
 from provabgs.observe.cosmology import Cosmology
-from provabgs.observe.filters import band_weights, load_filter, short_name
+from provabgs.observe.filters import band_weights, load_filter
 from provabgs.observe.linespread import resolution_matrix, spread_matrix, velocity_sigma
 from provabgs.observe.masks import emission_line_mask
+from provabgs.observe.noise import FitData, NoiseModel, smooth_flux
 from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.sps.library import SSPLibrary
-
-SMOOTHING_PIXELS = 101
-"""Window over which the spectrum is averaged to set its noise floor and calibration templates."""
-INFRARED = ("W1", "W2", "W3", "W4")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +39,11 @@ class SpectrumProjection:
     flux: FloatArray
     """``(npix,)`` 1e-17 erg/s/cm2/A."""
     ivar: FloatArray
-    """``(npix,)`` with the noise floor added."""
+    """``(npix,)`` with the white terms of the noise model added."""
     camera: tuple[str, ...]
     """``(npix,)`` camera names."""
     templates: FloatArray
-    """``(npix, ntemplate)`` additive nuisance templates (calibration, lines), scaled to unit prior sigma."""
+    """``(npix, ntemplate)`` additive templates of the noise model, at unit prior sigma."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +56,9 @@ class PhotometryProjection:
     flux: FloatArray
     """``(nband,)`` nanomaggies."""
     ivar: FloatArray
-    """``(nband,)`` with the noise floor added."""
+    """``(nband,)`` with the white terms of the noise model added."""
+    templates: FloatArray
+    """``(nband, ntemplate)`` the noise model's templates; where there is a spectrum, of the same coefficients."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,20 +113,21 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     distance = cosmology.luminosity_distance_cm(z)
     wave_model = library.wave * (1 + z)
     try:
-        spectrum = _project_spectrum(observation, wave_model, options, library.line_nodes)
-        photometry = _project_photometry(observation, wave_model, options)
+        pixels = _pixels(observation, wave_model, options, library.line_nodes)
+        bands = _bands(observation, wave_model)
     except UnusableTargetError:
         raise
     except InputError as err:
         raise UnusableTargetError(
             f"TARGETID {observation.targetid} at z = {z:g}: {err}", Status.REDSHIFT_OUT_OF_RANGE
         ) from err
-    if spectrum is None and photometry is None:
+    if pixels is None and bands is None:
         raise UnusableTargetError(
             f"TARGETID {observation.targetid}: masks leave no pixel and no band to fit; widen the data or narrow "
             "line_mask_half_width_aa",
             Status.NO_VALID_PIXELS,
         )
+    spectrum, photometry = _with_noise(z, wave_model, pixels, bands, library.line_nodes, options)
     return Projection(
         redshift=z,
         t_age=cosmology.age_gyr(z),
@@ -136,6 +137,35 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
         photometry=photometry,
         fiber_fraction=observation.fiber_fraction,
     )
+
+
+def _with_noise(
+    redshift: float,
+    wave_model: FloatArray,
+    pixels: _Pixels | None,
+    bands: _Bands | None,
+    line_nodes: NDArray[np.int64],
+    options: ObservingOptions,
+) -> tuple[SpectrumProjection | None, PhotometryProjection | None]:
+    """Pixels and bands with the noise model's variance and templates."""
+    p = pixels if pixels is not None else _Pixels.empty(wave_model.size)
+    b = bands if bands is not None else _Bands.empty(wave_model.size)
+    lines = p.operator[:, line_nodes].toarray() if line_nodes.size else np.zeros((p.flux.size, 0))
+    data = FitData(
+        redshift, p.wave, p.flux, p.variance, p.level, p.camera, lines,
+        b.names, b.flux, b.variance, b.floor, b.weights, wave_model,
+    )  # fmt: skip
+    noise = NoiseModel.of(options)(data)
+    assert noise.pixel_templates is not None
+    assert noise.band_templates is not None
+    spectrum = photometry = None
+    if pixels is not None:
+        ivar = 1 / np.asarray(noise.pixel_variance)
+        spectrum = SpectrumProjection(p.operator, p.wave, p.flux, ivar, p.camera, noise.pixel_templates)
+    if bands is not None:
+        ivar = 1 / np.asarray(noise.band_variance)
+        photometry = PhotometryProjection(b.weights, b.names, b.flux, ivar, noise.band_templates)
+    return spectrum, photometry
 
 
 def camera_operator(
@@ -162,9 +192,39 @@ def camera_operator(
     return (resolution_matrix(spectrum.resolution) @ matrix).tocsr()
 
 
-def _project_spectrum(
+class _Pixels(NamedTuple):
+    """Pixels that are fitted, all cameras, before the noise model."""
+
+    operator: sparse.csr_matrix
+    wave: FloatArray
+    flux: FloatArray
+    variance: FloatArray
+    level: FloatArray
+    camera: tuple[str, ...]
+
+    @classmethod
+    def empty(cls, n_wave: int) -> _Pixels:
+        none = np.zeros(0)
+        return cls(sparse.csr_matrix((0, n_wave)), none, none, none, none, ())
+
+
+class _Bands(NamedTuple):
+    """Bands that are fitted, before the noise model."""
+
+    weights: FloatArray
+    names: tuple[str, ...]
+    flux: FloatArray
+    variance: FloatArray
+    floor: FloatArray
+
+    @classmethod
+    def empty(cls, n_wave: int) -> _Bands:
+        return cls(np.zeros((0, n_wave)), (), np.zeros(0), np.zeros(0), np.zeros(0))
+
+
+def _pixels(
     observation: Observation, wave_model: FloatArray, options: ObservingOptions, line_nodes: NDArray[np.int64]
-) -> SpectrumProjection | None:
+) -> _Pixels | None:
     pieces = []
     for spectrum in sorted(observation.spectra, key=lambda s: s.wave[0]):
         masked = emission_line_mask(
@@ -175,80 +235,29 @@ def _project_spectrum(
             good &= spectrum.resolution.sum(axis=0) > 0
         if not good.any():
             continue
-        smooth = smooth_flux(spectrum, good)
-        variance = 1 / np.where(good, spectrum.ivar, 1.0) + (options.floor_spectrum * smooth) ** 2
+        level = smooth_flux(spectrum.flux, np.where(good, spectrum.ivar, 0.0))[good]
         operator = camera_operator(spectrum, wave_model, options.vdisp_kms, line_nodes, options.gas_vdisp_kms)[good]
         names = (spectrum.camera,) * int(good.sum())
-        pieces.append((operator, spectrum.wave[good], spectrum.flux[good], 1 / variance[good], names, smooth[good]))
+        pieces.append((operator, spectrum.wave[good], spectrum.flux[good], 1 / spectrum.ivar[good], level, names))
     if not pieces:
         return None
-    operators, *columns, names, smooths = zip(*pieces, strict=True)
-    wave, flux, ivar = (np.concatenate(c) for c in columns)
-    operator = sparse.vstack(operators).tocsr()
-    templates = calibration_templates(wave, np.concatenate(smooths), options)
-    if line_nodes.size:
-        lines = observed_lines(flux, ivar, operator[:, line_nodes].toarray())
-        ivar = 1 / (1 / ivar + (options.floor_line * lines.sum(axis=1)) ** 2)
-        if options.line_scatter > 0:
-            templates = np.hstack([templates, options.line_scatter * lines])
-    return SpectrumProjection(operator, wave, flux, ivar, tuple(n for group in names for n in group), templates)
+    operators, *columns, names = zip(*pieces, strict=True)
+    wave, flux, variance, level = (np.concatenate(c) for c in columns)
+    camera = tuple(n for group in names for n in group)
+    return _Pixels(sparse.vstack(operators).tocsr(), wave, flux, variance, level, camera)
 
 
-def smooth_flux(spectrum: Spectrum, good: NDArray[np.bool_]) -> FloatArray:
-    """Inverse-variance weighted running mean of the good pixels, ``(npix,)``: the level that noise floors refer to."""
-    ivar = np.where(good, spectrum.ivar, 0.0)
-    weighted = ndimage.uniform_filter1d(spectrum.flux * ivar, SMOOTHING_PIXELS, mode="nearest")
-    weight = ndimage.uniform_filter1d(ivar, SMOOTHING_PIXELS, mode="nearest")
-    return np.divide(weighted, weight, out=np.zeros_like(weighted), where=weight > 0)
-
-
-def observed_lines(flux: FloatArray, ivar: FloatArray, profiles: FloatArray) -> FloatArray:
-    """The emission lines that a spectrum shows, each with its own flux; ``(npix, nfound)``.
-
-    The model's line ratios are good to tens of per cent and its profiles to a few, spectra of bright lines to one per
-    cent: each line's flux is left free to differ from the model's (a template each), and the noise floor rises with the
-    line. As with the calibration, such relative errors are linearised about the data: fluxes are those of a
-    non-negative fit of all profiles ``(npix, nline)`` to the spectrum above its running median.
-    """
-    above = flux - ndimage.median_filter(flux, size=2 * SMOOTHING_PIXELS + 1, mode="nearest")
-    peak = profiles.max(axis=0, initial=0.0)
-    seen = np.flatnonzero(peak > 0.1 * peak.max(initial=0.0))  # not those of which a wing reaches the first pixel
-    if seen.size == 0:
-        return np.zeros((flux.size, 0))
-    unit = profiles[:, seen] / peak[seen]
-    root = np.sqrt(ivar)
-    fluxes, _ = optimize.nnls(root[:, None] * unit, root * above, maxiter=100 * seen.size)
-    return unit[:, fluxes > 0] * fluxes[fluxes > 0]
-
-
-def calibration_templates(wave: FloatArray, level: FloatArray, options: ObservingOptions) -> FloatArray:
-    """Templates of a low-order flux-calibration error, ``(npix, ntemplate)``, each at one prior sigma.
-
-    A multiplicative error ``1 + sum_k c_k P_k(x)`` (Legendre, x in [-1, 1] over the whole spectrum) is linearised about
-    the smoothed data, so that the coefficients can be marginalised analytically in every likelihood path.
-    """
-    if options.calibration_order is None:
-        return np.zeros((wave.size, 0))
-    x = 2 * (wave - wave.min()) / max(np.ptp(wave), 1.0) - 1
-    legendre = np.polynomial.legendre.legvander(x, options.calibration_order)
-    return options.calibration_sigma * level[:, None] * legendre
-
-
-def _project_photometry(
-    observation: Observation, wave_model: FloatArray, options: ObservingOptions
-) -> PhotometryProjection | None:
+def _bands(observation: Observation, wave_model: FloatArray) -> _Bands | None:
     phot = observation.photometry
     if phot is None or phot.n_valid == 0:
         return None
     good = np.flatnonzero(phot.ivar > 0)
-    bands = tuple(phot.bands[i] for i in good)
+    names = tuple(phot.bands[i] for i in good)
     try:
-        for band in bands:
+        for band in names:
             load_filter(band)
     except InputError as err:
         raise UnusableTargetError(f"TARGETID {observation.targetid}: {err}", Status.INPUT_ERROR) from err
-    floor = np.array([options.floor_infrared if short_name(b) in INFRARED else options.floor_optical for b in bands])
-    flux = phot.flux[good]
-    variance = 1 / phot.ivar[good] + (floor * flux) ** 2
-    operator = np.array([band_weights(b, wave_model) for b in bands])
-    return PhotometryProjection(operator, bands, flux, 1 / variance)
+    weights = np.array([band_weights(b, wave_model) for b in names])
+    floor = np.full(len(phot.bands), np.nan) if phot.floor is None else phot.floor
+    return _Bands(weights, names, phot.flux[good], 1 / phot.ivar[good], floor[good])

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from provabgs.inference.standard import label
 from provabgs.population.accuracy import BinAccuracy, PlaneAccuracy
-from provabgs.sps.parameters import label
 
 MODE_STYLE: dict[str, tuple[str, str]] = {
     "both": ("C0", "spectrum + photometry"),

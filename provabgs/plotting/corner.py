@@ -11,32 +11,48 @@ from matplotlib.figure import Figure
 from provabgs.core.arrays import FloatArray
 from provabgs.inference.posterior import Posterior
 from provabgs.plotting.style import BAND_68, MODEL, PRIOR
-from provabgs.sps.parameters import NAMES, PARAMETERS, label
+from provabgs.sps.parameters import Parameter
 
-FREE: tuple[str, ...] = tuple(n for n in NAMES if n != "beta4")
-"""The twelve free parameters: the betas sum to 1."""
 KEY_DERIVED: tuple[str, ...] = ("logmstar_surviving", "log_sfr_100myr", "log_z_mw", "t_age_mw")
-_LOGARITHMIC = {p.name for p in PARAMETERS if p.prior == "log-uniform"}
 LOG_SFR_FLOOR = -4.0
 """Draws without any star formation in the window are drawn here, lest the axis end at -30."""
 
 
+def free_parameters(posterior: Posterior) -> tuple[str, ...]:
+    """Parameters of a fit, less the last fraction of each simplex, which the others fix."""
+    parameters = posterior.parameters
+    last = {group[-1] for group in parameters.groups if len(group) > 1}
+    return tuple(name for i, name in enumerate(parameters.names) if i not in last)
+
+
 def draws_of(posterior: Posterior, name: str) -> tuple[FloatArray, str]:
     """Draws of one quantity as it is drawn (log10 where its prior is log-uniform), and its axis label."""
-    if name in _LOGARITHMIC:
-        return np.log10(posterior[name]), r"$\log_{10}" + label(name).removeprefix("$")
+    quantity = posterior.quantity(name)
+    if isinstance(quantity, Parameter) and quantity.prior == "log-uniform":
+        return np.log10(posterior[name]), r"$\log_{10}" + quantity.label.removeprefix("$")
     if name.startswith("log_sfr"):
-        return np.maximum(posterior[name], LOG_SFR_FLOOR), label(name)
-    return posterior[name], label(name)
+        return np.maximum(posterior[name], LOG_SFR_FLOOR), quantity.label
+    return posterior[name], quantity.label
 
 
-def plot_corner(figure: Figure, posterior: Posterior, names: tuple[str, ...] = (*FREE, *KEY_DERIVED)) -> None:
+def plot_corner(figure: Figure, posterior: Posterior, names: tuple[str, ...] | None = None) -> None:
     """Corner plot with 68 and 95 % contours; dotted on the diagonal: the 16, 50 and 84 % quantiles, grey: the prior.
 
-    Quantities that do not vary (an f_fiber that was fixed) are left out.
+    Parameters
+    ----------
+    figure
+        To draw into.
+    posterior
+        With samples.
+    names
+        Parameters and derived properties; all free parameters and the key derived properties when None. Quantities
+        that do not vary (an f_fiber that was fixed) are left out.
     """
     import corner
 
+    names = (
+        (*free_parameters(posterior), *(n for n in KEY_DERIVED if n in posterior.derived)) if names is None else names
+    )
     columns = {name: draws_of(posterior, name) for name in names}
     columns = {k: (x, text) for k, (x, text) in columns.items() if np.all(np.isfinite(x)) and np.ptp(x) > 0}
     samples = np.stack([x for x, _ in columns.values()], axis=1)
@@ -92,16 +108,19 @@ def _range(x: FloatArray) -> tuple[float, float]:
 
 def _prior(ax: Axes, posterior: Posterior, name: str) -> None:
     """Prior density of a parameter whose one-dimensional prior is known in closed form."""
-    entry = next((p for p in PARAMETERS if p.name == name), None)
-    if entry is None or entry.prior == "normal":
+    if name not in posterior.parameters or posterior.parameters[name].prior == "normal":
         return
+    entry = posterior.parameters[name]
     limits = ax.get_xlim()
     x = np.linspace(*limits, 200)
     if entry.prior == "flat-dirichlet":
-        density = np.where((x >= 0) & (x <= 1), 3 * (1 - x) ** 2, 0.0)  # marginal of a flat Dirichlet of four
+        index = posterior.parameters.index(name)
+        n = next(len(group) for group in posterior.parameters.groups if index in group)
+        inside = (x >= 0) & (x <= 1)  # marginal of a flat Dirichlet of n: a beta distribution of (1, n - 1)
+        density = np.where(inside, (n - 1) * np.where(inside, 1 - x, 0.0) ** (n - 2), 0.0)
     else:
         low, high = dict(posterior.config_dict().get("prior_bounds", {})).get(name, entry.bounds)
-        if name in _LOGARITHMIC:
+        if entry.prior == "log-uniform":
             low, high = np.log10(low), np.log10(high)
         density = np.where((x >= low) & (x <= high), 1 / (high - low), 0.0)
     ax.plot(x, density, lw=0.8, ls="--", color=PRIOR)

@@ -7,11 +7,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from provabgs.inference.posterior import Posterior
+from provabgs.inference.predictive import PhotometryPrediction, Predictive, SpectrumPrediction, predict
 from provabgs.observe.observation import Observation
 from provabgs.plotting.corner import plot_corner
 from provabgs.plotting.histories import plot_sfh, plot_zh
 from provabgs.plotting.photometry import plot_band_residuals, plot_photometry
-from provabgs.plotting.predictive import PhotometryPrediction, Predictive, SpectrumPrediction, predict
 from provabgs.plotting.spectrum import plot_residuals, plot_spectrum
 from provabgs.plotting.style import new_figure, save, style
 from provabgs.plotting.summary import plot_summary, title_of

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import SOLAR_Z_PROVABGS
-from provabgs.plotting.predictive import bands_of
+from provabgs.inference.predictive import bands_of
 from provabgs.plotting.style import BAND_68, BAND_95, MODEL, PRIOR
 
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from provabgs.core.arrays import FloatArray
+from provabgs.inference.predictive import PhotometryPrediction, bands_of
 from provabgs.observe.filters import load_filter, short_name
-from provabgs.plotting.predictive import PhotometryPrediction, bands_of
 from provabgs.plotting.style import BAND_68, BAND_95, MODEL
 
 POINT = "#1f4e79"

@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
-from provabgs.plotting.predictive import SpectrumPrediction, bands_of
+from provabgs.inference.predictive import SpectrumPrediction, bands_of
 from provabgs.plotting.style import BAND_68, BAND_95, MASK, MODEL, camera_colour
 
 BIN = 8

@@ -7,12 +7,11 @@ from matplotlib.figure import Figure
 
 from provabgs.core.status import Status
 from provabgs.inference.posterior import Posterior
+from provabgs.inference.predictive import Predictive
 from provabgs.plotting.corner import plot_marginal
 from provabgs.plotting.histories import plot_sfh, plot_zh
 from provabgs.plotting.photometry import plot_band_residuals, plot_photometry
-from provabgs.plotting.predictive import Predictive
 from provabgs.plotting.spectrum import plot_residuals, plot_spectrum
-from provabgs.sps.parameters import DERIVED_NAMES
 
 
 def plot_summary(figure: Figure, posterior: Posterior, predictive: Predictive) -> None:
@@ -32,8 +31,9 @@ def plot_summary(figure: Figure, posterior: Posterior, predictive: Predictive) -
         plot_band_residuals(figure.add_subplot(inner[1]), predictive.photometry)
     plot_sfh(figure.add_subplot(middle[1]), predictive.time, predictive.sfr)
     plot_zh(figure.add_subplot(middle[2]), predictive.time, predictive.zh)
-    cells = rows[2].subgridspec(1, len(DERIVED_NAMES))
-    for k, name in enumerate(DERIVED_NAMES):
+    shown = [p.name for p in posterior.properties]
+    cells = rows[2].subgridspec(1, len(shown))
+    for k, name in enumerate(shown):
         plot_marginal(figure.add_subplot(cells[k]), posterior, name)
     _words(figure.add_subplot(rows[3]), posterior)
 
@@ -49,8 +49,8 @@ def verdict_lines(posterior: Posterior) -> list[str]:
     p, d = posterior, posterior.diagnostics
     gate = "passed" if p.status == Status.CONVERGED else "NOT passed: do not use without a look"
     lines = [
-        f"Convergence gate {gate}. R-hat at most {d.rhat_max:.3f}, effective sample size at least {d.ess_min:.0f}; "
-        f"{len(p.samples)} draws by {d.sampler}, {d.n_eval:,} evaluations, {d.runtime_s:.1f} s.",
+        f"Convergence criterion {gate}. R-hat at most {d.rhat_max:.3f}, effective sample size at least "
+        f"{d.ess_min:.0f}; {len(p.samples)} draws by {d.sampler}, {d.n_eval:,} evaluations, {d.runtime_s:.1f} s.",
     ]
     spec = f"{p.chi2_spec:.0f} over {p.dof_spec} pixels" if p.dof_spec else ""
     phot = f"{p.chi2_phot:.1f} over {p.dof_phot} bands" if p.dof_phot else ""

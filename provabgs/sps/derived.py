@@ -1,91 +1,178 @@
-"""Properties derived from the parameters: surviving mass, SFR, metallicity, age, and the histories as curves."""
+"""Properties derived from the parameters: surviving mass, SFR, metallicity, age; and the histories as curves.
+
+A model has a list of `DerivedProperty`: a number by name, column and label, with the function that computes it. The
+published five are `DERIVED`; `docs/extend.md` shows how to add one.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
-from provabgs.core.constants import Z_RANGE_PROVABGS
 from provabgs.core.jax import jax, jnp
-from provabgs.sps.histories import HistoryTables
+from provabgs.sps.histories.base import HistoryTables, Moments
 from provabgs.sps.interpolation import hat_weights
-from provabgs.sps.model import SPSModel, basis_fractions
-from provabgs.sps.parameters import INDEX
+from provabgs.sps.parameters import Quantity, Values
+
+if TYPE_CHECKING:
+    from provabgs.sps.model import NodeMasses, SPSModel
 
 _TINY = 1e-30
 
 
-def derived_properties(model: SPSModel, theta: jax.Array, tables: HistoryTables) -> dict[str, jax.Array]:
-    """All of `provabgs.sps.parameters.DERIVED`, each ``(batch,)``.
+class State(NamedTuple):
+    """What a derived property may be computed from; arrays of ``(batch,)`` unless said otherwise."""
 
-    SFRs are the mass *formed* (burst included) in the last 0.1 or 1 Gyr over that time; `log_z_mw` and `t_age_mw` are
-    weighted by mass formed (SCIENCE: Hahn et al. 2023, section 3). A burst older than the galaxy never happened: it
-    enters neither the averages nor the surviving mass.
+    model: SPSModel
+    values: Values
+    """Parameters of the model by name."""
+    tables: HistoryTables
+    masses: NodeMasses
+    """Mass and metallicity on the SSP ages."""
+    moments: Moments
+    log_mass: jax.Array
+    """log10 of the mass formed, Msun."""
+
+
+@dataclass(frozen=True)
+class DerivedProperty(Quantity):
+    """One property computed from the parameters.
+
+    Attributes
+    ----------
+    compute
+        `State` to ``(batch,)``; None for a property read from a catalog, which is known by its draws alone.
     """
-    masses = model.node_masses(theta, tables)
-    per_node = masses.mass
-    fburst, tburst = theta[:, INDEX["fburst"]], theta[:, INDEX["tburst"]]
-    happened = jnp.where(tburst <= tables.t_age, fburst, 0.0)
-    smooth = 1 - fburst
-    beta = basis_fractions(theta, tables)
-    formed = smooth + happened
-    log_m = theta[:, INDEX["logmstar"]]
 
-    surviving = jnp.einsum("bj,bjk,kj->b", per_node, _psi(model, masses.logzsol), _surviving(model))
-    out = {"logmstar_surviving": log_m + jnp.log10(jnp.maximum(surviving, _TINY))}
-    for name, span, fractions in (
-        ("log_sfr_100myr", 0.1, tables.formed_100myr),
-        ("log_sfr_1gyr", 1.0, tables.formed_1gyr),
-    ):
-        recent = smooth * _mean(beta, fractions) + jnp.where(tburst < span, happened, 0.0)
-        out[name] = log_m + jnp.log10(jnp.maximum(recent, _TINY)) - np.log10(span * 1e9)
-    z_mean = jnp.sum(per_node * model.metallicity(theta), axis=1) / jnp.maximum(formed, _TINY)
-    out["log_z_mw"] = jnp.log10(jnp.maximum(z_mean, _TINY))
-    out["t_age_mw"] = (smooth * _mean(beta, tables.mean_age) + happened * tburst) / jnp.maximum(formed, _TINY)
-    return out
+    compute: Callable[[State], jax.Array] | None = field(default=None, compare=False, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields that describe it, for JSON."""
+        return {k: v for k, v in asdict(self).items() if k != "compute"}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> DerivedProperty:
+        """Inverse of `as_dict`."""
+        name, column, symbol, unit, text = (str(data[k]) for k in ("name", "column", "symbol", "unit", "description"))
+        return cls(name, column, symbol, unit, text)
 
 
-def history_curves(
-    model: SPSModel, theta: ArrayLike, t_age: float, time: FloatArray, burst_width_gyr: float = 0.1
-) -> tuple[FloatArray, FloatArray]:
+def _surviving(state: State) -> jax.Array:
+    library = state.model.library
+    psi = hat_weights(state.masses.logzsol, library.logzsol)
+    surviving = jnp.einsum("bj,bjk,kj->b", state.masses.mass, psi, jnp.asarray(library.surviving_mass))
+    return state.log_mass + jnp.log10(jnp.maximum(surviving, _TINY))
+
+
+def _sfr(name: str, span_gyr: float) -> Callable[[State], jax.Array]:
+    def compute(state: State) -> jax.Array:
+        recent = getattr(state.moments, name)
+        return state.log_mass + jnp.log10(jnp.maximum(recent, _TINY)) - np.log10(span_gyr * 1e9)
+
+    return compute
+
+
+def _metallicity(state: State) -> jax.Array:
+    z = state.model.histories.metallicity(state.values, state.model.nodes)
+    mean = jnp.sum(state.masses.mass * z, axis=1) / jnp.maximum(state.moments.formed, _TINY)
+    return jnp.log10(jnp.maximum(mean, _TINY))
+
+
+def _age(state: State) -> jax.Array:
+    return state.moments.age / jnp.maximum(state.moments.formed, _TINY)
+
+
+DERIVED: tuple[DerivedProperty, ...] = (
+    DerivedProperty(
+        "logmstar_surviving",
+        "LOGMSTAR",
+        r"\log_{10} M_\ast/M_\odot",
+        "dex(Msun)",
+        "log10 of the surviving stellar mass (living stars and remnants)",
+        _surviving,
+    ),
+    DerivedProperty(
+        "log_sfr_100myr",
+        "LOGSFR_100MYR",
+        r"\log_{10} {\rm SFR}_{100\,{\rm Myr}}",
+        "dex(Msun / yr)",
+        "log10 of the SFR averaged over the last 100 Myr",
+        _sfr("formed_100myr", 0.1),
+    ),
+    DerivedProperty(
+        "log_sfr_1gyr",
+        "LOGSFR_1GYR",
+        r"\log_{10} {\rm SFR}_{1\,{\rm Gyr}}",
+        "dex(Msun / yr)",
+        "log10 of the SFR averaged over the last 1 Gyr",
+        _sfr("formed_1gyr", 1.0),
+    ),
+    DerivedProperty(
+        "log_z_mw",
+        "LOGZ_MW",
+        r"\log_{10} Z_{\rm MW}",
+        "dex",
+        "log10 of the mass-weighted metallicity, absolute, PROVABGS convention (solar = 0.0190)",
+        _metallicity,
+    ),
+    DerivedProperty("t_age_mw", "T_AGE_MW", r"t_{\rm age,MW}", "Gyr", "mass-weighted stellar age", _age),
+)
+"""The published properties. SFRs are the mass *formed*, bursts included, in the last 0.1 or 1 Gyr over that time;
+metallicity and age are weighted by mass formed (Hahn et al. 2023, section 3)."""
+
+
+def derived_properties(model: SPSModel, theta: jax.Array, tables: HistoryTables) -> dict[str, jax.Array]:
+    """All properties of a model, each ``(batch,)``.
+
+    Parameters
+    ----------
+    model
+        The SPS model; its `properties` are computed.
+    theta
+        ``(batch, nparameter)`` in the order of ``model.parameters``.
+    tables
+        From ``model.tables``.
+
+    Returns
+    -------
+    dict
+        By name. A burst older than the galaxy never happened: it enters neither the averages nor the surviving mass.
+
+    Raises
+    ------
+    InputError
+        When theta has another number of columns.
+    """
+    values = model.parameters.values(theta)
+    masses, moments = model.node_masses(values, tables), model.histories.moments(values, tables)
+    state = State(model, values, tables, masses, moments, values[model.linear_block.total])
+    return {p.name: p.compute(state) for p in model.properties if p.compute is not None}
+
+
+def history_curves(model: SPSModel, theta: ArrayLike, t_age: float, time: FloatArray) -> tuple[FloatArray, FloatArray]:
     """SFH and ZH as curves, for plots.
 
     Parameters
     ----------
+    model
+        The SPS model.
     theta
-        ``(batch, 13)``.
+        ``(batch, nparameter)``.
     t_age
         Age of the universe at the galaxy, Gyr.
     time
         ``(n,)`` lookback times, Gyr.
-    burst_width_gyr
-        The burst is drawn as a top hat of this width; its area is its mass.
 
     Returns
     -------
-    SFR in Msun/yr and absolute Z (PROVABGS convention), each ``(batch, n)``.
+    sfr, z
+        SFR in Msun/yr and absolute Z (PROVABGS convention), each ``(batch, n)``.
     """
-    th = np.atleast_2d(np.asarray(theta, dtype=np.float64))
-    mass = 10.0 ** th[:, INDEX["logmstar"], None]
-    fburst, tburst = th[:, INDEX["fburst"], None], th[:, INDEX["tburst"], None]
-    beta = np.asarray(basis_fractions(jnp.asarray(th), model.tables(t_age)))
-    smooth = beta @ model.bases.sfh_bases(time, t_age)
-    low = np.maximum(tburst - burst_width_gyr / 2, 0.0)
-    inside = (time >= low) & (time < low + burst_width_gyr) & (tburst <= t_age)
-    sfr = mass * ((1 - fburst) * smooth + fburst * inside / burst_width_gyr) / 1e9
-    gamma = th[:, [INDEX["gamma1"], INDEX["gamma2"]]]
-    return sfr, np.clip(gamma @ model.bases.metallicity_bases(time), *Z_RANGE_PROVABGS)
-
-
-def _psi(model: SPSModel, logzsol: jax.Array) -> jax.Array:
-    return hat_weights(logzsol, model.library.logzsol)
-
-
-def _surviving(model: SPSModel) -> jax.Array:
-    return jnp.asarray(model.library.surviving_mass)
-
-
-def _mean(beta: jax.Array, per_basis: FloatArray) -> jax.Array:
-    """``sum_i beta_i x_i`` for x of shape ``(nbasis,)`` or ``(batch, nbasis)``."""
-    return jnp.sum(beta * jnp.asarray(per_basis), axis=-1)
+    values = model.parameters.values(np.atleast_2d(np.asarray(theta, dtype=np.float64)))
+    sfr, z = model.histories.curves(values, t_age, time)
+    return 10.0 ** values[model.linear_block.total][:, None] * sfr, z

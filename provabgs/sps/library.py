@@ -46,7 +46,7 @@ class SSPLibrary:
         Where it comes from: source, versions, licence, citation, command, known errors.
     line_nodes
         ``(nline,)`` indices on `wave` of emission lines, which the gas broadens, not the stars; none in a library of
-        stars alone (`provabgs.sps.nebular_ssp`).
+        stars alone (`provabgs.sps.nebular`).
 
     Raises
     ------

@@ -1,54 +1,42 @@
-"""The SPS model: parameters to rest-frame spectra and derived properties, in JAX, batched over parameters.
+"""The SPS model: parameters to rest-frame spectra, in JAX, batched over parameters.
 
 A composite spectrum is a sum over the SSP library weighted by the mass that formed at each age node and the
 metallicity at that age, separately for young nodes (in birth clouds) and old ones, each times its attenuation. Between
-nodes everything is linear in log age, in metallicity SSPs are linear in log Z: FSPS's own scheme (docs/fsps_notes.md),
-so that the birth-cloud boundary is a ramp between the last young node (100 Myr) and the first old one (112 Myr).
+nodes everything is linear in log age, in metallicity SSPs are linear in log Z: FSPS's own scheme
+(docs/studies/fsps_notes.md), so that the birth-cloud boundary is a ramp between the last young node (100 Myr) and the
+first old one (112 Myr).
+
+The model is put together from parts that can be exchanged: histories, a dust law, and any number of emissions. Its
+`parameters` are those that the parts declare.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
-from provabgs.core.constants import SOLAR_Z_PROVABGS, Z_RANGE_PROVABGS
+from provabgs.core.constants import SOLAR_Z_PROVABGS
 from provabgs.core.jax import jax, jnp
-from provabgs.sps.dust import BIRTH_CLOUD_SLOPE, attenuation
-from provabgs.sps.histories import Binning, HistoryBases, HistoryTables, Normalisation
+from provabgs.sps.attenuation import Attenuation, CharlotFall
+from provabgs.sps.composite import Parts, absorbed, composite
+from provabgs.sps.derived import DERIVED, DerivedProperty
+from provabgs.sps.emission import Emission, Prepared, prepare, strengths_of
+from provabgs.sps.histories import Histories, HistoryTables, LinearBlock, NMFHistories
 from provabgs.sps.interpolation import hat_weights
 from provabgs.sps.library import SSPLibrary
-from provabgs.sps.parameters import INDEX, Parameter
-
-_BETA = [INDEX[f"beta{i}"] for i in range(1, 5)]
-_GAMMA = [INDEX[f"gamma{i}"] for i in range(1, 3)]
+from provabgs.sps.parameters import ParameterSet, Values
 
 
 class NodeMasses(NamedTuple):
     """Stellar content on the library's age nodes, per unit mass formed."""
 
     mass: jax.Array
-    """``(batch, nage)`` fraction of the mass formed, burst included; below 1 in sum if the burst never happened."""
+    """``(batch, nage)`` fraction of the mass formed."""
     logzsol: jax.Array
     """``(batch, nage)`` log10(Z/Z_sun) of stars of that age, in the library's sense, clipped."""
-
-
-class NodeGrid(NamedTuple):
-    """The age nodes that masses fall on."""
-
-    log_age: FloatArray
-    """``(nage,)`` ln of age in Gyr."""
-    zh: FloatArray
-    """``(nzbasis, nage)`` metallicity bases at the nodes."""
-
-
-class FlatSpectra(NamedTuple):
-    """SSP spectra with metallicity and age flattened to one axis, ``(nmet * nnode, nwave)``, Lsun/Angstrom."""
-
-    young: jax.Array
-    old: jax.Array
 
 
 class SPSModel:
@@ -58,148 +46,177 @@ class SPSModel:
     ----------
     library
         SSP library; the shipped default when None.
-    bases
-        Star-formation and metallicity history bases; the published ones when None.
+    histories
+        Star-formation and metallicity histories; the published ones when None.
+    attenuation
+        Dust law; the published one when None.
+    emissions
+        Nebular emission, dust emission, ...: in any number.
     t_birth_cloud
         SSPs up to this age, Gyr, sit in birth clouds.
-    birth_cloud_slope
-        Power-law slope of the birth clouds' optical depth in wavelength.
-    binning
-        ``"exact"`` or the ``"published"`` 42-bin sum; see `HistoryBases.tables`.
-    normalisation
-        Of the SFH bases, ``"per-basis"`` or ``"joint"``; see `HistoryBases.tables`.
     solar_z
         Solar metallicity by which quoted Z become the library's logzsol (PROVABGS's 0.0190 by default).
+    properties
+        Derived properties, in the order of catalogs.
 
-    Notes
-    -----
-    Every array method takes theta of shape ``(batch, 13)`` in the order of `provabgs.sps.parameters.NAMES`, and
-    columns for the parameters in `extra` after them.
+    Attributes
+    ----------
+    parameters
+        What theta's last axis holds.
+
+    Raises
+    ------
+    ConfigError
+        When an emission breaks its protocol, or two parts declare the same parameter.
     """
-
-    extra: tuple[Parameter, ...] = ()
-    """Free parameters beyond the thirteen, with the bounds of their uniform priors."""
 
     def __init__(
         self,
         library: SSPLibrary | None = None,
-        bases: HistoryBases | None = None,
+        histories: Histories | None = None,
+        attenuation: Attenuation | None = None,
+        emissions: tuple[Emission, ...] = (),
         t_birth_cloud: float = 0.1,
-        birth_cloud_slope: float = BIRTH_CLOUD_SLOPE,
-        binning: Binning = "exact",
-        normalisation: Normalisation = "per-basis",
         solar_z: float = SOLAR_Z_PROVABGS,
+        properties: tuple[DerivedProperty, ...] = DERIVED,
     ) -> None:
-        self.library = library if library is not None else SSPLibrary.default()
-        self.bases = bases if bases is not None else HistoryBases.published()
+        library = library if library is not None else SSPLibrary.default()
+        for emission in emissions:
+            library = emission.refine(library) if hasattr(emission, "refine") else library
+        self.library = library
+        self.histories: Histories = histories if histories is not None else NMFHistories()
+        self.attenuation: Attenuation = attenuation if attenuation is not None else CharlotFall()
+        prepared = tuple(prepare(e, library) for e in emissions)
+        self.stellar_emissions: tuple[Prepared, ...] = tuple(p for p in prepared if p.supply is not None)
+        """Emissions that stars power, and that their dust attenuates."""
+        self.dust_emissions: tuple[Prepared, ...] = tuple(p for p in prepared if p.supply is None)
+        """Emissions that absorbed starlight powers."""
         self.t_birth_cloud = t_birth_cloud
-        self.birth_cloud_slope = birth_cloud_slope
-        self.binning: Binning = binning
-        self.normalisation: Normalisation = normalisation
         self.solar_z = solar_z
-        node = self.library.age_gyr
-        self.grid = NodeGrid(np.log(node), self.bases.metallicity_bases(node))
+        self.properties = properties
+        parts: tuple[Any, ...] = (self.histories, self.attenuation, *emissions)
+        self.parameters = ParameterSet(tuple(p for part in parts for p in part.parameters))
+        node = library.age_gyr
+        self.nodes = self.histories.nodes(node, node)
         n_young = int(np.searchsorted(node, t_birth_cloud * (1 + 1e-6), side="right"))
         self.young_nodes, self.old_nodes = slice(0, n_young), slice(n_young, node.size)
+        # made here, not on first use: that may be while JAX traces, and would keep what it traced
+        self._curves = self.attenuation.curves(library.wave)
+        self._widths = trapezoid_widths(library.wave)
 
     @classmethod
     def published(cls, library: SSPLibrary | None = None) -> SPSModel:
-        """The conventions of the published code and emulator, for parity (docs/model.md lists where they differ).
+        """The conventions of the published code and emulator, for parity (docs/guide/model.md lists where they differ).
 
         Birth clouds end at 10 Myr with a slope of -1 (FSPS's defaults, which that code never changed), so that no burst
         is inside one; the SFH is normalised jointly; SSPs are summed over 42 age bins. Its dust emission, visible
         beyond 2 um, is not included.
         """
-        return cls(library, t_birth_cloud=0.01, birth_cloud_slope=-1.0, binning="published", normalisation="joint")
+        histories = NMFHistories(binning="published", normalisation="joint")
+        return cls(library, histories, CharlotFall(birth_cloud_slope=-1.0), t_birth_cloud=0.01)
+
+    @property
+    def linear_block(self) -> LinearBlock:
+        """The masses in which spectra are linear."""
+        return self.histories.linear_block
 
     # ---- histories -----------------------------------------------------------------------------------------------
 
     def tables(self, t_age: float | FloatArray) -> HistoryTables:
         """History tables for galaxies seen when the universe was `t_age` Gyr old (host computation, float64)."""
-        return self.bases.tables(t_age, self.library.age_gyr, self.binning, self.normalisation)
+        return self.histories.tables(t_age, self.library.age_gyr)
 
-    def node_masses(self, theta: jax.Array, tables: HistoryTables, grid: NodeGrid | None = None) -> NodeMasses:
-        """Mass and metallicity on the age nodes (of `grid` where given, with `tables` to match)."""
-        grid = self.grid if grid is None else grid
-        fburst, tburst = theta[:, INDEX["fburst"], None], theta[:, INDEX["tburst"]]
-        burst = fburst * hat_weights(jnp.log(tburst), grid.log_age)
-        burst = jnp.where((tburst <= tables.t_age)[:, None], burst, 0.0)
-        smooth = _mix(basis_fractions(theta, tables), tables.mass)
-        logzsol = jnp.log10(self.metallicity(theta, grid) / self.solar_z)
-        return NodeMasses((1 - fburst) * smooth + burst, logzsol)
+    def node_masses(self, values: Values, tables: HistoryTables) -> NodeMasses:
+        """Mass and metallicity on the library's age nodes, for parameter values ``(batch,)`` by name."""
+        return NodeMasses(self.histories.node_masses(values, tables, self.nodes), self.logzsol(values, self.nodes))
 
-    def metallicity(self, theta: jax.Array, grid: NodeGrid | None = None) -> jax.Array:
-        """``(batch, nage)`` absolute Z(t) at the age nodes in the quoted (PROVABGS) convention, clipped."""
-        zh = (self.grid if grid is None else grid).zh
-        z = theta[:, jnp.array(_GAMMA)] @ jnp.asarray(zh, dtype=theta.dtype)
-        return jnp.clip(z, *Z_RANGE_PROVABGS)
+    def logzsol(self, values: Values, nodes: Any) -> jax.Array:
+        """``(batch, nnode)`` log10(Z/Z_sun) in the library's sense at age nodes made by `Histories.nodes`."""
+        return jnp.log10(self.histories.metallicity(values, nodes) / self.solar_z)
 
     # ---- spectra -------------------------------------------------------------------------------------------------
 
     @cached_property
-    def flat_spectra(self) -> FlatSpectra:
-        """SSP spectra of young and old nodes, single precision (a sum of 1e3 positive terms is safe to 1e-6)."""
+    def flat_spectra(self) -> Any:
+        """SSP spectra of young and old nodes, metallicity and age on one axis: ``(nmet * nnode, nwave)`` each.
+
+        Lsun/Angstrom per Msun formed, single precision (a sum of 1e3 positive terms is safe to 1e-6). Compiled
+        functions take them as an argument, not as a constant.
+        """
         s = self.library.spectrum
         young, old = s[:, self.young_nodes], s[:, self.old_nodes]
-        return FlatSpectra(jnp.asarray(young.reshape(-1, s.shape[-1])), jnp.asarray(old.reshape(-1, s.shape[-1])))
+        return Parts(jnp.asarray(young.reshape(-1, s.shape[-1])), jnp.asarray(old.reshape(-1, s.shape[-1])))
 
     def weight_tensor(self, masses: NodeMasses) -> jax.Array:
         """Weights on SSPs, ``(batch, nmet, nnode)``: mass at each node times metallicity interpolation."""
         psi = jnp.moveaxis(hat_weights(masses.logzsol, self.library.logzsol), -1, 1)
         return psi * masses.mass[:, None, :]
 
-    def library_weights(self, masses: NodeMasses) -> tuple[jax.Array, jax.Array]:
-        """Weights on (metallicity, node) pairs, ``(batch, nmet * nnode)``, of young and old SSPs."""
-        weights = self.weight_tensor(masses)
-        young, old = weights[:, :, self.young_nodes], weights[:, :, self.old_nodes]
-        return young.reshape(len(young), -1), old.reshape(len(old), -1)
+    def unattenuated(self, theta: jax.Array, tables: HistoryTables, flat_spectra: Any = None) -> Parts:
+        """Spectra of young and old stars and of the gas around them, without dust.
 
-    def dust_free(
-        self, theta: jax.Array, tables: HistoryTables, flat_spectra: FlatSpectra | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Unattenuated spectra of young and old stars, Lsun/Angstrom per Msun formed, each ``(batch, nwave)``.
+        Parameters
+        ----------
+        theta
+            ``(batch, nparameter)`` in the order of `parameters`; the mass does not enter.
+        tables
+            From `tables`, for one age (or one per batch entry).
+        flat_spectra
+            `flat_spectra`, or None.
 
-        `flat_spectra` may be given so that a compiled function takes them as an argument, not as a constant.
+        Returns
+        -------
+        Parts
+            Each ``(batch, nwave)`` Lsun/Angstrom per Msun formed.
         """
-        young, old = self.library_weights(self.node_masses(theta, tables))
-        s = self.flat_spectra if flat_spectra is None else flat_spectra
-        return young.astype(s.young.dtype) @ s.young, old.astype(s.old.dtype) @ s.old
+        values = self.parameters.values(theta)
+        weights = self.weight_tensor(self.node_masses(values, tables))
+        stars = self.flat_spectra if flat_spectra is None else flat_spectra
+        out = []
+        for ssps, nodes in zip(stars, (self.young_nodes, self.old_nodes), strict=True):
+            part = weights[:, :, nodes]
+            spectrum = part.reshape(len(part), -1).astype(ssps.dtype) @ ssps
+            for e in self.stellar_emissions:
+                assert e.supply is not None
+                supply = jnp.einsum("bkj,kja->ba", part, jnp.asarray(e.supply[:, nodes], part.dtype))
+                strength = jnp.einsum("ba,ban->bn", supply, e.emission.strengths(values))
+                spectrum += strength.astype(spectrum.dtype) @ jnp.asarray(e.rows)
+            out.append(spectrum)
+        return Parts(*out)
 
-    def spectrum(self, theta: jax.Array, tables: HistoryTables, flat_spectra: FlatSpectra | None = None) -> jax.Array:
+    def spectrum(self, theta: jax.Array, tables: HistoryTables, flat_spectra: Any = None) -> jax.Array:
         """Attenuated rest-frame luminosity density of the whole galaxy.
 
         Parameters
         ----------
         theta
-            ``(batch, 13)``.
-        tables
-            From `tables`, for one age (or one per batch entry).
-        flat_spectra
-            See `dust_free`.
+            ``(batch, nparameter)`` in the order of `parameters`.
+        tables, flat_spectra
+            As for `unattenuated`.
 
         Returns
         -------
-        ``(batch, nwave)`` Lsun/Angstrom, for ``10**logmstar`` Msun formed. `f_fiber` does not enter.
+        jax.Array
+            ``(batch, nwave)`` Lsun/Angstrom, for the mass formed that theta holds.
+
+        Raises
+        ------
+        InputError
+            When theta has another number of columns.
         """
-        young, old = self.dust_free(theta, tables, flat_spectra)
-        t_old, t_young = attenuation(
-            self.library.wave,
-            theta[:, INDEX["tau_bc"]],
-            theta[:, INDEX["tau_ism"]],
-            theta[:, INDEX["n_dust"]],
-            self.birth_cloud_slope,
-        )
-        mass = 10.0 ** theta[:, INDEX["logmstar"], None]
-        return mass * (young * t_young + old * t_old)
+        values = self.parameters.values(theta)
+        parts = self.unattenuated(theta, tables, flat_spectra)
+        transmission = self.attenuation.transmission(self._curves, values)
+        light = composite(parts, transmission)
+        if self.dust_emissions:
+            power = absorbed(parts, transmission, jnp.asarray(self._widths))
+            rows = jnp.concatenate([jnp.asarray(e.rows) for e in self.dust_emissions])
+            strength = power[:, None] * strengths_of(self.dust_emissions, values)
+            light += strength.astype(rows.dtype) @ rows
+        return 10.0 ** values[self.linear_block.total][:, None] * light
 
 
-def basis_fractions(theta: jax.Array, tables: HistoryTables) -> jax.Array:
-    """Share of each SFH basis in the smooth part's mass, ``(batch, nbasis)``, summing to 1."""
-    share = theta[:, jnp.array(_BETA)] * jnp.asarray(tables.weight, dtype=theta.dtype)
-    return share / jnp.sum(share, axis=1, keepdims=True)
-
-
-def _mix(beta: jax.Array, per_basis: FloatArray) -> jax.Array:
-    """Sum over bases for one table ``(nbasis, nage)`` or one per batch entry ``(batch, nbasis, nage)``."""
-    table = jnp.asarray(per_basis, dtype=beta.dtype)
-    return beta @ table if table.ndim == 2 else jnp.einsum("bi,bij->bj", beta, table)
+def trapezoid_widths(x: FloatArray) -> FloatArray:
+    """Weights ``(n,)`` of the trapezoidal rule on nodes ``(n,)``."""
+    step = np.diff(x)
+    return 0.5 * (np.append(step, 0.0) + np.insert(step, 0, 0.0))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.engines import load_model
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions

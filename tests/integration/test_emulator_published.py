@@ -33,7 +33,7 @@ def smooth_draws(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_rest_frame_accuracy(library: SSPLibrary) -> None:
-    """The aim: median 0.2 %, 99 % within 1 % over 2500-11000 A; measured 0.012 % and 0.08 % (docs/emulator.md)."""
+    """Target: median 0.2 %, 99 % within 1 % over 2500-11000 A; measured 0.012 %, 0.08 % (docs/studies/emulator.md)."""
     model = SPSModel.published(library)
     th, t_age = smooth_draws(np.random.default_rng(1))
     rest = RestFrameEmulator(default_emulator("published-code"), model)

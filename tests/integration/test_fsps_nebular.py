@@ -11,8 +11,7 @@ import pytest
 from provabgs.core.constants import FSPS_LSUN_CGS
 from provabgs.data.build_nebular_fsps import build, main
 from provabgs.sps.library import SSPLibrary
-from provabgs.sps.nebular import NebularGrid
-from provabgs.sps.nebular_ssp import with_nebular
+from provabgs.sps.nebular import NebularGrid, with_nebular
 from tests.support.sps_home import write_stand_in
 
 if importlib.util.find_spec("fsps") is None:

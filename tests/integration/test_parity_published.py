@@ -65,7 +65,7 @@ def test_composites_agree_in_every_optical_band(parity, model, composite):
 
 
 def test_agreement_as_measured(parity, model, composite):
-    """What was reached (docs/model.md), with room for another draw: worse than this means that something moved."""
+    """Limits of docs/studies/parity.md, with room for another draw: worse than this means that something moved."""
     for row in parity.band_rows(composite, model.library.wave, OPTICAL):
         assert abs(row.median) < 0.005, row
         assert row.scatter < 0.0135, row

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from provabgs.core.errors import DataFileError
-from provabgs.desi import TargetResult
+from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation
+from provabgs.observe.target import TargetResult
 from provabgs.pipelines import dry_run
 from provabgs.pipelines.inputs import PhotometryTableReader
 
@@ -24,7 +25,7 @@ def _faulty(name: str) -> bool:
     return (Path(os.environ.get("PROVABGS_FAULTS", "/nonexistent")) / name).exists()
 
 
-def fit_observation(observation: Observation, config: object, seed: int) -> Posterior:
+def fit_observation(observation: Observation, config: FitConfig, seed: int) -> Posterior:
     time.sleep(SLOW_S)
     if _faulty("hostile"):
         if observation.targetid == HANGS:

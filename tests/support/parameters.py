@@ -1,24 +1,31 @@
-"""Parameter vectors for tests, timings and studies: the one place of theirs that knows how theta is laid out."""
+"""Parameter vectors for tests, timings and studies, by name."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.jax import jax, jnp
-from provabgs.inference.priors import N_LATENT, Prior, log_prior, theta_from_latent, theta_from_unit
+from provabgs.inference.prior_draws import draw_prior
+from provabgs.inference.priors import Prior, log_prior, theta_from_latent
+from provabgs.inference.standard import PARAMETERS
 from provabgs.observe.observation import Observation
-from provabgs.sps.parameters import INDEX, N_PARAMETERS
+from provabgs.sps.parameters import ParameterSet
 
-N_THETA = N_PARAMETERS
-"""Length of theta."""
-N_FREE = N_LATENT
+STARS = ParameterSet(tuple(p for p in PARAMETERS if p.role != "nuisance"))
+"""Parameters of the default SPS model: those of a fit without the observation's."""
+N_THETA = PARAMETERS.size
+"""Length of a fit's theta."""
+N_FREE = len(PARAMETERS.coordinates)
 """Coordinates that a sampler works in."""
 
 
-def prior_of(fiber: Observation | tuple[float, float] | None = None) -> Prior:
+def prior_of(fiber: Observation | tuple[float, float] | None = None, parameters: ParameterSet = PARAMETERS) -> Prior:
     """Default prior; `fiber` is an observation, or mean and sigma of its f_fiber, which is 1 if left out."""
-    return Prior.create(fiber.fiber_fraction if isinstance(fiber, Observation) else fiber)
+    fraction = fiber.fiber_fraction if isinstance(fiber, Observation) else fiber
+    return Prior.of(parameters, normal={} if fraction is None else {"f_fiber": fraction})
 
 
 def prior_draws(n: int, rng: np.random.Generator, fiber: tuple[float, float] | None = None) -> FloatArray:
@@ -33,7 +40,7 @@ def prior_draws(n: int, rng: np.random.Generator, fiber: tuple[float, float] | N
     fiber
         Mean and sigma of the prior of f_fiber; 1 exactly if left out.
     """
-    return np.array(theta_from_unit(jnp.asarray(rng.random((n, N_FREE))), prior_of(fiber)))
+    return draw_prior(prior_of(fiber), n, rng)
 
 
 def theta_of(latent: FloatArray, prior: Prior) -> FloatArray:
@@ -54,11 +61,16 @@ def named(n: int = 1, /, **values: float | FloatArray) -> FloatArray:
 def put(theta: FloatArray, /, **values: float | FloatArray) -> FloatArray:
     """`theta` ``(..., N_THETA)`` itself, after the parameters named have been given their values."""
     for name, value in values.items():
-        theta[..., INDEX[name]] = value
+        theta[..., PARAMETERS.index(name)] = value
     return theta
 
 
 def column(theta: FloatArray | jax.Array, *names: str) -> FloatArray:
     """Values of one parameter ``(...)``, or of several ``(..., k)``."""
-    values = np.asarray(theta)[..., [INDEX[name] for name in names]]
+    values = np.asarray(theta)[..., PARAMETERS.indices(names)]
     return values[..., 0] if len(names) == 1 else values
+
+
+def stars_of(theta: Any) -> Any:
+    """The SPS model's columns of a fit's theta ``(..., N_THETA)``."""
+    return PARAMETERS.select(theta, STARS)

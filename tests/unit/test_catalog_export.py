@@ -20,6 +20,7 @@ from provabgs.catalog.export import export, published_table, to_arviz
 from provabgs.cli.query import export_command, query_command
 from provabgs.core.errors import InputError, MissingDependencyError
 from provabgs.core.status import Status
+from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.dry_run import synthetic_posterior
 from provabgs.sps.parameters import NAMES
@@ -38,7 +39,10 @@ def posteriors() -> list[Posterior]:
         replace(synthetic_posterior(i, rng, 300), ra=10.0 + i, dec=0.5, meta={"MAG_R": 17.5, "IS_BGS_BRIGHT": 1})
         for i in range(4)
     ]
-    return [*made, Posterior(99, 0.3, Status.CRASHED, "bad", ra=20.0, dec=0.0)]
+    return [
+        *made,
+        Posterior.without_samples(Status.CRASHED, "bad", FitConfig(), 0, targetid=99, redshift=0.3, ra=20.0, dec=0.0),
+    ]
 
 
 @pytest.fixture(scope="module")

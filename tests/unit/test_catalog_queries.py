@@ -22,6 +22,7 @@ from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.summary import build_summary
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status
+from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.dry_run import synthetic_posterior
 
@@ -35,7 +36,9 @@ def make_posteriors() -> list[Posterior]:
         p = synthetic_posterior(10_000 + i, rng, 100, redshift=float(rng.uniform(0.01, 0.5)))
         ra, dec = 150.0 + 3 * rng.random(), 2.0 + 3 * rng.random()
         out.append(replace(p, ra=ra, dec=dec, meta={"MAG_R": float(rng.uniform(16, 20)), "PHOTSYS": "NS"[i % 2]}))
-    out[7] = Posterior(10_007, 0.1, Status.TIMED_OUT, "too slow", ra=150.5, dec=2.5)
+    out[7] = Posterior.without_samples(
+        Status.TIMED_OUT, "too slow", FitConfig(), 0, targetid=10_007, redshift=0.1, ra=150.5, dec=2.5
+    )
     return out
 
 

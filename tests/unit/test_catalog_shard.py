@@ -19,6 +19,7 @@ from provabgs.catalog.shard import FORMAT, digest, read_block, read_shard, write
 from provabgs.core.arrays import thin
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status
+from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.dry_run import synthetic_posterior
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
@@ -36,7 +37,12 @@ def make(n: int, n_draws: int = 300) -> list[Posterior]:
         )
         for i in range(n - 1)
     ]
-    return [*good, Posterior(5, 0.2, Status.NO_VALID_PIXELS, "every pixel is masked")]
+    return [
+        *good,
+        Posterior.without_samples(
+            Status.NO_VALID_PIXELS, "every pixel is masked", FitConfig(), 0, targetid=5, redshift=0.2
+        ),
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["uint16", "float32"])
@@ -186,7 +192,7 @@ def test_inconsistent_posteriors_are_refused_by_targetid(tmp_path: Path) -> None
 
 def test_summary_has_quantiles_of_all_draws_and_no_magic_numbers(tmp_path: Path) -> None:
     p = synthetic_posterior(1, np.random.default_rng(0), 2000)
-    empty = Posterior(2, 0.1, Status.TIMED_OUT, "too slow")
+    empty = Posterior.without_samples(Status.TIMED_OUT, "too slow", FitConfig(), 0, targetid=2, redshift=0.1)
     block = to_block([p, empty], n_samples=16)
     for name in NAMES:
         assert block.summary[f"{SAMPLED[name]}_P50"][0] == pytest.approx(np.median(p[name]), rel=1e-6)

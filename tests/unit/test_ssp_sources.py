@@ -1,9 +1,11 @@
-"""Sources of SSP libraries that read files: the recovered grid and BC03-MILES; rounding."""
+"""Sources of SSP libraries that read files: the recovered grid, BC03-MILES and E-MILES; rounding."""
 
 from __future__ import annotations
 
 import os
+import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,15 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provabgs.core.constants import MPC_CM, SPECTRUM_UNIT
 from provabgs.core.errors import DataFileError, InputError, MissingDependencyError
 from provabgs.data.build_ssp import main as build_ssp
+from provabgs.observe.filters import band_weights
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.sources import SOURCES, BuildOptions, build_library, fsps_source
-from provabgs.sps.sources.bc03 import GRID_NAME, air_to_vacuum
+from provabgs.sps.sources.air import air_to_vacuum
+from provabgs.sps.sources.bc03 import GRID_NAME
+from provabgs.sps.sources.emiles import MASS_NAME
 from provabgs.sps.sources.precision import round_mantissa
 
 RECOVERED = "ssp/fsps_mist_miles_chabrier_recovered.npz"
@@ -206,6 +212,164 @@ def test_true_bc03_grid_is_in_vacuum() -> None:
         near = np.abs(library.wave - vacuum) < half
         deepest = library.wave[near][np.argmin(spectrum[near])]
         assert deepest == pytest.approx(vacuum, abs=tolerance)
+
+
+# ---- E-MILES -------------------------------------------------------------------------------------------------------
+
+EMILES_M_H, EMILES_AGES = (-0.40, 0.0, 0.22), (0.0631, 1.0, 10.0)
+
+
+def write_emiles(folder: Path, skip: str = "nothing", red: int = 8000) -> Path:
+    """Files of the layout of ppxf 8.2.6: light falls with age, rises with metallicity; if young, it ends at `red`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = ["# comment"]
+    for z in EMILES_M_H:
+        for t in EMILES_AGES:
+            name = f"Eun1.30Z{'m' if z < 0 else 'p'}{abs(z):.2f}T{t:07.4f}_iPp0.00_baseFe_linear_FWHM_variable.fits"
+            hdu = fits.PrimaryHDU(np.full(8000, (1 + z) / (1 + t), np.float32))
+            if t < 0.1:
+                hdu.data[red:] = 0.0
+            hdu.header.update({"CRVAL1": 1680.2, "CDELT1": 0.9, "CRPIX1": 1})
+            if skip not in name:
+                hdu.writeto(folder / name)
+            # as in the table, which quotes [M/H] = -0.3960 for the files' -0.40
+            rows += [f"UN {slope} {z * 0.99:.4f} {t:.4f} 1.0 {0.7 - 0.01 * t:.4f} 0.5 0.2 0.3" for slope in (0.3, 1.3)]
+    (folder / MASS_NAME).write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture
+def young_library(tmp_path: Path) -> Path:
+    """Flat spectra, twice as bright as those of `write_emiles` at equal age and metallicity; reaches down to 1 Myr."""
+    age, logzsol = np.array([0.001, 0.01, 0.0631, 0.5, 1.0, 13.0]), np.array([-0.5, 0.0, 0.3])
+    wave = np.linspace(2000.0, 12000.0, 500)
+    level = 2 * (1 + logzsol[:, None]) / (1 + age)
+    library = SSPLibrary(
+        wave=wave,
+        log_age=np.log10(age) + 9,
+        logzsol=logzsol,
+        spectrum=np.repeat(level[:, :, None], wave.size, axis=2).astype(np.float32),
+        surviving_mass=np.tile([1.0, 0.95, 0.8, 0.75, 0.7, 0.6], (3, 1)),
+    )
+    library.save(tmp_path / "young.h5")
+    return tmp_path / "young.h5"
+
+
+def test_emiles_grid(tmp_path: Path, young_library: Path) -> None:
+    options = BuildOptions(input=write_emiles(tmp_path / "files"), young=young_library)
+    library = build_library("emiles", options, bits=None)
+    np.testing.assert_allclose(library.age_gyr, [0.001, 0.01, 0.0631, 1.0, 10.0])
+    np.testing.assert_allclose(library.logzsol, EMILES_M_H)
+    assert library.z_solar == 0.019
+    assert library.wave[0] >= 2000
+    # the pixel of air wavelength 1680.2 + 0.9 * 5000 A
+    assert np.min(np.abs(library.wave - air_to_vacuum(np.array([6180.2]))[0])) < 1e-6
+    red = library.wave > 2100
+    light = np.trapezoid(library.spectrum[1, 3, red].astype(float), library.wave[red])
+    assert light == pytest.approx(0.5 * np.ptp(library.wave[red]), rel=4e-4)  # less by the refractive index
+    np.testing.assert_allclose(library.surviving_mass[:, 2:], np.tile([0.7 - 0.000631, 0.69, 0.6], (3, 1)), atol=1e-4)
+
+
+def test_emiles_young_stars_join(tmp_path: Path, young_library: Path) -> None:
+    options = BuildOptions(input=write_emiles(tmp_path / "files"), young=young_library)
+    library = build_library("emiles", options, bits=None)
+    expected = (1 + np.array(EMILES_M_H))[:, None] / (1 + library.age_gyr[:3])
+    at = int(np.argmin(np.abs(library.wave - 5000)))
+    np.testing.assert_allclose(library.spectrum[:, :3, at], expected, rtol=5e-3)
+    # surviving masses: those of the young stars, less 0.1 at the join and nothing at age 0
+    np.testing.assert_allclose(library.surviving_mass[:, 1], 0.95 - 0.1 * 0.01 / 0.0631, atol=1e-3)
+    assert "times 0.5" in library.provenance["young"]
+    assert SSPLibrary.load(young_library).digest() in library.provenance["young"]
+
+
+def test_emiles_red_end_is_filled(tmp_path: Path, young_library: Path) -> None:
+    whole, cut = (
+        build_library(
+            "emiles", BuildOptions(input=write_emiles(tmp_path / name, red=red), young=young_library), bits=None
+        )
+        for name, red in (("whole", 8000), ("cut", 7500))
+    )
+    assert "3 spectra of ages up to 63.1 Myr" in cut.provenance["red"]
+    assert "red" not in whole.provenance
+    np.testing.assert_allclose(cut.spectrum, whole.spectrum, rtol=1e-3)
+
+
+def test_emiles_from_sdist(tmp_path: Path, young_library: Path) -> None:
+    write_emiles(tmp_path / "ppxf-8.2.6" / "ppxf" / "miles_models")
+    with tarfile.open(tmp_path / "ppxf-8.2.6.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "ppxf-8.2.6", "ppxf-8.2.6")
+    digests = {
+        build_library("emiles", BuildOptions(input=path, young=young_library)).digest()
+        for path in (tmp_path / "ppxf-8.2.6.tar.gz", tmp_path / "ppxf-8.2.6")
+    }
+    assert len(digests) == 1
+
+
+def test_emiles_wavelength_range(tmp_path: Path, young_library: Path) -> None:
+    path = write_emiles(tmp_path / "files")
+    options = BuildOptions(input=path, young=young_library, wave_range=(3900.0, 7100.0))
+    wave = build_library("emiles", options).wave
+    assert 3900 <= wave[0] < wave[-1] <= 7100
+    with pytest.raises(InputError, match="4000-7000 A to be joined"):
+        build_library("emiles", BuildOptions(input=path, young=young_library, wave_range=(2500.0, 3900.0)))
+
+
+def test_emiles_bad_input(tmp_path: Path, young_library: Path) -> None:
+    with pytest.raises(InputError, match="needs the files to read"):
+        build_library("emiles")
+    with pytest.raises(DataFileError, match=r"no such file; pip download"):
+        build_library("emiles", BuildOptions(input=tmp_path / "absent"))
+    (tmp_path / "bad.tar.gz").write_text("hello")
+    with pytest.raises(DataFileError, match="not a source distribution"):
+        build_library("emiles", BuildOptions(input=tmp_path / "bad.tar.gz"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataFileError, match="fewer than two metallicities"):
+        build_library("emiles", BuildOptions(input=tmp_path / "empty"))
+    with pytest.raises(DataFileError, match=r"no E-MILES file for \[M/H\] = \+0.22, 1 Gyr \(1 missing\)"):
+        build_library("emiles", BuildOptions(input=write_emiles(tmp_path / "hole", skip="Zp0.22T01.0000")))
+    path = write_emiles(tmp_path / "files")
+    (path / MASS_NAME).write_text("UN 0.30 0.0 1.0 1.0 0.5\n")
+    with pytest.raises(DataFileError, match="no surviving masses"):
+        build_library("emiles", BuildOptions(input=path, young=young_library))
+    next(path.glob("*T01.0000*")).write_text("hello")
+    with pytest.raises(DataFileError, match="not an E-MILES spectrum"):
+        build_library("emiles", BuildOptions(input=path, young=young_library))
+    with pytest.raises(InputError, match="cannot use option 'young'"):
+        build_library("bc03", BuildOptions(input=path, young=young_library))
+
+
+def test_young_library_must_reach_younger(tmp_path: Path, young_library: Path) -> None:
+    library = SSPLibrary.load(young_library)
+    old = replace(
+        library,
+        log_age=library.log_age[3:],
+        spectrum=library.spectrum[:, 3:],
+        surviving_mass=library.surviving_mass[:, 3:],
+    )
+    old.save(tmp_path / "old.h5")
+    options = BuildOptions(input=write_emiles(tmp_path / "files"), young=tmp_path / "old.h5")
+    with pytest.raises(InputError, match=r"must overlap 63\.1 Myr"):
+        build_library("emiles", options)
+
+
+def test_true_emiles_is_in_vacuum_and_per_mass_formed() -> None:
+    """Lines of the true files lie at vacuum wavelengths, and M/L_V is that of the MILES table."""
+    path = os.environ.get("PROVABGS_EMILES")
+    if not path:
+        pytest.skip("set PROVABGS_EMILES to ppxf-8.2.6.tar.gz or its folder ppxf/miles_models")
+    library = build_library("emiles", BuildOptions(input=Path(path), wave_range=(3800.0, 9500.0)))
+    assert library.spectrum.shape[0] == 6
+    assert library.spectrum.min() > 0
+    assert "26 spectra of ages up to 251 Myr have no light beyond 8953 A" in library.provenance["red"]
+    solar, age = library.spectrum[4], int(np.argmin(np.abs(library.log_age - 8.7)))
+    for vacuum, half, tolerance in ((4341.69, 30, 0.9), (4862.69, 30, 0.9), (8544.44, 8, 0.9)):
+        near = np.abs(library.wave - vacuum) < half
+        assert library.wave[near][np.argmin(solar[age, near])] == pytest.approx(vacuum, abs=tolerance)
+    # solar, 10 Gyr, in the photometric table of ppxf: M_V = 7.127 (Vega) per Msun formed, 0.7195 of it surviving
+    old = int(np.argmin(np.abs(library.log_age - 10.0)))
+    assert library.surviving_mass[4, old] == 0.7195
+    flux_10pc = solar[old] * library.lsun_cgs / (4 * np.pi * (1e-5 * MPC_CM) ** 2) / SPECTRUM_UNIT
+    assert 22.5 - 2.5 * np.log10(band_weights("bessell-V", library.wave) @ flux_10pc) == pytest.approx(7.127, abs=0.05)
 
 
 # ---- FSPS that is not there ----------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ Composite spectra, dust included, fill a space of low dimension. A few points, c
 predicted is largest (pivoted QR over composites), determine the rest of the spectrum by linear regression (empirical
 interpolation: Barrault et al. 2004; reduced-order quadrature in gravitational-wave likelihoods: Canizares et al. 2015).
 The model is evaluated exactly at the points, dust law included, so nothing is assumed about the attenuation's
-smoothness. Least squares decouple over targets, so one regression in the rest frame is optimal for every noise, every
-resolution and every redshift at which the same window of wavelengths is seen.
+smoothness. Each wavelength is regressed separately, so the regression coefficients do not depend on noise or
+resolution. One rest-frame table therefore serves all galaxies that observe the same rest-frame range.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from scipy import linalg
 from provabgs.core.arrays import FloatArray, SingleArray
 from provabgs.core.errors import InputError
 from provabgs.inference.compressed.training import N_TRAIN, training_set
+from provabgs.sps.composite import Parts
 from provabgs.sps.model import SPSModel
 
 MAX_POINTS = 256
 N_PIVOT = 700
 """Composites among which points are chosen."""
 N_HEAD = 48
-"""Leading directions that carry nearly all of the light and are kept in double precision."""
+"""Leading directions that carry nearly all of the flux and are kept in double precision."""
 NEGLIGIBLE = 1e-12
-"""Relative flux below which dust has put out all light; smaller numbers would only meet slow denormal arithmetic."""
+"""Relative flux below which attenuation has removed everything; smaller numbers only meet slow denormal arithmetic."""
 WINDOW_STEP = 0.04
 """Windows of wavelength are rounded out to this step in ln wavelength, so that galaxies share them."""
 
@@ -44,15 +45,16 @@ class PointBasis(NamedTuple):
     """The window, on the library's wavelength axis."""
     wave: FloatArray
     """``(npoint,)`` rest Angstrom of the points, most important first."""
-    young: SingleArray
-    """``(nmet * nyoung, npoint)`` SSPs at the points."""
-    old: SingleArray
+    ssps: Parts
+    """Each ``(nrow, npoint)`` rows of `merged_spectra` at the points."""
+    reemitted: SingleArray | None
+    """``(nreemitted, npoint)`` rows of emissions that dust powers."""
     r: FloatArray
     """``(npoint, npoint)`` upper triangular; a typical u has unit variance."""
     cardinal_by_wave: SingleArray
     """``(nwave, npoint)`` cardinal spectra."""
     held_out: SingleArray
-    """``(nheldout, nwave)`` composites that took no part, of unit mean square."""
+    """``(nheldout, nwave)`` held-out composites, of unit mean square."""
     held_out_u: FloatArray
     """``(nheldout, npoint)`` their u."""
 
@@ -95,8 +97,8 @@ def _point_basis(model: SPSModel, low: int, high: int) -> PointBasis:
     return PointBasis(
         slice(t.first + int(start), t.first + int(stop)),
         t.candidates[points],
-        np.ascontiguousarray(t.young[:, points]),
-        np.ascontiguousarray(t.old[:, points]),
+        Parts(*(np.ascontiguousarray(s[:, points]) for s in t.ssps)),
+        None if t.reemitted is None else np.ascontiguousarray(t.reemitted[:, points]),
         r / unit,
         np.ascontiguousarray(_regress(q * unit, spectra[:N_TRAIN]).T),
         spectra[N_TRAIN:].copy(),  # a view would keep the training set of every window alive

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.jax import jax, jnp
-from provabgs.inference.compressed.merged_nodes import merged_spectra, merged_spectra_by_wave
+from provabgs.inference.compressed.merged_nodes import merged_spectra, merged_spectra_by_wave, reemitted_rows
+from provabgs.inference.compressed.places import Places, matmul, places_of
 from provabgs.inference.compressed.quadrature import CALZETTI_STEP, gauss_nodes, lagrange
 from provabgs.observe.projection import PhotometryProjection, Projection
-from provabgs.sps.dust import DustCurves, dust_curves
+from provabgs.sps.composite import Parts
 from provabgs.sps.model import SPSModel
 
 N_BAND_NODES = 9
@@ -23,22 +24,49 @@ BAND_MULTIPLE = 5
 """Bands are padded to a multiple of this, so that few shapes need compiling."""
 
 
+class Coupling(NamedTuple):
+    """Bands and spectrum under templates that touch both; see `provabgs.inference.likelihood.marginal`."""
+
+    whiten: jax.Array
+    """``(nband, nband)`` inverse Cholesky factor of the bands' covariance given the spectrum; zeros for padding."""
+    from_points: jax.Array | None
+    """``(npoint, nband)`` from the spectrum at the points to whitened bands; None where templates do not touch both."""
+
+
 class PhotometryReduction(NamedTuple):
     """Arrays of the photometry's part."""
 
-    young: jax.Array
-    """``(nmet * nnode, nband * N_BAND_NODES)`` nanomaggies per unit SSP weight."""
-    old: jax.Array
+    places: Places
+    """The ``nband * N_BAND_NODES`` attenuation nodes; rows in nanomaggies per unit weight."""
     flux: jax.Array
-    """``(nband,)`` nanomaggies times sqrt(ivar)."""
+    """``(nband,)`` data in units of their noise, to compare with `whitened`."""
     root_ivar: jax.Array
-    curves: DustCurves
-    """At the ``nband * N_BAND_NODES`` nodes."""
+    """``(nband,)`` 1/nanomaggies."""
+    coupling: Coupling | None = None
+    """Where the noise model's templates touch bands."""
 
+    def whitened(self, nodes: jax.Array, at_points: jax.Array | None) -> jax.Array:
+        """Bands in units of their noise from fluxes of the nodes.
 
-def flat_single(curves: DustCurves) -> DustCurves:
-    """Single precision, flattened."""
-    return jax.tree.map(lambda c: jnp.asarray(c, jnp.float32).reshape(-1), curves)
+        Parameters
+        ----------
+        nodes
+            ``(..., nband * N_BAND_NODES)`` nanomaggies.
+        at_points
+            ``(..., npoint)`` spectrum at the interpolation points; None without a spectrum.
+
+        Returns
+        -------
+        jax.Array
+            ``(..., nband)``.
+        """
+        bands = nodes.reshape(*nodes.shape[:-1], -1, N_BAND_NODES).sum(axis=-1)
+        if self.coupling is None:
+            return self.root_ivar * bands
+        out = matmul(bands, self.coupling.whiten.T)
+        if self.coupling.from_points is not None and at_points is not None:
+            out -= matmul(at_points, self.coupling.from_points)
+        return out
 
 
 def reduce_photometry(
@@ -48,20 +76,20 @@ def reduce_photometry(
     n_band = -(-len(data.bands) // BAND_MULTIPLE) * BAND_MULTIPLE
     matrix, centre = band_functionals(projection, data, n_band)
     fluxes = _band_nodes(merged_spectra_by_wave(model), matrix * scale, len(data.bands))
-    young, old = np.split(fluxes, [len(merged_spectra(model)[0])])
+    ssps = Parts(*np.split(fluxes, [len(merged_spectra(model).young)]))
+    rows = reemitted_rows(model)
+    rows = None if rows is None else _band_nodes(np.ascontiguousarray(rows.T), matrix * scale, len(data.bands))
     pad = n_band - len(data.bands)
     root = np.pad(np.sqrt(data.ivar), (0, pad))
     return PhotometryReduction(
-        jnp.asarray(young, jnp.float32),
-        jnp.asarray(old, jnp.float32),
+        places_of(model, ssps, centre / (1 + projection.redshift), rows),
         jnp.asarray(root * np.pad(data.flux, (0, pad)), jnp.float32),
         jnp.asarray(root, jnp.float32),
-        flat_single(dust_curves(centre / (1 + projection.redshift), model.birth_cloud_slope)),
     )
 
 
 def band_functionals(projection: Projection, data: PhotometryProjection, n_band: int) -> tuple[FloatArray, FloatArray]:
-    """Bands as linear functionals of rest-frame light, one per attenuation node.
+    """Bands as linear functionals of the rest-frame spectrum, one per attenuation node.
 
     Returns
     -------

@@ -7,7 +7,7 @@ import numpy as np
 from provabgs.core.arrays import FloatArray
 
 CALZETTI_STEP = 6300.0
-"""Rest wavelength, Angstrom, at which the attenuation curve jumps by 0.7 % (docs/fsps_notes.md)."""
+"""Rest wavelength, Angstrom, at which the attenuation curve jumps by 0.7 % (docs/studies/fsps_notes.md)."""
 
 
 def lagrange(x: FloatArray, nodes: FloatArray) -> FloatArray:

@@ -4,7 +4,7 @@ The model's attenuated spectrum follows from its values f at a few points (`poin
 ``E u(f)``: chi^2 is a quadratic form in as many numbers as there are points, whatever the number of pixels. The form
 is diagonalised, cut to the directions that this galaxy's noise can see, and kept as a sum of squares of residuals,
 ``const + sum (data - rows f)^2``: safe in single precision, since no Gram matrix is ever subtracted at run time.
-Calibration templates are marginalised here, at no later cost.
+Templates of the noise model are marginalised here, at no later cost.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed.error_correction import LocalSpectra, learn
 from provabgs.inference.compressed.interpolation_points import PointBasis, point_basis
 from provabgs.inference.compressed.merged_nodes import merged_nodes
-from provabgs.inference.compressed.photometry import PhotometryReduction, flat_single, reduce_photometry
+from provabgs.inference.compressed.photometry import Coupling, PhotometryReduction, reduce_photometry
+from provabgs.inference.compressed.places import Places, energy_places, places_of
 from provabgs.inference.compressed.quadratic_form import QuadraticForm, apply_blocks
+from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS
+from provabgs.inference.likelihood.marginal import BandCoupling, band_coupling
 from provabgs.observe.projection import Projection, SpectrumProjection
-from provabgs.sps.dust import DustCurves, dust_curves
+from provabgs.sps.composite import Parts
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
 
-REFERENCE_LOG_MASS = 10.0
-"""Amplitudes are relative to this mass, to keep numbers of order one."""
 POINTS = (64, 96, 128, 160, 192, 224, 256)
 """Numbers of points: size classes, few enough that functions are compiled once."""
 ROWS = (32, 64, 96, 128, 192, 256)
@@ -46,12 +47,10 @@ REFUSE = 0.3
 class SpectrumReduction(NamedTuple):
     """Arrays of the spectrum's part."""
 
-    young: jax.Array
-    """``(nmet * nyoung, npoint)`` SSPs at the points, Lsun/Angstrom."""
-    old: jax.Array
-    """``(nmet * nold, npoint)``."""
-    curves: DustCurves
-    """At the points."""
+    places: Places
+    """The points; rows in Lsun/Angstrom."""
+    wave: jax.Array
+    """``(npoint,)`` rest Angstrom of the points; float64."""
     rows: jax.Array
     """``(npoint, nrow)`` from the model at the points to whitened rows, in sigmas."""
     data: jax.Array
@@ -69,6 +68,8 @@ class Reduction(NamedTuple):
     """On the merged nodes, single precision."""
     spectrum: SpectrumReduction | None
     photometry: PhotometryReduction | None
+    energy: Places | None = None
+    """For the luminosity that dust absorbs; None where no dust emits."""
 
 
 class Size(NamedTuple):
@@ -124,11 +125,11 @@ def reduce_projection(
         When pixels need rest wavelengths beyond those learnt, or the measured error exceeds `refuse`; the exact engine
         still works.
     """
-    nodes = merged_nodes(model)
+    nodes, coupling = merged_nodes(model), band_coupling(projection)
     scale = projection.flux_factor * 10.0**REFERENCE_LOG_MASS
-    spectrum = photometry = None
+    spectrum = photometry = to_bands = None
     if projection.spectrum is not None:
-        spectrum = _reduce_spectrum(projection.spectrum, model, scale, tolerance, size, local)
+        spectrum, to_bands = _reduce_spectrum(projection.spectrum, model, scale, tolerance, size, local, coupling)
         if spectrum.error > refuse:
             raise InputError(
                 f"measured error of the compressed engine is {float(spectrum.error):.2g} sigma, more than {refuse:g} "
@@ -136,8 +137,27 @@ def reduce_projection(
             )
     if projection.photometry is not None:
         photometry = reduce_photometry(projection, projection.photometry, model, scale)
+        if coupling is not None:
+            photometry = _coupled(photometry, coupling, to_bands, projection)
     tables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), nodes.tables(model.tables(projection.t_age)))
-    return Reduction(tables, spectrum, photometry)
+    return Reduction(tables, spectrum, photometry, energy_places(model))
+
+
+def _coupled(
+    photometry: PhotometryReduction, coupling: BandCoupling, to_bands: FloatArray | None, projection: Projection
+) -> PhotometryReduction:
+    """Bands whitened by their covariance given the spectrum, less what the spectrum's residuals say of them."""
+    assert projection.photometry is not None
+    n, n_band = len(photometry.flux), len(projection.photometry.flux)
+    flux, from_points = projection.photometry.flux, None
+    if coupling.from_pixels is not None and projection.spectrum is not None and to_bands is not None:
+        flux = flux - coupling.from_pixels @ projection.spectrum.flux
+        from_points = jnp.asarray(np.pad(to_bands @ coupling.whiten.T, ((0, 0), (0, n - n_band))), jnp.float32)
+    pad = (0, n - n_band)
+    return photometry._replace(
+        flux=jnp.asarray(np.pad(coupling.whiten @ flux, pad), jnp.float32),
+        coupling=Coupling(jnp.asarray(np.pad(coupling.whiten, (pad, pad)), jnp.float32), from_points),
+    )
 
 
 def _reduce_spectrum(
@@ -147,7 +167,9 @@ def _reduce_spectrum(
     tolerance: float,
     size: Size | None,
     local: LocalPoints | None,
-) -> SpectrumReduction:
+    coupling: BandCoupling | None,
+) -> tuple[SpectrumReduction, FloatArray | None]:
+    """The spectrum's part, and the map ``(npoint, nband)`` from points to bands where templates couple them."""
     basis = basis_of(data, model)
     form = QuadraticForm.of(data, basis)
     errors = _measure(form, basis)
@@ -168,15 +190,22 @@ def _reduce_spectrum(
         target[: n_row + 1] -= correction.shift
         rows[:, : n_row + 1] += rows[:, :n_row] @ correction.response
     chosen = np.minimum(np.arange(size.points), n_point - 1)  # a size larger than the window holds repeats a point
-    return SpectrumReduction(
-        young=jnp.asarray(basis.young[:, chosen]),
-        old=jnp.asarray(basis.old[:, chosen]),
-        curves=flat_single(dust_curves(basis.wave[chosen], model.birth_cloud_slope)),
+    to_bands = None
+    if coupling is not None and coupling.from_pixels is not None:
+        to_bands = np.zeros((size.points, len(coupling.from_pixels)))
+        pixels = form.pixels[:, :n_point].astype(np.float64) / form.root_ivar[:, None]
+        to_bands[:n_point] = scale * inverse @ (coupling.from_pixels @ pixels).T
+    ssps = Parts(*(s[:, chosen] for s in basis.ssps))
+    reemitted = None if basis.reemitted is None else basis.reemitted[:, chosen]
+    reduction = SpectrumReduction(
+        places=places_of(model, ssps, basis.wave[chosen], reemitted),
+        wave=jnp.asarray(basis.wave[chosen]),
         rows=jnp.asarray(rows, jnp.float32),
         data=jnp.asarray(target, jnp.float32),
         constant=jnp.asarray(constant),
         error=jnp.asarray(errors[n_point - 1], jnp.float32),
     )
+    return reduction, to_bands
 
 
 def basis_of(data: SpectrumProjection, model: SPSModel) -> PointBasis:
@@ -213,18 +242,3 @@ def _measure(form: QuadraticForm, basis: PointBasis) -> FloatArray:
 def _choose(errors: FloatArray, tolerance: float) -> int:
     """Smallest size class that meets the tolerance, or else the largest."""
     return next((n for n in POINTS if errors[n - 1] <= tolerance), POINTS[-1])
-
-
-def stack_reductions(reductions: list[Reduction]) -> Reduction:
-    """Galaxies of one size class along a new leading axis, for `jax.vmap`.
-
-    Raises
-    ------
-    InputError
-        When sizes differ; reduce with one `size`.
-    """
-    shapes = [jax.tree.map(lambda x: jnp.shape(x), r) for r in reductions]
-    if any(s != shapes[0] for s in shapes):
-        sizes = sorted({str(size_of(r)) for r in reductions})
-        raise InputError(f"galaxies of different sizes cannot be stacked ({', '.join(sizes)}); reduce with one `size`")
-    return jax.tree.map(lambda *x: jnp.stack(x), *reductions)

@@ -9,12 +9,13 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray, SingleArray
 from provabgs.core.jax import jax, jnp
-from provabgs.inference.compressed.merged_nodes import BURST_MIN_GYR, merged_nodes, merged_spectra
-from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
+from provabgs.inference.compressed.merged_nodes import merged_nodes, merged_spectra, reemitted_rows
+from provabgs.inference.compressed.places import Places, energy_places, evaluate, places_of, reemission
+from provabgs.inference.likelihood.base import fit_parameters
+from provabgs.inference.priors import Prior, theta_from_unit
 from provabgs.observe.linespread import spread_matrix, velocity_sigma
-from provabgs.sps.dust import DustCurves, dust_curves, transmission
+from provabgs.sps.composite import Parts
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX, Parameter
 
 WAVE_RANGE = (1850.0, 11500.0)
 """Rest wavelengths that the engine learns, Angstrom."""
@@ -40,31 +41,52 @@ class TrainingSet(NamedTuple):
     """``(ncomposite, nwave)`` attenuated, per Msun formed."""
     candidates: FloatArray
     """``(ncand,)`` rest Angstrom of candidate points."""
-    young: SingleArray
-    """``(nmet * nyoung, ncand)`` smoothed SSPs at the candidates."""
-    old: SingleArray
+    ssps: Parts
+    """Each ``(nrow, ncand)`` smoothed rows of `merged_spectra` at the candidates."""
+    reemitted: SingleArray | None
+    """``(nreemitted, ncand)`` smoothed rows of emissions that dust powers."""
     values: SingleArray
     """``(ncomposite, ncand)`` composites at the candidates: smoothed stars times attenuation at the very point."""
 
 
-def draw_composites(n: int, seed: int, extra: tuple[Parameter, ...] = ()) -> tuple[FloatArray, FloatArray]:
-    """Parameters and ages of composites over the prior: a third without burst, a sixth pure bursts.
+def draw_composites(model: SPSModel, n: int, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Parameters and ages of composites over the prior, rare corners of it drawn more often.
 
-    Half of the bursts are uniform in the log of their age, and every fifth galaxy has thick and steep dust: rare in the
-    prior, they look like nothing else.
+    With the published histories a third have no burst and a sixth are pure bursts, half of the bursts are uniform in
+    the log of their age, and every fifth galaxy has thick and steep dust: rare in the prior, they look like nothing
+    else. Parameters that a model lacks are left out.
+
+    Parameters
+    ----------
+    model
+        Whose prior it is.
+    n
+        Number of composites.
+    seed
+        Of the random numbers.
+
+    Returns
+    -------
+    theta, t_age
+        ``(n, nparameter)`` of the model, and ``(n,)`` ages of the universe, Gyr.
     """
     rng = np.random.default_rng(seed)
-    unit = rng.random((n, N_LATENT))
-    if extra:
-        unit = np.concatenate([unit, rng.random((n, len(extra)))], axis=1)
-    theta = np.array(theta_from_unit(jnp.asarray(unit), Prior.create(extra=extra)))
-    theta[: n // 3, INDEX["fburst"]] = 0.0
-    theta[n // 3 : n // 2, INDEX["fburst"]] = 1.0
+    parameters, fit = model.parameters, fit_parameters(model)
+    unit = rng.random((n, len(fit.coordinates)))
+    theta = np.array(fit.select(theta_from_unit(jnp.asarray(unit), Prior.of(fit)), parameters))
+    column = {name: theta[:, i] for i, name in enumerate(parameters.names)}  # views: what is set below is set in theta
     t_age = rng.uniform(*AGE_RANGE, n)
-    theta[::2, INDEX["tburst"]] = np.exp(rng.uniform(np.log(BURST_MIN_GYR), np.log(AGE_RANGE[1]), theta[::2].shape[0]))
-    theta[:, INDEX["tburst"]] = np.minimum(theta[:, INDEX["tburst"]], t_age)
-    theta[::5, INDEX["tau_ism"]] = rng.uniform(1.0, 3.0, theta[::5].shape[0])
-    theta[::5, INDEX["n_dust"]] = rng.uniform(-2.0, -1.0, theta[::5].shape[0])
+    if "fburst" in parameters:
+        column["fburst"][: n // 3] = 0.0
+        column["fburst"][n // 3 : n // 2] = 1.0
+    if "tburst" in parameters:
+        youngest, half = parameters["tburst"].bounds[0], column["tburst"][::2]
+        half[:] = np.exp(rng.uniform(np.log(youngest), np.log(AGE_RANGE[1]), half.size))
+        column["tburst"][:] = np.minimum(column["tburst"], t_age)
+    if "tau_ism" in parameters and "n_dust" in parameters:
+        fifth = column["tau_ism"][::5].size
+        column["tau_ism"][::5] = rng.uniform(1.0, 3.0, fifth)
+        column["n_dust"][::5] = rng.uniform(-2.0, -1.0, fifth)
     order = rng.permutation(n)
     return theta[order], t_age[order]
 
@@ -73,43 +95,33 @@ def draw_composites(n: int, seed: int, extra: tuple[Parameter, ...] = ()) -> tup
 def training_set(model: SPSModel) -> TrainingSet:
     """Composites of a model (about a second)."""
     nodes = merged_nodes(model)
-    theta, t_age = draw_composites(N_TRAIN + N_HELD_OUT, SEED, model.extra)
+    theta, t_age = draw_composites(model, N_TRAIN + N_HELD_OUT, SEED)
     tables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), nodes.tables(model.tables(t_age)))
-    weights = jax.jit(lambda x, t: nodes.weights(model, x, t))(jnp.asarray(theta, jnp.float32), tables)
-    dust = tuple(jnp.asarray(theta[:, INDEX[n]], jnp.float32) for n in ("tau_bc", "tau_ism", "n_dust"))
+    values = model.parameters.values(jnp.asarray(theta, jnp.float32))
+    weights = jax.jit(lambda v, t: nodes.weights(model, v, t))(values, tables)
+    power = reemission(model, weights, values, energy_places(model))
 
     library = model.library.wave
     inside = np.flatnonzero((library >= WAVE_RANGE[0]) & (library <= WAVE_RANGE[1]))
     window = slice(int(inside[0]), int(inside[-1]) + 1)
     wave = library[window]
-    ssps = [np.ascontiguousarray(s[:, window]) for s in merged_spectra(model)]
+    ssps = Parts(*(np.ascontiguousarray(s[:, window]) for s in merged_spectra(model)))
+    rows = reemitted_rows(model)
+    rows = None if rows is None else np.ascontiguousarray(rows[:, window])
     candidates = wave[20:-20:CANDIDATE_STEP]
     smooth = spread_matrix(wave, candidates, velocity_sigma(candidates, SMOOTHING_KMS)).astype(np.float32)
-    young, old = (np.ascontiguousarray((smooth @ s.T).T) for s in ssps)
+    smoothed = Parts(*(np.ascontiguousarray((smooth @ s.T).T) for s in ssps))
+    smoothed_rows = None if rows is None else np.ascontiguousarray((smooth @ rows.T).T)
+
+    def composites(places: Places) -> SingleArray:
+        return np.asarray(jax.jit(lambda v, w, p: evaluate(model, w, v, p, power))(values, weights, places))
+
     return TrainingSet(
         wave=wave,
         first=window.start,
-        spectra=np.asarray(_attenuated(weights, ssps, _curves(wave, model), dust)),
+        spectra=composites(places_of(model, ssps, wave, rows)),
         candidates=candidates,
-        young=young,
-        old=old,
-        values=np.asarray(_attenuated(weights, [young, old], _curves(candidates, model), dust)),
-    )
-
-
-def _curves(wave: FloatArray, model: SPSModel) -> DustCurves:
-    return jax.tree.map(lambda c: jnp.asarray(c, jnp.float32), dust_curves(wave, model.birth_cloud_slope))
-
-
-@jax.jit
-def _attenuated(
-    weights: tuple[jax.Array, jax.Array],
-    ssps: list[SingleArray],
-    curves: DustCurves,
-    dust: tuple[jax.Array, jax.Array, jax.Array],
-) -> jax.Array:
-    old, young = transmission(curves, *dust)
-    precision = jax.lax.Precision.HIGHEST
-    return jnp.matmul(weights[0], ssps[0], precision=precision) * young + (
-        jnp.matmul(weights[1], ssps[1], precision=precision) * old
+        ssps=smoothed,
+        reemitted=smoothed_rows,
+        values=composites(places_of(model, smoothed, candidates, smoothed_rows)),
     )

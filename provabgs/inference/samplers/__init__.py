@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from provabgs.core.errors import ConfigError
+from provabgs.core.registry import Registry
 from provabgs.inference.samplers.annealed import sample_annealed
-from provabgs.inference.samplers.base import Sampler, SamplerResult, StartError, Target
+from provabgs.inference.samplers.base import MarginalPosterior, Sampler, SamplerResult, StartError, Target
 from provabgs.inference.samplers.ensemble import sample_emcee
 
-SAMPLERS: dict[str, Sampler] = {"annealed": sample_annealed, "emcee": sample_emcee}
+SAMPLERS: Registry[Sampler] = Registry("sampler", "sampler.name")
 """Samplers by the name used in configurations."""
-DEFAULT_SAMPLER = "annealed"
+SAMPLERS.register("auto", sample_annealed)
+SAMPLERS.register("annealed", sample_annealed)
+SAMPLERS.register("emcee", sample_emcee)
 
-__all__ = ["DEFAULT_SAMPLER", "SAMPLERS", "Sampler", "SamplerResult", "StartError", "Target", "get_sampler"]
-
-
-def get_sampler(name: str) -> Sampler:
-    """Sampler by name, ``"auto"`` for the default.
-
-    Raises
-    ------
-    ConfigError
-        For an unknown name.
-    """
-    key = DEFAULT_SAMPLER if name == "auto" else name
-    if key not in SAMPLERS:
-        raise ConfigError(f"sampler.name = {name!r}: choose one of auto, {', '.join(SAMPLERS)}")
-    return SAMPLERS[key]
+__all__ = ["SAMPLERS", "MarginalPosterior", "Sampler", "SamplerResult", "StartError", "Target"]

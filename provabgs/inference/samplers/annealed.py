@@ -1,11 +1,12 @@
-"""The default sampler: annealed adaptive importance sampling of the collapsed posterior, judged by Metropolis chains.
+"""The default sampler: annealed importance sampling of the marginalised posterior, judged by Metropolis chains.
 
 1. Independent populations go from the prior to the posterior (`populations`): two, and more until the two best agree on
    the evidence. A mode that one of them misses shows there.
-2. Their draws and proposals are pooled (`pool`), with masses drawn from their exact conditional (`collapsed`).
-3. Independence Metropolis chains walk over the pool, and the gate is held against them. While it fails, a proposal
-   fitted to the pool adds to it, until the budget ends. Past the gate it goes on to `AIM` for a while: parts that the
-   first proposals hardly cover show as heavy weights in later rounds, and what was passed too early fails again.
+2. Their draws and proposals are pooled (`pool`), with the linear coordinates drawn from their exact conditional.
+3. Independence Metropolis chains walk over the pool, and the convergence criterion is applied to them. While it fails,
+   a proposal fitted to the pool adds to it, until the budget ends. After convergence is first reached, sampling
+   continues to a stricter criterion (`AIM`), because poorly covered regions show up only later as large importance
+   weights. The criterion is then applied again.
 4. What is returned is resampled from the weighted pool: the same posterior with less Monte Carlo error than the chains,
    which stand still where weights are heavy and so are the stricter judges.
 
@@ -20,14 +21,14 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
+from provabgs.core.weights import effective_sample_size, normalised, resample_systematic
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
-from provabgs.inference.marginalised import CollapsedPosterior
-from provabgs.inference.samplers.base import SamplerResult, StartError, Target
+from provabgs.inference.samplers.base import MarginalPosterior, SamplerResult, StartError, Target
 from provabgs.inference.samplers.mixture import combine, fit_mixture
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
 from provabgs.inference.samplers.populations import Population, anneal
-from provabgs.inference.samplers.weights import effective, normalised, resample, truncated
+from provabgs.inference.samplers.weights import truncated
 
 N_POPULATIONS, MAX_POPULATIONS = 2, 6
 EVIDENCE_TOLERANCE = 1.0
@@ -36,11 +37,11 @@ N_CHAINS = 8
 TARGET_ESS = 1600
 """Effective draws that the pool aims at: R-hat of eight chains is below 1.01 from about 1000 on."""
 AIM = (1.005, 1500.0)
-"""R-hat and ESS that a posterior goes on to after the gate, within `SamplerOptions.aim_eval`."""
+"""R-hat and ESS that sampling continues to after convergence, within `SamplerOptions.aim_eval`."""
 MIN_FIRST, MAX_FIRST = 4096, 32768
-"""Draws added to those of the populations before the first look."""
+"""Draws added to those of the populations before the first convergence check."""
 GROWTH = 0.4
-"""By how much the pool grows between looks, at least."""
+"""By how much the pool grows between convergence checks, at least."""
 FIRST_COMPONENTS, MAX_COMPONENTS = 12, 28
 """Mixture components of the proposals fitted to the pool."""
 N_FITTED = 16384
@@ -50,21 +51,21 @@ MAX_LENGTH = 4096
 
 
 def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOptions) -> SamplerResult:
-    """Sample by annealed importance sampling of `target.collapsed`.
+    """Sample by annealed importance sampling of `target.marginal`.
 
     Raises
     ------
     StartError
-        When the likelihood is nowhere finite, or the target has no collapsed form.
+        When the likelihood is nowhere finite, or the target has no marginal form.
     """
-    if target.collapsed is None:
-        raise StartError("the annealed sampler needs the collapsed posterior; use sampler.name = 'emcee'")
+    if target.marginal is None:
+        raise StartError("this likelihood has no normal equations of the masses; use sampler.name = 'emcee'")
     start = time.perf_counter()
-    populations = _populations(target.collapsed, rng)
+    populations = _populations(target.marginal, rng)
     n_eval = sum(p.n_eval for p in populations)
     evidence = np.array([p.log_evidence for p in populations])
     agreeing = [p for p in populations if evidence.max() - p.log_evidence <= EVIDENCE_TOLERANCE]
-    pool, proposal = ProposalPool(target.collapsed), agreeing[0].proposal
+    pool, proposal = ProposalPool(target.marginal), agreeing[0].proposal
     for p in agreeing:
         pool.merge(p.pool)
     if len(agreeing) > 1:
@@ -83,11 +84,11 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         if (1 + GROWTH) * (time.perf_counter() - start) > options.time_limit_s:
             break
         weights = truncated(normalised(pool.log_weights()))
-        proposal = fit_mixture(resample(pool.outer, weights, N_FITTED, rng), n_components, rng)
+        proposal = fit_mixture(pool.outer[resample_systematic(weights, N_FITTED, rng)], n_components, rng)
         n_components = min(n_components + 4, MAX_COMPONENTS)
     draws = _draws(pool, rng)
     log_like = in_chunks(target.log_likelihood, draws.reshape(-1, draws.shape[-1]), BATCH).reshape(draws.shape[:2])
-    efficiency = effective(pool.log_weights()) / len(pool)
+    efficiency = float(effective_sample_size(pool.log_weights())) / len(pool)
     return SamplerResult(
         draws,
         log_like,
@@ -103,7 +104,7 @@ def _listed(evidence: FloatArray) -> str:
     return ", ".join(f"{e:.2f}" for e in evidence)
 
 
-def _populations(posterior: CollapsedPosterior, rng: np.random.Generator) -> list[Population]:
+def _populations(posterior: MarginalPosterior, rng: np.random.Generator) -> list[Population]:
     """Two populations, and more while the best evidence was found by one alone."""
     populations = [anneal(posterior, rng) for _ in range(N_POPULATIONS)]
     while len(populations) < MAX_POPULATIONS:
@@ -115,8 +116,8 @@ def _populations(posterior: CollapsedPosterior, rng: np.random.Generator) -> lis
 
 
 def _first(pool: ProposalPool) -> int:
-    """Draws to add before the first look, to reach `TARGET_ESS` at the efficiency of the pool so far."""
-    wanted = (TARGET_ESS / effective(pool.log_weights()) - 1) * len(pool)
+    """Draws to add before the first convergence check, to reach `TARGET_ESS` at the efficiency of the pool so far."""
+    wanted = (TARGET_ESS / effective_sample_size(pool.log_weights()) - 1) * len(pool)
     return _whole_batches(float(np.clip(wanted, MIN_FIRST, MAX_FIRST)))
 
 
@@ -133,7 +134,7 @@ def _judge(pool: ProposalPool, target: Target, rng: np.random.Generator) -> Conv
 
 
 def _draws(pool: ProposalPool, rng: np.random.Generator) -> FloatArray:
-    """Draws of the posterior from the weighted pool, in no order, ``(N_CHAINS, n, 12)``."""
+    """Draws of the posterior from the weighted pool, in no order, ``(N_CHAINS, n, n_latent)``."""
     n = N_CHAINS * min(len(pool) // N_CHAINS, MAX_LENGTH)
-    drawn = resample(pool.latent, normalised(pool.log_weights()), n, rng)
+    drawn = pool.latent[resample_systematic(normalised(pool.log_weights()), n, rng)]
     return rng.permutation(drawn).reshape(N_CHAINS, -1, drawn.shape[1])

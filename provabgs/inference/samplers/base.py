@@ -1,4 +1,4 @@
-"""What a sampler is given and what it gives back."""
+"""What a sampler is given and what it gives back; nothing here knows of galaxies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,31 @@ import numpy as np
 from provabgs.core.arrays import FloatArray
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence
-from provabgs.inference.marginalised import CollapsedPosterior
+
+
+@dataclass(frozen=True)
+class MarginalPosterior:
+    """A posterior with its linear coordinates integrated out, and the way back to all of them.
+
+    Attributes
+    ----------
+    log_marginal
+        ``(batch, n_outer)`` to ``(batch,)``: log of prior times approximate marginal likelihood.
+    draw_linear
+        ``(outer (batch, n_outer), uniforms (batch, ndraw, n_uniform))`` to all coordinates ``(batch, n_latent)``, the
+        linear ones picked from their exact conditional, and an unbiased estimate ``(batch,)`` of the marginal that
+        `log_marginal` approximates: weighted by it, the coordinates are draws of the exact posterior.
+    n_outer, n_latent
+        Numbers of coordinates without the linear ones, and of all.
+    n_uniform
+        Uniforms in (0, 1) that one draw of the linear coordinates takes.
+    """
+
+    log_marginal: Callable[[FloatArray], FloatArray]
+    draw_linear: Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+    n_outer: int
+    n_latent: int
+    n_uniform: int
 
 
 @dataclass(frozen=True)
@@ -25,16 +49,19 @@ class Target:
     log_likelihood
         ``(batch, n_dim)`` latent coordinates to ln L ``(batch,)``; finite or -inf.
     monitor
-        ``(batch, n_dim)`` to the quantities ``(batch, nquantity)`` that the convergence gate is held against
+        ``(batch, n_dim)`` to the quantities ``(batch, nquantity)`` that the convergence criterion is held against
         (parameters and derived properties).
-    collapsed
-        The posterior with its linear directions integrated out, where the engine offers it.
+    marginal
+        The posterior with its linear coordinates integrated out, where the likelihood offers it.
+    gradient
+        ``(batch, n_dim)`` to the gradient ``(batch, n_dim)`` of ln L, for samplers that use it.
     """
 
     n_dim: int
     log_likelihood: Callable[[FloatArray], FloatArray]
     monitor: Callable[[FloatArray], FloatArray]
-    collapsed: CollapsedPosterior | None = None
+    marginal: MarginalPosterior | None = None
+    gradient: Callable[[FloatArray], FloatArray] | None = None
 
     def log_prob(self, latent: FloatArray) -> FloatArray:
         """Ln L plus the standard-normal prior, ``(batch,)``; NaN becomes -inf."""
@@ -62,7 +89,7 @@ class Sampler(Protocol):
     """A sampler: deterministic given the generator, never raising for a bad posterior."""
 
     def __call__(self, target: Target, rng: np.random.Generator, options: SamplerOptions) -> SamplerResult:
-        """Sample until the gate of `options` holds or its budget ends."""
+        """Sample until the convergence criterion of `options` holds or its budget ends."""
         ...
 
 

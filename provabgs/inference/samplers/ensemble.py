@@ -1,7 +1,7 @@
 """emcee's ensemble sampler, vectorised: several independent ensembles with differential-evolution moves.
 
 Burn-in is what the integrated autocorrelation time says; R-hat compares walkers of independent ensembles, so that an
-ensemble that collapsed onto one mode is seen.
+ensemble that fell into one mode is seen.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from provabgs.inference.samplers.base import SamplerResult, Target, find_start
 N_ENSEMBLES = 4
 N_WALKERS = 64
 CHUNK = 500
-"""Steps between looks at convergence; it doubles, so that the looking stays cheap."""
+"""Steps between convergence checks; it doubles, so that checking stays cheap."""
 MAX_KEPT = 2000
 """Draws per walker kept for diagnostics."""
 
 
 def sample_emcee(target: Target, rng: np.random.Generator, options: SamplerOptions) -> SamplerResult:
-    """Sample with emcee until the gate or the budget is reached."""
+    """Sample with emcee until the convergence criterion or the budget is reached."""
     start = time.perf_counter()
     points, _, n_eval = find_start(target, rng)
     ensembles = [_ensemble(target, rng) for _ in range(N_ENSEMBLES)]

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
-from provabgs.inference.marginalised import CollapsedPosterior
+from provabgs.core.weights import normalised
+from provabgs.inference.samplers.base import MarginalPosterior
 from provabgs.inference.samplers.mixture import Mixture
-from provabgs.inference.samplers.weights import normalised
 
-N_MASSES = 6
-"""Mass draws per outer draw."""
+N_LINEAR = 6
+"""Draws of the linear coordinates per outer draw."""
 BATCH = 1024
 """Rows evaluated at a time: one shape is compiled."""
 
@@ -32,7 +32,7 @@ class ProposalPool:
         ``(n, n_outer)`` outer and ``(n, n_latent)`` latent coordinates.
     """
 
-    def __init__(self, posterior: CollapsedPosterior) -> None:
+    def __init__(self, posterior: MarginalPosterior) -> None:
         self.posterior = posterior
         self.outer = np.empty((0, posterior.n_outer))
         self.latent = np.empty((0, posterior.n_latent))
@@ -80,12 +80,12 @@ class ProposalPool:
         return self.latent[walk(self.log_weights(), n_chain, rng)]
 
     def _evaluate(self, outer: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Latent coordinates with masses ``(n, n_latent)`` and log target ``(n,)``."""
+        """All latent coordinates ``(n, n_latent)`` and log target ``(n,)``."""
         n = len(outer)
         padded = np.concatenate([outer, np.repeat(outer[-1:], -n % BATCH, axis=0)])
-        uniforms = rng.random((len(padded), N_MASSES, 5))
+        uniforms = rng.random((len(padded), N_LINEAR, self.posterior.n_uniform))
         pieces = [
-            self.posterior.draw_masses(padded[i : i + BATCH], uniforms[i : i + BATCH])
+            self.posterior.draw_linear(padded[i : i + BATCH], uniforms[i : i + BATCH])
             for i in range(0, len(padded), BATCH)
         ]
         latent, log_target = (np.concatenate(p)[:n] for p in zip(*pieces, strict=True))

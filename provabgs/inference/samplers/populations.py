@@ -14,11 +14,11 @@ from scipy.special import logsumexp
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
-from provabgs.inference.marginalised import CollapsedPosterior
-from provabgs.inference.samplers.base import StartError
+from provabgs.core.weights import effective_sample_size, normalised, resample_systematic
+from provabgs.inference.samplers.base import MarginalPosterior, StartError
 from provabgs.inference.samplers.mixture import Mixture, fit_mixture
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
-from provabgs.inference.samplers.weights import effective, log_normal, next_power, normalised, resample, tempered
+from provabgs.inference.samplers.weights import log_normal, next_power, tempered
 
 N_PRIOR = 4096
 """Prior draws that start each population."""
@@ -26,7 +26,7 @@ N_EARLY, N_STAGE = 4096, 1024
 """Draws per annealing stage: while the power of the likelihood is below `EARLY`, and later.
 
 A narrow mode that wins by tens of nats in the end holds a thousandth of the mass while the power is small: with 1,024
-draws a stage a known case was found by 1 population of 14, with 4,096 early on by 6 of 8 (docs/sampler.md).
+draws a stage a known case was found by 1 population of 14, with 4,096 early on by 6 of 8 (docs/studies/sampler.md).
 """
 EARLY = 0.1
 N_KEPT = 4
@@ -79,7 +79,7 @@ class Window:
         return x, np.concatenate(self.log_target), logsumexp(terms, axis=0)
 
 
-def anneal(posterior: CollapsedPosterior, rng: np.random.Generator) -> Population:
+def anneal(posterior: MarginalPosterior, rng: np.random.Generator) -> Population:
     """Carry one population from the prior to the posterior.
 
     Raises
@@ -100,7 +100,7 @@ def anneal(posterior: CollapsedPosterior, rng: np.random.Generator) -> Populatio
         power = next_power(log_like, log_prior - log_proposal, power, STAGE_EFFICIENCY)
         weights = normalised(tempered(log_like, log_prior - log_proposal, power))
         n = N_EARLY if power < EARLY else N_STAGE
-        proposal = fit_mixture(resample(x, weights, 2 * n, rng), N_COMPONENTS, rng)
+        proposal = fit_mixture(x[resample_systematic(weights, 2 * n, rng)], N_COMPONENTS, rng)
         if power >= 1.0:
             break
         x = proposal.sample(n, rng)
@@ -115,12 +115,13 @@ def _polish(pool: ProposalPool, proposal: Mixture, n_eval: int, rng: np.random.G
     for n, k in POLISH:
         log_weight = pool.add(proposal, n, rng)
         n_eval += n
-        reached = effective(log_weight) / n
+        reached = float(effective_sample_size(log_weight)) / n
         if reached > efficiency:
             best, efficiency, log_evidence = proposal, reached, float(logsumexp(log_weight) - np.log(n))
         if efficiency > GOOD_EFFICIENCY and n > POLISH[0][0]:
             break
-        proposal = fit_mixture(resample(pool.outer, normalised(pool.log_weights()), n, rng), k, rng)
+        chosen = resample_systematic(normalised(pool.log_weights()), n, rng)
+        proposal = fit_mixture(pool.outer[chosen], k, rng)
     return Population(pool, best, efficiency, log_evidence, n_eval)
 
 

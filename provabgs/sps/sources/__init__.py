@@ -1,4 +1,4 @@
-"""Sources of SSP libraries behind one interface: the recovered FSPS grid, python-fsps, BC03-MILES."""
+"""Sources of SSP libraries behind one interface: the recovered FSPS grid, python-fsps, BC03-MILES, E-MILES."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from provabgs.core.errors import InputError
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.sources.base import BuildOptions, Progress, Source, silent
 from provabgs.sps.sources.bc03 import build_bc03
+from provabgs.sps.sources.emiles import build_emiles
 from provabgs.sps.sources.fsps_source import build_fsps
 from provabgs.sps.sources.precision import round_library
 from provabgs.sps.sources.recovered import build_recovered
 
-SOURCES: dict[str, Source] = {"recovered": build_recovered, "fsps": build_fsps, "bc03": build_bc03}
+SOURCES: dict[str, Source] = {
+    "recovered": build_recovered,
+    "fsps": build_fsps,
+    "bc03": build_bc03,
+    "emiles": build_emiles,
+}
 """Sources by the name that ``provabgs ssp build --source`` takes."""
 
 __all__ = ["SOURCES", "BuildOptions", "Progress", "Source", "build_library", "silent"]

@@ -30,7 +30,7 @@ class BuildOptions:
     Attributes
     ----------
     input
-        File to read (``recovered``, ``bc03``); not used by ``fsps``, which reads ``$SPS_HOME``.
+        File or folder to read (``recovered``, ``bc03``, ``emiles``); not used by ``fsps``, which reads ``$SPS_HOME``.
     wave_range
         Rest-frame vacuum wavelengths kept, Angstrom, both ends included. None keeps the source's own range.
     logzsol
@@ -39,6 +39,8 @@ class BuildOptions:
         Add nebular continuum and lines (``fsps`` only).
     timeout
         Longest wait for the engine, s (``fsps`` only).
+    young
+        Library (.h5) that fills ages below 63 Myr (``emiles`` only); the shipped one when None.
     """
 
     input: Path | None = None
@@ -46,6 +48,7 @@ class BuildOptions:
     logzsol: tuple[float, ...] | None = None
     nebular: bool = False
     timeout: float = 3600.0
+    young: Path | None = None
 
     def refuse(self, source: str, names: Iterable[str]) -> None:
         """Raise `InputError` when one of the options `names` was set for a source that has no use for it."""

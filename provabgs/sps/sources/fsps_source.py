@@ -55,7 +55,7 @@ def build_fsps(options: BuildOptions, progress: Progress = silent) -> SSPLibrary
     InputError
         When an option makes no sense.
     """
-    options.refuse("fsps", ("input",))
+    options.refuse("fsps", ("input", "young"))
     version, home = check_python_fsps(), check_sps_home()
     if options.logzsol is not None and (len(options.logzsol) < 2 or np.any(np.diff(options.logzsol) <= 0)):
         raise InputError(f"logzsol must be two or more increasing numbers, got {options.logzsol}")

@@ -36,7 +36,7 @@ _SPECTRUM_ERRORS = (
 
 def build_recovered(options: BuildOptions, progress: Progress = silent) -> SSPLibrary:
     """Library from the recovered grid at ``options.input``; a `provabgs.sps.sources.base.Source`."""
-    options.refuse("recovered", ("logzsol", "nebular", "timeout"))
+    options.refuse("recovered", ("logzsol", "nebular", "timeout", "young"))
     if options.input is None:
         raise InputError("source 'recovered' needs the grid to read: give --input GRID.npz")
     library = read_recovered(options.input)

@@ -1,0 +1,137 @@
+"""Which model and which likelihood backend a configuration asks for."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+from provabgs.core.errors import ConfigError, InputError
+from provabgs.emulator.errors import EmulatorFileError
+from provabgs.emulator.models import PublishedNetworkModel
+from provabgs.emulator.weights import default_emulator
+from provabgs.inference.compressed import CompressedLikelihood
+from provabgs.inference.config import FitConfig, ModelOptions
+from provabgs.inference.likelihood import ExactLikelihood, Likelihood
+from provabgs.inference.likelihood.emulated import EmulatedLikelihood
+from provabgs.sps.attenuation import CharlotFall
+from provabgs.sps.derived import DERIVED
+from provabgs.sps.emission import Emission
+from provabgs.sps.histories import Histories
+from provabgs.sps.library import SSPLibrary
+from provabgs.sps.model import SPSModel
+from provabgs.sps.nebular import NebularEmission, NebularGrid, with_nebular
+from provabgs.sps.registries import ATTENUATIONS, EMISSIONS, HISTORIES, PROPERTIES
+
+logger = logging.getLogger(__name__)
+
+PUBLISHED_CODE = {"binning": "published", "normalisation": "joint"}
+"""Options of the published histories under the conventions of the published code."""
+
+
+def load_model(options: ModelOptions) -> SPSModel:
+    """The SPS model of a configuration, loaded once per process.
+
+    Parameters
+    ----------
+    options
+        The ``[fit.model]`` table.
+
+    Returns
+    -------
+    SPSModel
+        The same object for equal options.
+
+    Raises
+    ------
+    InputError
+        When the library, the nebular grid or the published networks cannot be read.
+    ConfigError
+        When gas parameters lie outside the nebular grid, or a name is not registered.
+    """
+    return _load_model(options.model_dump_json())
+
+
+@lru_cache(maxsize=4)
+def _load_model(text: str) -> SPSModel:
+    options = ModelOptions.model_validate_json(text)
+    library = SSPLibrary.default() if options.library is None else SSPLibrary.load(options.library)
+    if options.published_networks is not None:
+        return PublishedNetworkModel(*options.published_networks, library)
+    emissions: list[Emission] = [EMISSIONS[name]() for name in options.emissions]
+    if options.nebular:
+        grid = NebularGrid.default() if options.nebular_grid is None else NebularGrid.load(options.nebular_grid)
+        if options.gas_free:
+            emissions.insert(0, NebularEmission(grid))
+        else:
+            try:
+                library = with_nebular(library, grid, options.log_u, options.gas_logz)
+            except InputError as err:
+                raise ConfigError(f"model.nebular: {err}") from err
+    properties = (*DERIVED, *(PROPERTIES[name] for name in options.properties))
+    published = options.conventions == "published-code"
+    attenuation = ATTENUATIONS[options.attenuation]()
+    if published and isinstance(attenuation, CharlotFall):
+        attenuation = CharlotFall(birth_cloud_slope=-1.0)
+    return SPSModel(
+        library,
+        _histories(options),
+        attenuation,
+        tuple(emissions),
+        t_birth_cloud=0.01 if published else 0.1,
+        properties=properties,
+    )
+
+
+def _histories(options: ModelOptions) -> Histories:
+    """The histories that a configuration names, their options checked by their own factory."""
+    defaults = PUBLISHED_CODE if options.conventions == "published-code" and options.history == "nmf" else {}
+    try:
+        made = HISTORIES[options.history](**{**defaults, **options.history_options})
+    except TypeError as err:
+        raise ConfigError(f"model.history_options of history {options.history!r}: {err}") from None
+    if not isinstance(made, Histories):
+        missing = [n for n in _HISTORY_NEEDS if not hasattr(made, n)]
+        raise ConfigError(
+            f"history {options.history!r} breaks the protocol: it lacks {', '.join(missing)} (docs/extend.md)"
+        )
+    return made
+
+
+_HISTORY_NEEDS = (
+    "parameters", "linear_block", "resolved_gyr", "tables", "nodes", "component_masses", "node_masses", "metallicity",
+    "moments", "curves",
+)  # fmt: skip
+
+
+def make_likelihood(exact: ExactLikelihood, config: FitConfig) -> Likelihood:
+    """The backend of a configuration; the exact one where the compressed one or the emulator does not reach.
+
+    Parameters
+    ----------
+    exact
+        The galaxy's exact likelihood.
+    config
+        Its `engine` is read.
+
+    Returns
+    -------
+    Likelihood
+        ``exact`` itself where another backend is refused, with a warning in the log.
+
+    Raises
+    ------
+    ConfigError
+        When the emulator that ships was not trained on the configuration's model.
+    """
+    if config.engine == "exact":
+        return exact
+    try:
+        compressed = CompressedLikelihood(exact.projection, exact.model)
+        if config.engine == "compressed":
+            return compressed
+        return EmulatedLikelihood(compressed, default_emulator(config.model.conventions))
+    except EmulatorFileError as err:
+        raise ConfigError(f"engine = 'emulator': {err}") from err
+    except InputError as err:
+        logger.warning("%s likelihood not usable, the exact one in its place: %s", config.engine, err)
+        return exact

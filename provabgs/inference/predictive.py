@@ -1,0 +1,150 @@
+"""What a posterior says about the data: model pixels, bands, whole spectrum and histories of some of its draws."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs.core.arrays import FloatArray, thin
+from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
+from provabgs.core.errors import InputError
+from provabgs.core.jax import jnp
+from provabgs.inference.backends import load_model
+from provabgs.inference.config import FitConfig
+from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.posterior import Posterior
+from provabgs.observe.filters import effective_wavelength
+from provabgs.observe.masks import emission_line_mask
+from provabgs.observe.observation import Observation
+from provabgs.observe.projection import Projection, SpectrumProjection, project
+from provabgs.sps.derived import history_curves
+
+CHUNK = 16
+"""Draws whose spectra are in memory at a time."""
+N_TIME = 400
+
+
+class SpectrumPrediction(NamedTuple):
+    """Pixels: data, and the model of each draw; flux in 1e-17 erg/s/cm2/A."""
+
+    wave: FloatArray
+    """``(npix,)`` observed vacuum Angstrom, cameras one after the other."""
+    flux: FloatArray
+    sigma: FloatArray
+    """``(npix,)``, noise floor included."""
+    camera: NDArray[np.str_]
+    masked: NDArray[np.bool_]
+    """``(npix,)`` pixels that the fit left out (emission lines)."""
+    model: FloatArray
+    """``(ndraw, npix)``, calibration included where it was marginalised over."""
+
+
+class PhotometryPrediction(NamedTuple):
+    """Bands: data, the model of each draw, and the spectrum behind them; nanomaggies."""
+
+    bands: tuple[str, ...]
+    wave: FloatArray
+    """``(nband,)`` effective wavelength, Angstrom."""
+    flux: FloatArray
+    sigma: FloatArray
+    """``(nband,)``, noise floor included."""
+    model: FloatArray
+    """``(ndraw, nband)``."""
+
+
+class Predictive(NamedTuple):
+    """Everything that figures of one galaxy show.
+
+    `sed` is ``(ndraw, nsed)`` at observed wavelengths `sed_wave`, nanomaggies; `sfr` ``(ndraw, ntime)`` in Msun/yr and
+    `zh` ``(ndraw, ntime)`` absolute metallicity (PROVABGS convention) at lookback times `time`, Gyr.
+    """
+
+    spectrum: SpectrumPrediction | None
+    photometry: PhotometryPrediction | None
+    sed_wave: FloatArray
+    sed: FloatArray
+    time: FloatArray
+    sfr: FloatArray
+    zh: FloatArray
+
+
+def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) -> Predictive:
+    """Model the data of a galaxy with evenly spaced draws of its posterior.
+
+    Raises
+    ------
+    InputError
+        For a posterior without samples.
+    """
+    if len(posterior.samples) == 0:
+        raise InputError(f"TARGETID {posterior.targetid}: no samples to predict from, STATUS {posterior.status.name}")
+    config = FitConfig.model_validate_json(posterior.config)
+    model = load_model(config.model)
+    keep = thin(len(posterior.samples), n_draws)
+    theta = posterior.samples[keep]
+    projection = project(observation, model.library, config.observing.model_copy(update={"line_mask": "none"}))
+    likelihood = ExactLikelihood(projection, model)
+    pixels, bands, sed = [], [], []
+    for i in range(0, len(theta), CHUNK):
+        part = jnp.asarray(theta[i : i + CHUNK])
+        spec, phot = likelihood.predict(part)
+        pixels.append(None if spec is None else np.asarray(spec))
+        bands.append(None if phot is None else np.asarray(phot))
+        stars = likelihood.parameters.select(part, model.parameters)
+        sed.append(np.asarray(model.spectrum(stars, likelihood.tables)) * projection.flux_factor)
+    time = np.linspace(0, projection.t_age, N_TIME)
+    sfr, zh = history_curves(model, likelihood.parameters.select(theta, model.parameters), projection.t_age, time)
+    wave = projection.wave_model
+    # 1 nmgy is a flux per frequency: f_nu = f_lambda lambda^2 / c
+    to_nanomaggies = SPECTRUM_UNIT * wave**2 / C_AA / NANOMAGGY_CGS
+    return Predictive(
+        _spectrum(projection, observation, config, pixels),
+        _photometry(projection, bands),
+        wave,
+        np.concatenate(sed) * to_nanomaggies,
+        time,
+        sfr,
+        zh,
+    )
+
+
+def _spectrum(
+    projection: Projection, observation: Observation, config: FitConfig, pixels: list[FloatArray | None]
+) -> SpectrumPrediction | None:
+    data = projection.spectrum
+    if data is None:
+        return None
+    options = config.observing
+    masked = emission_line_mask(data.wave, observation.redshift, options.line_mask, options.line_mask_half_width_aa)
+    if config.use == "photometry":
+        masked = np.ones_like(masked)
+    model = np.concatenate([p for p in pixels if p is not None])
+    model = model + _calibration(data, masked, model)
+    return SpectrumPrediction(data.wave, data.flux, 1 / np.sqrt(data.ivar), np.array(data.camera), masked, model)
+
+
+def _calibration(data: SpectrumProjection, masked: NDArray[np.bool_], model: FloatArray) -> FloatArray:
+    """Expected calibration error of each draw, ``(ndraw, npix)``: its templates' Gaussian posterior mean."""
+    if data.templates.shape[1] == 0:
+        return np.zeros_like(model)
+    weight = np.where(masked, 0.0, data.ivar)
+    normal = np.eye(data.templates.shape[1]) + data.templates.T @ (weight[:, None] * data.templates)
+    coefficients = np.linalg.solve(normal, data.templates.T @ (weight * (data.flux - model)).T)
+    return (data.templates @ coefficients).T
+
+
+def _photometry(projection: Projection, bands: list[FloatArray | None]) -> PhotometryPrediction | None:
+    data = projection.photometry
+    if data is None:
+        return None
+    wave = np.array([effective_wavelength(b) for b in data.bands])
+    model = np.concatenate([b for b in bands if b is not None])
+    return PhotometryPrediction(data.bands, wave, data.flux, 1 / np.sqrt(data.ivar), model)
+
+
+def bands_of(draws: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """2.5, 16, 50, 84 and 97.5 % quantiles over the first axis."""
+    low95, low68, median, high68, high95 = np.quantile(draws, [0.025, 0.16, 0.5, 0.84, 0.975], axis=0)
+    return low95, low68, median, high68, high95

@@ -1,0 +1,102 @@
+"""Links of the documentation lead somewhere, code names pages that exist, and prose keeps one width."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+MADE = {"_build", "_api"}
+"""Folders that Sphinx writes."""
+PAGES = sorted(
+    page
+    for page in (*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md")
+    if not MADE & set(page.relative_to(ROOT).parts)
+)
+WIDTH = 100
+UNWRAPPED = {"massfunction.md", "population.md"}
+"""Pages whose texts are about to be rewritten; shrinks to nothing."""
+CODE = ("provabgs", "mocks", "pipelines", "data", "tests", "bench", "studies", "notebooks")
+KINDS = {".py", ".toml", ".md", ".ipynb"}
+
+
+def prose(text: str) -> Iterator[str]:
+    """Lines outside tables, headings, images, and code (fenced or indented)."""
+    fenced = False
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced and not line.startswith(("|", "#", "!", "    ", "  |")):
+            yield line
+
+
+def too_wide(text: str) -> list[str]:
+    """Lines of prose beyond `WIDTH`; a line of one word (an address) cannot be broken."""
+    return [line for line in prose(text) if len(line) > WIDTH and " " in line.strip()]
+
+
+def relative_links(text: str) -> list[str]:
+    """Targets of links and images that are files."""
+    return re.findall(r"\]\((?!https?:|#)([^)#\s]+)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+def named_pages(text: str) -> set[str]:
+    """Pages named as ``docs/NAME.md`` in code and comments."""
+    return set(re.findall(r"docs/[\w/]+\.md", text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    missing = [link for link in relative_links(page.read_text()) if not (page.parent / link).exists()]
+    assert not missing, f"{page.relative_to(ROOT)} links to {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in UNWRAPPED], ids=lambda p: str(p.relative_to(ROOT)))
+def test_prose_keeps_its_width(page: Path) -> None:
+    wide = too_wide(page.read_text())
+    assert not wide, f"{page.relative_to(ROOT)}: wrap at {WIDTH} characters: {wide[0]!r}"
+
+
+def test_code_names_pages_that_exist() -> None:
+    files = [p for folder in CODE for p in sorted((ROOT / folder).rglob("*")) if p.suffix in KINDS and p.is_file()]
+    assert len(files) > 100
+    lost = {
+        f"{p.relative_to(ROOT)} names {page}"
+        for p in files
+        if p != Path(__file__).resolve()
+        for page in named_pages(p.read_text())
+        if not (ROOT / page).exists()
+    }
+    assert not lost, "\n".join(sorted(lost))
+
+
+def test_each_page_is_in_a_table_of_contents() -> None:
+    index = (DOCS / "index.md").read_text()
+    for page in PAGES:
+        if page.parent == DOCS / "guide":
+            assert f"guide/{page.stem}\n" in index, f"{page.name} is missing from docs/index.md"
+
+
+def test_figures_are_shown_somewhere() -> None:
+    shown = {Path(link).name for page in PAGES for link in relative_links(page.read_text())}
+    assert {p.name for p in (DOCS / "figures").glob("*.png")} <= shown
+
+
+@pytest.mark.parametrize(
+    ("text", "wide", "links", "pages"),
+    [
+        ("word " * 30, 1, [], set()),
+        ("| " + "cell " * 40 + "|", 0, [], set()),
+        ("```\n" + "code " * 40 + "\n```", 0, [], set()),
+        ("see [a](guide/none.md) and ![b](../figures/c.png)", 0, ["guide/none.md", "../figures/c.png"], set()),
+        ("(docs/guide/none.md)", 0, [], {"docs/guide/none.md"}),
+    ],
+)
+def test_the_checks_see_what_they_should(text: str, wide: int, links: list[str], pages: set[str]) -> None:
+    assert len(too_wide(text)) == wide
+    assert relative_links(text) == links
+    assert named_pages(text) == pages

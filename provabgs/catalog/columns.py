@@ -7,8 +7,9 @@ diagnostics follow from it. A catalog of several models has the columns of all (
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TypeVar
 
@@ -100,6 +101,35 @@ PROVENANCE: tuple[Column, ...] = (
 )
 
 
+_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
+SURVEY_COLUMNS = "SURVEY_COLUMNS"
+"""Key of `Posterior.meta` under which a reader describes columns of its own: name to unit and description."""
+
+
+def survey_column(name: str, dtype: str = "f4", unit: str = "", description: str = "") -> Column:
+    """A column that a reader fills.
+
+    Parameters
+    ----------
+    name
+        Upper-case letters, digits and underscores.
+    dtype
+        ``"f4"``, ``"f8"``, or ``"i1"`` for a selection.
+    unit, description
+        In words that astropy and people understand.
+
+    Raises
+    ------
+    ValueError
+        For a name or type that cannot be one.
+    """
+    if not _NAME.fullmatch(name) or dtype not in ("f4", "f8", "i1"):
+        raise ValueError(
+            f"survey column {name!r} ({dtype}): need an upper-case name of at most 40 characters, f4, f8 or i1"
+        )
+    return Column(name, dtype, unit, description)
+
+
 @dataclass(frozen=True)
 class Schema:
     """Parameters and derived properties of a fit.
@@ -110,10 +140,13 @@ class Schema:
         In the order of theta.
     properties
         Derived ones.
+    survey
+        Columns beyond `SURVEY` that the reader filled (`SURVEY_COLUMNS` of its meta): magnitudes of another survey, ...
     """
 
     parameters: tuple[Parameter, ...]
     properties: tuple[DerivedProperty, ...]
+    survey: tuple[Column, ...] = ()
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -133,7 +166,12 @@ class Schema:
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """Every column of the summary, in order."""
-        return (*IDENTITY, *SURVEY, *QUALITY, *self._statistics(), *PROVENANCE)
+        return (*IDENTITY, *self.survey_columns, *QUALITY, *self._statistics(), *PROVENANCE)
+
+    @property
+    def survey_columns(self) -> tuple[Column, ...]:
+        """All columns that a reader may fill."""
+        return (*SURVEY, *self.survey)
 
     @cached_property
     def by_name(self) -> dict[str, Column]:
@@ -162,6 +200,7 @@ class Schema:
         parts = {
             "parameters": [p.as_dict() for p in self.parameters],
             "properties": [p.as_dict() for p in self.properties],
+            "survey": [asdict(c) for c in self.survey],
         }
         return json.dumps(parts, sort_keys=True)
 
@@ -177,7 +216,8 @@ class Schema:
         try:
             data = json.loads(text)
             parameters = tuple(Parameter.from_dict(d) for d in data["parameters"])
-            return cls(parameters, tuple(DerivedProperty.from_dict(d) for d in data["properties"]))
+            properties = tuple(DerivedProperty.from_dict(d) for d in data["properties"])
+            return cls(parameters, properties, tuple(survey_column(**c) for c in data["survey"]))
         except (ValueError, KeyError, TypeError) as error:
             raise DataFileError(f"not the description of a model ({type(error).__name__}: {error})") from None
 
@@ -199,12 +239,17 @@ def union(schemas: Iterable[Schema]) -> Schema:
     """
     parameters: dict[str, Parameter] = {}
     properties: dict[str, DerivedProperty] = {}
+    survey: dict[str, Column] = {}
     for schema in schemas:
+        for c in schema.survey:
+            survey.setdefault(c.name, c)
         for p in schema.parameters:
             _add(parameters, p)
         for d in schema.properties:
             _add(properties, d)
-    return Schema(tuple(parameters.values()), tuple(properties.values())) if parameters else STANDARD
+    if not parameters:
+        return STANDARD
+    return Schema(tuple(parameters.values()), tuple(properties.values()), tuple(survey.values()))
 
 
 def _add(known: dict[str, Q], quantity: Q) -> None:

@@ -10,11 +10,11 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.likelihood import ExactLikelihood, fit_parameters
 from provabgs.inference.priors import Prior, latent_from_unit, theta_from_latent, unit_from_theta
-from provabgs.observe.filters import bands_for
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
+from provabgs.surveys import load_system
 from tests.support.parameters import prior_draws, put
 
 GRIDS = {"b": (3600.0, 2751, 2.2), "r": (5760.0, 2326, 1.2), "z": (7520.0, 2881, 0.9)}
@@ -58,7 +58,7 @@ def mock(
     for c in cameras:
         start, n, _ = GRIDS[c]
         spectra.append(Spectrum(c, start + 0.8 * np.arange(n), np.ones(n), np.ones(n), gaussian_resolution(n)))
-    bands = bands_for(photsys)
+    bands = load_system("legacy").filters(photsys)
     blank = Observation(redshift, tuple(spectra), Photometry(bands, np.ones(5), np.ones(5)))
     truth = ExactLikelihood(project(blank, model.library, NO_FLOOR), model)
     pixels, fluxes = truth.predict(jnp.asarray(theta)[None])

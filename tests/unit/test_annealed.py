@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
+from provabgs.core.weights import normalised
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import convergence
 from provabgs.inference.samplers.annealed import sample_annealed
 from provabgs.inference.samplers.base import MarginalPosterior, StartError, Target
 from provabgs.inference.samplers.mixture import combine, fit_mixture
 from provabgs.inference.samplers.pool import ProposalPool
-from provabgs.inference.samplers.weights import normalised, truncated
+from provabgs.inference.samplers.weights import truncated
 from provabgs.inference.standard import PARAMETERS
 from tests.support.parameters import N_FREE
 

@@ -29,12 +29,12 @@ from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS
 from provabgs.inference.standard import PARAMETERS
-from provabgs.observe.filters import bands_for
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import Projection, project
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
+from provabgs.surveys import load_system
 from tests.support.engine_mocks import draw_theta, mock, near
 from tests.support.parameters import N_THETA, column, prior_of, put, stars_of
 from tests.support.small_library import BETAS
@@ -311,7 +311,9 @@ def test_bands_are_integrated_at_every_redshift(model, photsys) -> None:
     theta = np.stack([draw_theta(rng) for _ in range(6)])
     put(theta[:3], tau_ism=2.0)
     for redshift in np.linspace(0.02, 0.59, 20):
-        data = Observation(float(redshift), (), Photometry(bands_for(photsys), np.ones(5), np.ones(5)))
+        data = Observation(
+            float(redshift), (), Photometry(load_system("legacy").filters(photsys), np.ones(5), np.ones(5))
+        )
         projection = project(data, model.library)
         reduction = reduce_projection(projection, model)
         bands = _prediction(model)(jnp.asarray(theta), reduction).photometry / reduction.photometry.root_ivar

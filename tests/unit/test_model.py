@@ -117,7 +117,7 @@ def test_f_fiber_does_not_enter_the_rest_frame(model):
 
 
 def test_what_a_model_keeps_is_of_no_compilation():
-    """The first call may be inside a compiled function; later ones, in another or in none, must not meet its tracers."""
+    """A first call inside a compiled function leaves no tracers for later ones, in another function or in none."""
     fresh, parameters = SPSModel(small_library()), jnp.asarray(stars_of(theta(tau_ism=0.5)))
     tables = fresh.tables(T_AGE)
     first = jax.jit(lambda t: fresh.spectrum(t, tables))(parameters)

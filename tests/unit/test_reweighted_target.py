@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.special import ndtri
 
+from provabgs.catalog.configuration import shared_config
 from provabgs.core.errors import ConfigError, InputError
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig, SamplerOptions, load_fit_config
@@ -19,8 +20,8 @@ from provabgs.inference.samplers import MarginalPosterior, Target
 from provabgs.inference.samplers.annealed import sample_annealed
 from provabgs.inference.standard import PARAMETERS
 from provabgs.inference.target import derived_columns, to_theta
-from provabgs.population.priorcorrection import MaxEntropyPrior
-from provabgs.population.priordraws import config_of, draw_properties
+from provabgs.population.prior.draws import draw_properties
+from provabgs.population.prior.max_entropy import MaxEntropyPrior
 from tests.support.parameters import N_FREE, prior_of, stars_of
 
 OUTER, INNER = PARAMETERS.nonlinear_coordinates, PARAMETERS.linear_coordinates
@@ -133,7 +134,7 @@ def test_populations_know_under_which_prior_draws_were_made() -> None:
     """Catalogs of the two priors are not mixed, and prior draws of a corrected configuration follow its ratio."""
     plain, corrected = FitConfig(), FitConfig(prior_correction=CORRECTION)
     with pytest.raises(ConfigError, match="another prior than claimed \\(prior_correction"):
-        config_of([corrected.model_dump_json()], plain)
+        shared_config([corrected.model_dump_json()], plain)
     with pytest.raises(InputError, match="corrected one already"):
         MaxEntropyPrior.build(("LOGSSFR_1GYR",), corrected, n=2000)
     before = draw_properties(plain, 0.2, 40_000, np.random.default_rng(2))

@@ -34,14 +34,14 @@ from provabgs.core.arrays import thin
 from provabgs.core.chunks import in_chunks
 from provabgs.core.jax import jnp
 from provabgs.core.status import Status
-from provabgs.inference.config import FitConfig
+from provabgs.core.weights import effective_sample_size
 from provabgs.inference.backends import load_model, make_likelihood
+from provabgs.inference.config import FitConfig
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.marginalised import OUTER_INDEX
 from provabgs.inference.priors import N_LATENT, Prior, latent_from_unit, unit_from_theta
 from provabgs.inference.samplers.base import Target
 from provabgs.inference.samplers.pool import BATCH, N_MASSES
-from provabgs.inference.samplers.weights import effective
 from provabgs.inference.target import make_target
 from provabgs.observe.projection import Projection, project
 from provabgs.sps.parameters import NAMES
@@ -85,7 +85,11 @@ def own_efficiency(flow: FlowProposal, target: Target, rng: np.random.Generator)
     exact = np.concatenate([target.collapsed.draw_masses(x[i : i + BATCH], uniforms[i : i + BATCH])[1] for i in chunks])
     exact = np.where(np.isfinite(exact), exact, -np.inf) - log_density
     log_evidence = float(logsumexp(exact) - np.log(N_FLOW))
-    return {"fast": effective(fast) / N_FLOW, "exact": effective(exact) / N_FLOW, "flow_evidence": log_evidence}
+    return {
+        "fast": effective_sample_size(fast) / N_FLOW,
+        "exact": effective_sample_size(exact) / N_FLOW,
+        "flow_evidence": log_evidence,
+    }
 
 
 def seen_efficiency(flow: FlowProposal, target: Target, outer: np.ndarray, log_evidence: float) -> float:

@@ -10,6 +10,7 @@ from amortised_flow import FlowProposal
 from scipy.special import logsumexp
 
 from provabgs.core.chunks import in_chunks
+from provabgs.core.weights import effective_sample_size, normalised, resample_systematic
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.marginalised import CollapsedPosterior
 from provabgs.inference.samplers import annealed
@@ -25,7 +26,7 @@ from provabgs.inference.samplers.populations import (
     Window,
     _polish,
 )
-from provabgs.inference.samplers.weights import effective, next_power, normalised, resample, tempered
+from provabgs.inference.samplers.weights import next_power, tempered
 
 N_START = 2048
 """Draws of the flow that start a population."""
@@ -61,7 +62,7 @@ def start_from(flow: FlowProposal, posterior: CollapsedPosterior, rng: np.random
     """
     pool = ProposalPool(posterior)
     log_weight = pool.add(flow, N_START, rng)
-    efficiency = effective(log_weight) / N_START
+    efficiency = effective_sample_size(log_weight) / N_START
     if efficiency >= ENOUGH:
         log_evidence = float(logsumexp(log_weight) - np.log(N_START))
         return Population(pool, flow, efficiency, log_evidence, N_START)
@@ -83,7 +84,7 @@ def _anneal_from(flow: FlowProposal, posterior: CollapsedPosterior, rng: np.rand
         log_ratio = np.where(np.isfinite(log_target), log_target - log_flow, -np.inf)
         power = next_power(log_ratio, log_flow - log_proposal, power, STAGE_EFFICIENCY)
         weights = normalised(tempered(log_ratio, log_flow - log_proposal, power))
-        proposal = fit_mixture(resample(x, weights, 2 * N_STAGE, rng), N_COMPONENTS, rng)
+        proposal = fit_mixture(x[resample_systematic(weights, 2 * N_STAGE, rng)], N_COMPONENTS, rng)
         if power >= 1.0:
             break
         x = proposal.sample(N_STAGE, rng)

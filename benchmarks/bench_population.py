@@ -20,13 +20,13 @@ from bench_store import make_store
 
 from provabgs.catalog.summary import build_summary
 from provabgs.core.jax import jnp
-from provabgs.population.densities import Density, GaussianDensity, MixtureDensity
-from provabgs.population.grid import onto_histogram, onto_nodes
-from provabgs.population.histogram import HistogramDensity
-from provabgs.population.likelihood import Draws, StreamedLikelihood, gridded_chunks
-from provabgs.population.reading import FlatPrior, open_population
-from provabgs.population.sampling import SamplingOptions, sample_population
-from provabgs.population.streamed import sample_streamed
+from provabgs.population.density.grid import onto_histogram, onto_nodes
+from provabgs.population.density.histogram import HistogramDensity
+from provabgs.population.density.importance import sample_streamed
+from provabgs.population.density.likelihood import Draws, StreamedLikelihood, gridded_chunks
+from provabgs.population.density.models import Density, GaussianDensity, MixtureDensity
+from provabgs.population.density.nuts import SamplingOptions, sample_population
+from provabgs.population.density.reading import FlatPrior, open_population
 
 CHUNK, S = 4096, 256
 ONE = GaussianDensity((0.0,), (3.0,))

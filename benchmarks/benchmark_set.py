@@ -20,8 +20,8 @@ from calibration import observe, simulate
 
 from provabgs.core.jax import jnp
 from provabgs.desi import read_observation
-from provabgs.inference.config import FitConfig
 from provabgs.inference.backends import load_model
+from provabgs.inference.config import FitConfig
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.inference.target import derived_columns
 from provabgs.observe.observation import Observation

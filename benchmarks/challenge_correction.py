@@ -37,14 +37,14 @@ from provabgs.mocks.score import TRUTH_COLUMNS
 from provabgs.observe.observation import Observation
 from provabgs.plotting.population import AXIS
 from provabgs.plotting.style import BAND_68, MODEL, PRIOR, TRUTH, new_figure, save, style
-from provabgs.population.corrected import QUANTILES, REPORTED, Correction, bias_table, correct_catalog
-from provabgs.population.grid import onto_histogram
-from provabgs.population.histogram import HistogramDensity
-from provabgs.population.likelihood import Draws
-from provabgs.population.posterior import PopulationPosterior, PopulationWarning
-from provabgs.population.priorcorrection import DEFAULT, MaxEntropyPrior
-from provabgs.population.reading import FlatPrior, open_population
-from provabgs.population.sampling import SamplingOptions, sample_population
+from provabgs.population.density.grid import onto_histogram
+from provabgs.population.density.histogram import HistogramDensity
+from provabgs.population.density.likelihood import Draws
+from provabgs.population.density.nuts import SamplingOptions, sample_population
+from provabgs.population.density.posterior import PopulationPosterior, PopulationWarning
+from provabgs.population.density.reading import FlatPrior, open_population
+from provabgs.population.prior.corrected import QUANTILES, REPORTED, Correction, bias_table, correct_catalog
+from provabgs.population.prior.max_entropy import DEFAULT, MaxEntropyPrior
 
 PRIORS: dict[str, tuple[str, ...]] = {"sSFR": ("LOGSSFR_1GYR",), "all": DEFAULT}
 """Corrected priors by what they are flat in."""

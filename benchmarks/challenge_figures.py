@@ -23,13 +23,13 @@ from matplotlib.figure import Figure
 from provabgs.core.status import Status
 from provabgs.desi import read_observations
 from provabgs.inference.config import FitConfig
+from provabgs.inference.predictive import predict
 from provabgs.mocks import figures
 from provabgs.mocks.challenge import MODES, Mode, load_posteriors, load_truth
 from provabgs.mocks.files import read_truth
 from provabgs.mocks.score import TRUTH_COLUMNS, Scored, accuracy_of, collect
-from provabgs.inference.predictive import predict
 from provabgs.population.accuracy import infer_accuracy
-from provabgs.population.priordraws import draw_properties
+from provabgs.population.prior.draws import draw_properties
 
 ROWS: tuple[tuple[str, str, str, float, float, str], ...] = (
     ("logmstar", "log M* formed, dex", "all", -np.inf, np.inf, "sigma 0.1, no bias"),

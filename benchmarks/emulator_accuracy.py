@@ -33,11 +33,12 @@ from provabgs.emulator.weights import load_emulator, training_curve  # noqa: E40
 from provabgs.inference.likelihood import ExactLikelihood  # noqa: E402
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit  # noqa: E402
 from provabgs.observe.cosmology import Cosmology  # noqa: E402
-from provabgs.observe.filters import BANDS_SOUTH, band_weights, short_name  # noqa: E402
+from provabgs.observe.filters import band_weights, short_name  # noqa: E402
 from provabgs.observe.projection import project  # noqa: E402
 from provabgs.plotting.style import new_figure, save, style  # noqa: E402
 from provabgs.sps.model import SPSModel  # noqa: E402
 from provabgs.sps.parameters import INDEX, label  # noqa: E402
+from provabgs.surveys import load_system  # noqa: E402
 
 WAVE_RANGE = (2500.0, 11000.0)
 REDSHIFTS = np.linspace(0.01, 0.6, 50)
@@ -73,7 +74,7 @@ def components(n: int) -> Errors:
     pieces: list[tuple[FloatArray, ...]] = []
     for z in REDSHIFTS:
         theta, tables = draw(n // len(REDSHIFTS), rng), model.tables(float(Cosmology().age_gyr(z)))
-        bands = np.array([band_weights(b, wave * (1 + z)) for b in BANDS_SOUTH])
+        bands = np.array([band_weights(b, wave * (1 + z)) for b in load_system("legacy").filters("S")])
         for i in range(0, len(theta), BLOCK):
             part = theta[i : i + BLOCK]
             a = np.asarray(mine(jnp.asarray(part), tables, emulated.flat_spectra), np.float64)
@@ -144,7 +145,7 @@ def report(errors: Errors, sigmas: FloatArray, parity: dict[str, NDArray[np.floa
         if name != "ours":
             print(row(f"{who}, mean offset at each wavelength removed", difference - difference.mean(axis=0)))
     print("\n| magnitude | median, mmag | 99 %, mmag | 99.9 %, mmag |\n|---|---|---|---|")
-    for band, column in zip(BANDS_SOUTH, errors.magnitude.T, strict=True):
+    for band, column in zip(load_system("legacy").filters("S"), errors.magnitude.T, strict=True):
         print(row(short_name(band), column, 1000.0))
     typical, worst = np.median(sigmas, axis=0)
     print(

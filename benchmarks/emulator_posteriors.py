@@ -31,9 +31,9 @@ from provabgs.data import data_path  # noqa: E402
 from provabgs.emulator.weights import load_emulator  # noqa: E402
 from provabgs.inference.compressed import CompressedLikelihood  # noqa: E402
 from provabgs.inference.config import SamplerOptions  # noqa: E402
-from provabgs.inference.likelihood.emulated import EmulatedLikelihood  # noqa: E402
 from provabgs.inference.fit_observation import make_target  # noqa: E402
 from provabgs.inference.likelihood import ExactLikelihood  # noqa: E402
+from provabgs.inference.likelihood.emulated import EmulatedLikelihood  # noqa: E402
 from provabgs.inference.marginalised import collapse  # noqa: E402
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent  # noqa: E402
 from provabgs.inference.samplers import get_sampler  # noqa: E402

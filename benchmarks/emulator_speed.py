@@ -29,8 +29,8 @@ from provabgs.emulator.rest_frame import RestFrameEmulator  # noqa: E402
 from provabgs.emulator.weights import load_emulator  # noqa: E402
 from provabgs.inference.compressed import CompressedLikelihood, size_of  # noqa: E402
 from provabgs.inference.compressed.normal_equations import make_normal_equations  # noqa: E402
-from provabgs.inference.likelihood.emulated import EmulatedLikelihood, make_log_likelihood  # noqa: E402
 from provabgs.inference.likelihood import ExactLikelihood  # noqa: E402
+from provabgs.inference.likelihood.emulated import EmulatedLikelihood, make_log_likelihood  # noqa: E402
 from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit  # noqa: E402
 from provabgs.observe.projection import project  # noqa: E402
 from provabgs.sps.model import SPSModel  # noqa: E402

@@ -29,9 +29,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 from engine_mocks import draw_theta, mock, near  # noqa: E402
 
 from provabgs.core.errors import InputError  # noqa: E402
+from provabgs.inference.backends import load_model  # noqa: E402
 from provabgs.inference.compressed import CompressedLikelihood, size_of  # noqa: E402
 from provabgs.inference.config import ModelOptions  # noqa: E402
-from provabgs.inference.backends import load_model  # noqa: E402
 from provabgs.inference.likelihood import ExactLikelihood  # noqa: E402
 from provabgs.inference.priors import Prior  # noqa: E402
 from provabgs.observe.options import ObservingOptions  # noqa: E402

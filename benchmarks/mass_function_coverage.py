@@ -9,6 +9,7 @@ command goes on; finished, it draws tables and figure again. About six minutes o
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +18,12 @@ import numpy as np
 
 from provabgs.plotting.massfunction import plot_coverage, plot_mass_function, plot_schechter
 from provabgs.plotting.style import new_figure, save, style
-from provabgs.population.massfunction import MassFunction, mass_function, stacked_mass_function
-from provabgs.population.sequence import NAMES, star_forming_sequence
-from provabgs.population.syntheticsurvey import (
-    SurveyRecipe,
-    make_sequence,
-    make_survey,
-    true_mass_function,
-)
-from provabgs.population.volume import SurveyVolume
+from provabgs.population.survey.mass_function import MassFunction, mass_function, stacked_mass_function
+from provabgs.population.survey.star_forming_sequence import NAMES, star_forming_sequence
+from provabgs.population.survey.volume import SurveyVolume
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.support.synthetic_survey import SurveyRecipe, make_sequence, make_survey, true_mass_function
 
 EDGES = np.linspace(9.0, 11.4, 13)
 RECIPE = SurveyRecipe(survey=SurveyVolume(15.0, 0.01, 0.3))

@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 
 from provabgs.core.jax import jnp
 from provabgs.desi import read_observation
-from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.backends import load_model
+from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from provabgs.population.coverage import FAULTS, LEVELS, Calibration, Fault, Survey, check
-from provabgs.population.densities import Density, GaussianDensity, MixtureDensity
-from provabgs.population.histogram import HistogramDensity
-from provabgs.population.sampling import SamplingOptions
+from provabgs.population.density.histogram import HistogramDensity
+from provabgs.population.density.models import Density, GaussianDensity, MixtureDensity
+from provabgs.population.density.nuts import SamplingOptions
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.support.density_calibration import FAULTS, LEVELS, Calibration, Fault, Survey, check
 
 ONE = GaussianDensity((0.0,), (1.5,))
 DENSITIES: dict[str, Density] = {

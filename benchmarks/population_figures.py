@@ -19,13 +19,13 @@ from provabgs.inference.config import FitConfig
 from provabgs.plotting.induced import prior_figure
 from provabgs.plotting.population import density_figure
 from provabgs.plotting.style import save, style
-from provabgs.population.infer import infer_population
-from provabgs.population.priorcorrection import DEFAULT, LIMITS, MaxEntropyPrior
-from provabgs.population.priordraws import age_of_universe, draw_properties
-from provabgs.population.reading import FlatPrior, open_population
-from provabgs.population.sampling import SamplingOptions
+from provabgs.population.density.infer import infer_population
+from provabgs.population.density.nuts import SamplingOptions
+from provabgs.population.density.reading import FlatPrior, open_population
+from provabgs.population.prior.draws import age_of_universe, draw_properties
+from provabgs.population.prior.max_entropy import DEFAULT, LIMITS, MaxEntropyPrior
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support_population import made_up_posteriors, write_made_up_catalog
 
 Z = 0.2

@@ -19,9 +19,10 @@ from provabgs.core.errors import DataFileError, InputError
 from provabgs.desi import decode_targetid
 from provabgs.mocks.histories import SimulatedGalaxies, true_properties
 from provabgs.mocks.make import MockGalaxy
-from provabgs.mocks.photometry import magnitude
+from provabgs.mocks.photometry import LEGACY, PHOTSYS, magnitude
 
-_BANDS = ("G", "R", "Z", "W1", "W2")
+_BANDS = tuple(LEGACY.bands[name] for name in LEGACY.fitted_bands())
+_OPTICAL = ("g", "r", "z")
 _RELEASE = 9010
 TRUTH_UNITS = {
     "Z": "",
@@ -36,10 +37,8 @@ TRUTH_UNITS = {
     "MU": "",
     "VDISP_BULGE": "km / s",
     "HALF_LIGHT": "arcsec",
-    "MAG_G": "mag",
-    "MAG_R": "mag",
-    "MAG_Z": "mag",
-    "FIBMAG_R": "mag",
+    **{str(LEGACY.bands[name].magnitude): "mag" for name in _OPTICAL},
+    str(LEGACY.bands["r"].fiber_magnitude): "mag",
     "SNR_B": "",
     "SNR_R": "",
     "SNR_Z": "",
@@ -111,18 +110,20 @@ def _fibermap(mocks: Sequence[MockGalaxy]) -> Table:
         "MORPHTYPE": ["SER"] * n,
         "EBV": np.zeros(n, dtype=np.float32),
         "SHAPE_R": np.array([m.photometry.half_light for m in mocks], dtype=np.float32),
-        "PHOTSYS": ["S"] * n,
+        "PHOTSYS": [PHOTSYS] * n,
         "BGS_TARGET": np.full(n, 2, dtype=np.int64),
         "COADD_NUMEXP": np.array([m.conditions.n_exposure for m in mocks], dtype=np.int16),
         "COADD_EXPTIME": np.array([m.conditions.exposure_s for m in mocks], dtype=np.float32),
     }
     for j, band in enumerate(_BANDS):
-        columns[f"FLUX_{band}"] = np.array([m.photometry.flux[j] for m in mocks], dtype=np.float32)
-        columns[f"FLUX_IVAR_{band}"] = np.array([m.photometry.ivar[j] for m in mocks], dtype=np.float32)
-    for j, band in enumerate(_BANDS[:3]):
-        light = [m.photometry.fiber_fraction * m.photometry.flux[j] for m in mocks]
-        columns[f"FIBERFLUX_{band}"] = np.array(light, dtype=np.float32)
-        columns[f"FIBERTOTFLUX_{band}"] = columns[f"FIBERFLUX_{band}"]
+        columns[band.flux] = np.array([m.photometry.flux[j] for m in mocks], dtype=np.float32)
+        columns[band.ivar] = np.array([m.photometry.ivar[j] for m in mocks], dtype=np.float32)
+    for j, band in enumerate(_BANDS):
+        if band.fiberflux is None:
+            continue
+        fiber = [m.photometry.fiber_fraction * m.photometry.flux[j] for m in mocks]
+        columns[band.fiberflux] = np.array(fiber, dtype=np.float32)
+        columns[band.fiberflux.replace("FIBER", "FIBERTOT")] = columns[band.fiberflux]
     return Table(columns)
 
 
@@ -187,10 +188,8 @@ def truth_table(mocks: Sequence[MockGalaxy], galaxies: SimulatedGalaxies) -> Tab
         "MU": [m.dust.mu for m in mocks],
         "VDISP_BULGE": [m.sed.bulge_dispersion for m in mocks],
         "HALF_LIGHT": [m.photometry.half_light for m in mocks],
-        "MAG_G": mags[:, 0],
-        "MAG_R": mags[:, 1],
-        "MAG_Z": mags[:, 2],
-        "FIBMAG_R": mags[:, 1] - 2.5 * np.log10(fraction),
+        **{str(LEGACY.bands[name].magnitude): mags[:, j] for j, name in enumerate(_OPTICAL)},
+        str(LEGACY.bands["r"].fiber_magnitude): mags[:, 1] - 2.5 * np.log10(fraction),
         **{f"SNR_{c}": snr[:, j] for j, c in enumerate("BRZ")},
     }
     table = Table({"TARGETID": _ids(mocks), "GALAXY_ID": galaxies.galaxy_id[rows]})

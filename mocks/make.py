@@ -20,12 +20,12 @@ from provabgs.core.errors import InputError
 from provabgs.desi import encode_targetid
 from provabgs.mocks.histories import RowFlag, SimulatedGalaxies
 from provabgs.mocks.noise import Noise, NoiseModel
-from provabgs.mocks.photometry import BANDS, MockPhotometry, bgs_selected, simulate_photometry
+from provabgs.mocks.photometry import BANDS, LEGACY, MockPhotometry, bgs_selected, simulate_photometry
 from provabgs.mocks.sample import load_galaxies
 from provabgs.mocks.sed import DustParameters, GalaxySED, SEDModel, draw_dust
 from provabgs.mocks.spectra import Conditions, MockCamera, simulate_spectrum
 from provabgs.observe.cosmology import Cosmology
-from provabgs.observe.observation import Observation, Photometry, Spectrum
+from provabgs.observe.observation import Observation, Spectrum
 from provabgs.sps.library import SSPLibrary
 
 MOCK_BIT = 1 << 58
@@ -82,7 +82,7 @@ class MockGalaxy(NamedTuple):
         return Observation(
             redshift=self.redshift,
             spectra=spectra,
-            photometry=Photometry(BANDS, light.flux, light.ivar),
+            photometry=LEGACY.photometry(BANDS, light.flux, light.ivar),
             fiber_fraction=(mean, sigma),
             targetid=self.targetid,
             ra=self.ra,

@@ -17,9 +17,13 @@ from provabgs.mocks import fiber_fraction as aperture
 from provabgs.mocks.histories import SimulatedGalaxies
 from provabgs.mocks.sed import GalaxySED, kpc_per_arcsec
 from provabgs.observe.cosmology import Cosmology
-from provabgs.observe.filters import BANDS_SOUTH, band_weights
+from provabgs.observe.filters import band_weights
+from provabgs.surveys import load_system
 
-BANDS = BANDS_SOUTH
+LEGACY = load_system("legacy")
+PHOTSYS = "S"
+"""The mocks are of DECam."""
+BANDS = LEGACY.filters(PHOTSYS)
 POINT_SIGMA = np.array([0.021, 0.024, 0.064, 0.63, 1.41])
 """nmgy, g r z W1 W2, of point sources."""
 SIZE_SCALE = np.array([0.47, 0.37, 0.42, 1.48, 1.45])

@@ -9,17 +9,14 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from provabgs.core.arrays import FloatArray
+from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.status import Status
-from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.likelihood import fit_parameters
 from provabgs.inference.posterior import Posterior
-from provabgs.inference.prior_draws import draw_quantities
-from provabgs.inference.priors import Prior
 from provabgs.mocks.challenge import STORED_DRAWS, Mode, load_posteriors, load_truth
-from provabgs.observe.cosmology import Cosmology
-from provabgs.population.accuracy import BIN_WIDTHS, BinAccuracy, TabulatedPrior, accuracy_in_bins
+from provabgs.population.accuracy import BIN_WIDTHS, BinAccuracy, accuracy_in_bins
+from provabgs.population.prior.density_table import DensityTable, tabulate_equal_counts
+from provabgs.population.prior.draws import draw_properties
 
 TRUTH_COLUMNS: dict[str, str] = {
     "logmstar": "LOGMSTAR_FORMED",
@@ -70,25 +67,38 @@ def _draws(posteriors: list[Posterior], name: str, max_draws: int) -> FloatArray
     out = np.full((len(posteriors), max_draws), np.nan)
     for row, posterior in enumerate(posteriors):
         values = posterior[name]
-        pick = np.linspace(0, values.size - 1, min(max_draws, values.size)).round().astype(int)
+        pick = thin(values.size, max_draws)
         out[row, : pick.size] = values[pick]
     return out
 
 
-def induced_priors(fit: FitConfig, redshift: float = 0.2, n: int = 200_000, seed: int = 0) -> dict[str, TabulatedPrior]:
-    """Prior that the priors on parameters induce on each scored property, for galaxies at `redshift`.
+def induced_priors(fit: FitConfig, redshift: float = 0.2, n: int = 200_000, seed: int = 0) -> dict[str, DensityTable]:
+    """The density that the prior on parameters induces on each scored property.
 
-    Published figures show these priors to be far from flat: they cause the biases at low S/N.
+    The published figures show these densities to be far from flat; they cause the biases at low S/N.
+
+    Parameters
+    ----------
+    fit
+        Configuration of the fits.
+    redshift
+        Of the galaxies.
+    n
+        Number of prior draws.
+    seed
+        Seed of the draws.
+
+    Returns
+    -------
+    dict
+        Table by property name, a callable of values.
     """
-    model = load_model(fit.model)
-    tables = model.tables(Cosmology(fit.observing.cosmology).age_gyr(redshift))
-    prior = Prior.of(fit_parameters(model), fit.prior_bounds)
-    draws = draw_quantities(model, prior, tables, n, np.random.default_rng(seed))
-    return {name: TabulatedPrior(draws[name]) for name in TRUTH_COLUMNS}
+    drawn = draw_properties(fit, redshift, n, np.random.default_rng(seed))
+    return {name: tabulate_equal_counts(drawn[column]) for name, column in TRUTH_COLUMNS.items()}
 
 
 def accuracy_of(
-    scored: Scored, priors: dict[str, TabulatedPrior] | None = None, min_count: int = 10
+    scored: Scored, priors: dict[str, DensityTable] | None = None, min_count: int = 10
 ) -> dict[str, list[BinAccuracy]]:
     """Accuracy of each property in the published bins of its true value; divided by `priors` where given."""
     return {

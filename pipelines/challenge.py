@@ -21,6 +21,7 @@ from provabgs.catalog.shard import read_block
 from provabgs.core.atomic import sweep
 from provabgs.core.config import load_config_file
 from provabgs.core.errors import DataFileError, ProvabgsError
+from provabgs.inference.fit import check_names
 from provabgs.mocks.challenge import (
     ChallengeConfig,
     Job,
@@ -119,6 +120,7 @@ def run_challenge(
         When the disk, the scheduler or the fit itself fails as a whole; the same call goes on from there.
     """
     check_module(fit, "fit")
+    check_names(config.fit)
     claim(config)
     with DirectoryLock(config.output), orderly_stop():
         sweep(config.output)

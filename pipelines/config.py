@@ -132,7 +132,17 @@ def load_config(path: str | Path) -> RunConfig:
     ConfigError
         When the file is missing or not TOML, and for every unknown key or value that is not allowed.
     """
-    return load_config_file(RunConfig, path, missing=f"; `provabgs config init {path}` writes one")
+    config = load_config_file(RunConfig, path, missing=f"; `provabgs config init {path}` writes one")
+    return _with_survey_file(config, Path(path).resolve().parent)
+
+
+def _with_survey_file(config: RunConfig, folder: Path) -> RunConfig:
+    """The survey file among the reader's options, from the configuration's directory too."""
+    survey = config.inputs.options.get("survey")
+    if not (isinstance(survey, str) and survey.endswith(".toml")):
+        return config
+    options = {**config.inputs.options, "survey": str(folder / Path(survey).expanduser())}
+    return config.model_copy(update={"inputs": config.inputs.model_copy(update={"options": options})})
 
 
 def parse_config(data: dict[str, Any], where: str = "configuration") -> RunConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
@@ -12,14 +13,15 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from provabgs.core.errors import ConfigError, DataFileError, UnusableTargetError
+from provabgs.core.errors import ConfigError, DataFileError, InputError, UnusableTargetError
 from provabgs.core.messages import first_line
 from provabgs.core.status import Status
 from provabgs.desi import ReadOptions, iter_observations
 from provabgs.desi.coadd import CoaddFile
-from provabgs.observe.observation import Observation, Photometry
+from provabgs.observe.observation import Observation
 from provabgs.observe.target import TargetResult
 from provabgs.pipelines.config import InputOptions
+from provabgs.surveys import Band, load_system, survey_columns
 
 
 class Scan(NamedTuple):
@@ -117,20 +119,42 @@ class DesiReader:
 
 
 class PhotometryTableReader:
-    """Tables (FITS, Parquet, ECSV, CSV) of dereddened fluxes in nanomaggies, for fits of photometry alone.
+    """Tables (FITS, Parquet, ECSV, CSV) of fluxes, for fits of photometry alone.
 
-    Columns TARGETID, RA, DEC, Z, and FLUX_X, FLUX_IVAR_X with X of G, R, Z, W1, W2; PHOTSYS ("N" or "S") is optional
-    (``options.photsys``, default "S").
+    Columns TARGETID, RA, DEC, Z, and those that the survey's file names. ``[inputs] options``:
+
+    survey
+        Name of a shipped survey or path of a survey's TOML file, see `provabgs.surveys.load_system` ("legacy").
+    bands
+        Bands to fit; those that the survey fits by default, of these the ones that the table has.
+    variant
+        Set of filters of tables without the column that says so (PHOTSYS for the Legacy Surveys).
+    dereddened
+        Whether the fluxes are corrected for Galactic dust (true); else the table has SFD's E(B-V) in EBV.
     """
 
     pattern: tuple[str, ...] = ("*.fits", "*.parquet", "*.ecsv", "*.csv")
-    _BANDS = ("G", "R", "Z", "W1", "W2")
+    _KEYS = ("survey", "bands", "variant", "dereddened")
 
     def __init__(self, options: InputOptions) -> None:
-        unknown = set(options.options) - {"photsys"}
-        if unknown:
-            raise ConfigError(f"[inputs] options: the photometry reader has none called {', '.join(sorted(unknown))}")
-        self.photsys = str(options.options.get("photsys", "S"))
+        given = options.options
+        if unknown := [k for k in given if k not in self._KEYS]:
+            close = difflib.get_close_matches(unknown[0], self._KEYS, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigError(
+                f"[inputs] options.{unknown[0]} is no option of the photometry reader{hint} "
+                f"(allowed: {', '.join(self._KEYS)})"
+            )
+        self.survey = load_system(given.get("survey", "legacy"))
+        self.dereddened = given.get("dereddened", True)
+        if not isinstance(self.dereddened, bool):
+            raise ConfigError(f"[inputs] options.dereddened = {self.dereddened!r}: give true or false")
+        try:
+            names = given.get("bands", self.survey.fitted_bands())
+            self.bands = tuple(self.survey.band(name) for name in names)
+            self.variant = self.survey.variant(given.get("variant"))
+        except (InputError, AttributeError, TypeError) as error:
+            raise ConfigError(f"[inputs] options: {first_line(error)}") from None
 
     def scan(self, path: Path) -> Scan:
         """Read the identifying columns."""
@@ -141,11 +165,13 @@ class PhotometryTableReader:
 
     def read(self, path: Path, targetids: Sequence[int], rows: Sequence[int]) -> Iterator[TargetResult]:
         """Turn the chosen rows into observations."""
-        table = read_table(path, required=("TARGETID", "RA", "DEC", "Z"))
-        for name in table.colnames:
-            if name in ("RA", "DEC", "Z") or name.startswith("FLUX_"):
-                table[name] = _floats(table, name)
-        present = [b for b in self._BANDS if f"FLUX_{b}" in table.colnames and f"FLUX_IVAR_{b}" in table.colnames]
+        table = read_table(path, required=("TARGETID", "RA", "DEC", "Z", *(() if self.dereddened else ("EBV",))))
+        present = [b for b in self.bands if b.flux in table.colnames and b.ivar in table.colnames]
+        if not present:
+            pairs = ", ".join(f"{b.flux} with {b.ivar}" for b in self.bands)
+            raise DataFileError(f"{path}: has no flux of survey {self.survey.name} ({pairs}); choose another survey")
+        for name in {"RA", "DEC", "Z", "EBV", *self.survey.photometric_columns} & set(table.colnames):
+            table[name] = _floats(table, name)
         for targetid, row in zip(targetids, rows, strict=True):
             if row >= len(table) or int(table["TARGETID"][row]) != targetid:
                 continue
@@ -153,23 +179,33 @@ class PhotometryTableReader:
                 observation = self._observation(table, row, present)
             except UnusableTargetError as error:
                 yield TargetResult(targetid, row, None, Status(error.status), str(error))
+            except InputError as error:
+                yield TargetResult(targetid, row, None, Status.BAD_DATA, str(error))
             else:
                 yield TargetResult(targetid, row, observation, None, "")
 
-    def _observation(self, table: Table, row: int, present: list[str]) -> Observation:
-        photsys = str(table["PHOTSYS"][row]) if "PHOTSYS" in table.colnames else self.photsys
-        from provabgs.observe.filters import bands_for  # filters are slow to import, and needed nowhere else here
-
-        names = dict(zip(self._BANDS, bands_for(photsys), strict=True))
-        flux = [float(table[f"FLUX_{b}"][row]) for b in present]
-        ivar = [float(table[f"FLUX_IVAR_{b}"][row]) for b in present]
+    def _observation(self, table: Table, row: int, present: list[Band]) -> Observation:
+        values = {c: table[c][row] for c in (*self.survey.columns, "EBV") if c in table.colnames}
+        variants = self.survey.variants
+        here = values.get(variants.column) if variants else None
+        variant = self.variant if here is None or np.ma.is_masked(here) else self.survey.variant(str(here))
+        names = {b.flux: name for b in present if (name := b.filter_at(variant)) is not None}
+        bands = [b for b in present if b.flux in names]
+        unit = self.survey.to_nanomaggies()
+        photometry = self.survey.photometry(
+            [names[b.flux] for b in bands],
+            np.array([float(values[b.flux]) * unit for b in bands]),
+            np.array([float(values[b.ivar]) / unit**2 for b in bands]),
+            None if self.dereddened else float(values["EBV"]),
+        )
+        meta = {variants.column: variant} if variants else {}
         return Observation(
             redshift=float(table["Z"][row]),
-            photometry=Photometry(tuple(names[b] for b in present), np.array(flux), np.array(ivar)),
+            photometry=photometry,
             targetid=int(table["TARGETID"][row]),
             ra=float(table["RA"][row]),
             dec=float(table["DEC"][row]),
-            meta={"PHOTSYS": photsys},
+            meta={**meta, "PHOTOMETRIC_SYSTEM": self.survey.name, **survey_columns(self.survey, photometry, values)},
         )
 
 

@@ -12,6 +12,7 @@ import provabgs
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import ConfigError, DataFileError
 from provabgs.pipelines.config import RunConfig
+from provabgs.surveys import load_system
 
 MANIFEST_NAME = "run.json"
 FORMAT = "provabgs-run-1"
@@ -56,10 +57,18 @@ def _settings(config: RunConfig) -> dict[str, Any]:
         "run.fit": config.run.fit,
         "inputs.reader": config.inputs.reader,
         "inputs.options": config.inputs.model_dump(mode="json")["options"],
+        "inputs.survey": _survey(config),
         "store.n_samples": config.store.n_samples,
         "store.encoding": config.store.encoding,
         "fit": config.fit.model_dump(mode="json"),
     }
+
+
+def _survey(config: RunConfig) -> str:
+    """Hash of the survey file that the photometry reader takes, its filter curves included; empty for the default."""
+    if config.inputs.reader != "photometry" or "survey" not in config.inputs.options:
+        return ""
+    return load_system(config.inputs.options["survey"]).digest()
 
 
 def _difference(theirs: dict[str, Any], mine: dict[str, Any], prefix: str = "") -> str:

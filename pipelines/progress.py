@@ -99,6 +99,7 @@ class Progress:
     def line(self, n_workers: int) -> str:
         """One line for people."""
         counts = self.stored + self.fitted
+        doubtful = counts[Status.NOT_CONVERGED] + counts[Status.ENGINE_ERROR]
         failed = sum(n for s, n in counts.items() if s >= Status.LIKELIHOOD_FAILED)
         unusable = sum(n for s, n in counts.items() if Status.UNOBSERVED <= s < Status.LIKELIHOOD_FAILED)
         rate = self.rate()
@@ -106,7 +107,7 @@ class Progress:
         percent = 100.0 * self.done / self.total if self.total else 100.0
         return (
             f"{self.done}/{self.total} ({percent:.1f} %), {rate:.3g} {self.unit}/s, {left} left, {n_workers} workers; "
-            f"not converged {counts[Status.NOT_CONVERGED]}, unusable {unusable}, failed {failed}"
+            f"not converged {doubtful}, unusable {unusable}, failed {failed}"
         )
 
 

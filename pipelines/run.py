@@ -21,6 +21,7 @@ from provabgs.catalog.summary import build_summary
 from provabgs.core.atomic import atomic_path, sweep
 from provabgs.core.errors import ConfigError
 from provabgs.core.status import Status
+from provabgs.inference.fit import check_names
 from provabgs.pipelines.clusters import open_cluster
 from provabgs.pipelines.config import RunConfig
 from provabgs.pipelines.dask_worker import StorageError
@@ -95,7 +96,8 @@ def run(config: RunConfig, *, quiet: bool = False, announce: Callable[[str], Non
     """
     start = time.monotonic()
     output = config.run.output
-    check_module(config.run.fit, "[run] fit")  # a misspelt fit should not wait for workers to be found out
+    check_module(config.run.fit, "[run] fit")  # a misspelt name should not wait for workers to be found out
+    check_names(config.fit)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

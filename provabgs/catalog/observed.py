@@ -4,7 +4,8 @@ Layout, in the same HDF5 file as the posteriors::
 
     /observations/ROW             attributes: targetid, redshift, ra, dec, zerr, fiber_fraction, sha256
     /observations/ROW/spectra/K   wave (Angstrom), flux and ivar (1e-17 erg/s/cm2/A), resolution; corrected for dust
-    /observations/ROW/photometry  bands, flux and ivar (nanomaggies)
+    /observations/ROW/photometry  bands, flux and ivar (nanomaggies), floor (fraction)
+    /observations/ROW/photometry/curves/NAME  wave (Angstrom) and response of filters that speclite does not have
 
 ROW counts the rows of ``/summary``; rows that could not be read have no group.
 """
@@ -23,6 +24,7 @@ from provabgs.catalog.shard import open_shard, write_shard
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.inference.posterior import Posterior
+from provabgs.observe.filters import register_filter
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 
 GROUP = "observations"
@@ -97,6 +99,11 @@ def _write(group: h5py.Group, observation: Observation) -> None:
         bands = group.create_group("photometry")
         bands.create_dataset("bands", data=np.array(o.photometry.bands, dtype=object), dtype=h5py.string_dtype())
         bands["flux"], bands["ivar"] = o.photometry.flux, o.photometry.ivar
+        if o.photometry.floor is not None:
+            bands["floor"] = o.photometry.floor
+        for curve in o.photometry.curves:
+            bands[f"curves/{curve.name}/wave"] = curve.wave
+            bands[f"curves/{curve.name}/response"] = curve.response
 
 
 def _dataset(group: h5py.Group, name: str, array: NDArray[np.float64]) -> None:
@@ -112,7 +119,10 @@ def _read(group: h5py.Group) -> Observation:
     photometry = None
     if "photometry" in group:
         p = group["photometry"]
-        photometry = Photometry(tuple(p["bands"].asstr()[:]), p["flux"][:], p["ivar"][:])
+        for name, curve in p.get("curves", {}).items():
+            register_filter(name, curve["wave"][:], curve["response"][:])
+        floor = p["floor"][:] if "floor" in p else None
+        photometry = Photometry(tuple(p["bands"].asstr()[:]), p["flux"][:], p["ivar"][:], floor)
     cameras = group.get("spectra", {})
     return Observation(
         redshift=float(a["redshift"]),

@@ -13,7 +13,17 @@ from astropy_healpix import HEALPix
 from numpy.typing import NDArray
 
 from provabgs.catalog.block import Block
-from provabgs.catalog.columns import LOG_PROB, PRIOR_EDGE_FRACTION, QUANTILES, SURVEY, Schema, union
+from provabgs.catalog.columns import (
+    LOG_PROB,
+    PRIOR_EDGE_FRACTION,
+    QUANTILES,
+    SURVEY,
+    SURVEY_COLUMNS,
+    Column,
+    Schema,
+    survey_column,
+    union,
+)
 from provabgs.catalog.encode import Encoding, quantise
 from provabgs.core.arrays import thin
 from provabgs.core.errors import DataFileError, InputError
@@ -70,7 +80,7 @@ def to_block(
     samples, scale = _sample_arrays(posteriors, kept, width, encoding, schema)
     configs = tuple(sorted({p.config for p in posteriors}))
     versions = tuple(sorted({_json(p.versions) for p in posteriors}))
-    rows = [_row(p, k.size, configs, versions, models) for p, k in zip(posteriors, kept, strict=True)]
+    rows = [_row(p, k.size, configs, versions, models, schema) for p, k in zip(posteriors, kept, strict=True)]
     summary = _structured(rows, schema)
     summary["HPIX_64"] = healpix64(summary["RA"], summary["DEC"])
     return Block(summary, samples, scale, configs, versions, models)
@@ -132,7 +142,12 @@ def _sample_arrays(
 
 
 def _row(
-    posterior: Posterior, n_kept: int, configs: tuple[str, ...], versions: tuple[str, ...], models: tuple[str, ...]
+    posterior: Posterior,
+    n_kept: int,
+    configs: tuple[str, ...],
+    versions: tuple[str, ...],
+    models: tuple[str, ...],
+    schema: Schema,
 ) -> dict[str, Any]:
     """One summary row as a dictionary; columns left out are filled with their unknown value."""
     p, d = posterior, posterior.diagnostics
@@ -159,7 +174,7 @@ def _row(
             row[f"{column}_{suffix}"] = table.get(name, np.nan)
         if name in p.prior_edge:
             row[f"{column}_EDGE"] = p.prior_edge[name]
-    promoted = {c.name: p.meta[c.name] for c in SURVEY if _fits(c.dtype, p.meta.get(c.name))}
+    promoted = {c.name: p.meta[c.name] for c in schema.survey_columns if _fits(c.dtype, p.meta.get(c.name))}
     row.update(promoted)
     row["META"] = _json({k: v for k, v in p.meta.items() if k not in promoted})
     return row
@@ -208,13 +223,19 @@ def _json(value: dict[str, Any]) -> str:
 
 def _model(posterior: Posterior) -> str:
     """Schema of a posterior's quantities, JSON."""
-    return _schema_text(posterior.parameters, posterior.properties)
+    try:
+        described = dict(posterior.meta.get(SURVEY_COLUMNS, {}))
+        known = {c.name for c in SURVEY}
+        survey = tuple(survey_column(name, **about) for name, about in described.items() if name not in known)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"TARGETID {posterior.targetid}: {SURVEY_COLUMNS} of its reader: {error}") from None
+    return _schema_text(posterior.parameters, posterior.properties, survey)
 
 
-@lru_cache(maxsize=16)
-def _schema_text(parameters: ParameterSet, properties: tuple[DerivedProperty, ...]) -> str:
+@lru_cache(maxsize=64)
+def _schema_text(parameters: ParameterSet, properties: tuple[DerivedProperty, ...], survey: tuple[Column, ...]) -> str:
     """JSON of a schema: thousands of rows share one."""
-    return Schema(tuple(parameters), properties).to_json()
+    return Schema(tuple(parameters), properties, survey).to_json()
 
 
 def _posterior(
@@ -230,7 +251,8 @@ def _posterior(
         raise DataFileError(
             f"TARGETID {row['TARGETID']} has STATUS {row['STATUS']}, unknown to this version; upgrade provabgs"
         ) from None
-    meta = {c.name: _plain(row[c.name]) for c in SURVEY if not _unknown(row[c.name])}
+    survey = block.schema.survey_columns
+    meta = {c.name: _plain(row[c.name]) for c in survey if not _unknown(row[c.name])}
     return Posterior(
         targetid=int(row["TARGETID"]),
         redshift=float(row["Z"]),

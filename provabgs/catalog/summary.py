@@ -145,7 +145,7 @@ def _arrow_array(column: Column, values: NDArray[Any]) -> pa.Array:
         return pa.array([v.decode() or None for v in values.tolist()], pa.string())
     if column.dtype.startswith("f"):
         return pa.array(values, _ARROW[column.dtype], mask=np.isnan(values))
-    mask = values == -1 if column.name in _NULLABLE_INTEGERS else None
+    mask = values == -1 if column.dtype == "i1" or column.name in _NULLABLE_INTEGERS else None
     return pa.array(values, _ARROW[column.dtype], mask=mask)
 
 

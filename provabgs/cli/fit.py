@@ -94,6 +94,7 @@ def fit(
     from provabgs.desi import read_observations
     from provabgs.desi.targets import ReadOptions
     from provabgs.inference.config import load_fit_config
+    from provabgs.inference.fit import check_names
 
     _check_output(output)
     changes = {
@@ -103,6 +104,7 @@ def fit(
         "observing": {"line_mask": line_mask},
     }
     fit_config = load_fit_config(config, changes)
+    check_names(fit_config)
     options = ReadOptions(allow_zwarn=allow_zwarn, allow_non_galaxy=allow_non_galaxy)
     targets = read_observations(coadd, redrock, photometry, targetid or None, options, redshift)
     if not targets:

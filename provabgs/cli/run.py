@@ -40,9 +40,12 @@ def init_command(
 @config_app.command("check")
 def check_command(path: Annotated[Path, typer.Argument(help="TOML file of the run.")]) -> None:
     """Check a configuration and print it in full, defaults included."""
+    from provabgs.inference.fit import check_names
     from provabgs.pipelines.config import load_config
 
-    typer.echo(load_config(path).model_dump_json(indent=1))
+    config = load_config(path)
+    check_names(config.fit)
+    typer.echo(config.model_dump_json(indent=1))
 
 
 def run_command(

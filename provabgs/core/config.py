@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -202,10 +202,14 @@ def _table_of(field: FieldInfo | None) -> type[BaseModel] | None:
 
 def _fields(model: type[BaseModel], location: list[str]) -> dict[str, FieldInfo]:
     """Fields of the table that a location leads to."""
-    for part in location:
-        inner = _table_of(model.model_fields.get(part))
-        if inner is None:
+    parts = iter(location)
+    for part in parts:
+        field = model.model_fields.get(part)
+        inner = _table_of(field)
+        if field is None or inner is None:
             return {}
+        if get_origin(field.annotation) is dict:  # tables by a name of the user's own, which is no key
+            next(parts, None)
         model = inner
     return dict(model.model_fields)
 

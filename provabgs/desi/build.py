@@ -12,12 +12,21 @@ from provabgs.desi.catalogs import PhotometryCatalog
 from provabgs.desi.coadd import CameraData
 from provabgs.desi.fiber_fraction import UNKNOWN_SCALE_SIGMA, FiberFraction, fiber_fraction, psf_to_fiber
 from provabgs.desi.metadata import build_meta, quality_notes
-from provabgs.desi.photometry import FILTERS, RELEASE_PHOTSYS, checked_ebv, finite, position, target_photometry
+from provabgs.desi.photometry import (
+    LEGACY,
+    PHOTSYS,
+    RELEASE_PHOTSYS,
+    checked_ebv,
+    finite,
+    position,
+    target_photometry,
+)
 from provabgs.desi.redrock import Redshift
 from provabgs.desi.source import Source
 from provabgs.desi.targets import ReadOptions
 from provabgs.observe.extinction import deredden_spectrum
 from provabgs.observe.observation import Observation, Spectrum
+from provabgs.surveys import survey_columns
 
 
 def build_observation(
@@ -57,6 +66,7 @@ def build_observation(
     meta = build_meta(source, rows, row, redshift, cameras, light, match.how if match else "FIBERMAP")
     meta.update(EBV=ebv, PSF_TO_FIBER=math.nan if factor is None else factor, PSF_TO_FIBER_MODE=options.psf_to_fiber)
     meta["FIBER_FRACTION_BAND"] = fraction.band if fraction else ""
+    meta = {**survey_columns(LEGACY, light.photometry, row), **meta}
     observation = Observation(
         redshift=redshift.z,
         spectra=spectra,
@@ -85,7 +95,7 @@ def _merge(fibermap: Mapping[str, Any], matched: Mapping[str, Any]) -> dict[str,
     """
     own = {k: v for k, v in matched.items() if v != ""}
     base = {k: v for k, v in fibermap.items() if not k.startswith(("FLUX_", "FIBERFLUX_", "FIBERTOTFLUX_"))}
-    if own.get("PHOTSYS") in FILTERS or own.get("RELEASE") in RELEASE_PHOTSYS:
+    if own.get("PHOTSYS") in PHOTSYS or own.get("RELEASE") in RELEASE_PHOTSYS:
         base.pop("PHOTSYS", None)
     return {**base, **own}
 

@@ -16,14 +16,13 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import DataFileError
 from provabgs.core.messages import first_line
 from provabgs.desi.fitsfile import READ_ERRORS, hdu_names, native, open_fits, read_columns, require_hdus
+from provabgs.surveys import load_system
 
 Columns = dict[str, NDArray[Any]]
 
+LEGACY = load_system("legacy")
 _FLUX_UNIT = 1e-17 * u.erg / u.s / u.cm**2 / u.AA
-_PHOTOMETRIC = [
-    f"{kind}_{band}" for kind in ("FLUX", "FLUX_IVAR") for band in ("G", "R", "I", "Z", "W1", "W2", "W3", "W4")
-]
-_FIBER = [f"{kind}_{band}" for kind in ("FIBERFLUX", "FIBERTOTFLUX") for band in ("G", "R", "I", "Z")]
+_FIBER_TOTAL = [f"FIBERTOTFLUX_{band.upper()}" for band, columns in LEGACY.bands.items() if columns.fiberflux]
 _TARGETING = [
     f"{survey}{kind}_TARGET" for survey in ("", "SV1_", "SV2_", "SV3_") for kind in ("DESI", "BGS", "MWS", "SCND")
 ]
@@ -31,7 +30,7 @@ FIBERMAP_COLUMNS: tuple[str, ...] = (
     *("TARGETID", "OBJTYPE", "TARGET_RA", "TARGET_DEC", "COADD_FIBERSTATUS", "FIBERSTATUS", "COADD_NUMEXP"),
     *("COADD_EXPTIME", "RELEASE", "BRICKID", "BRICK_OBJID", "MORPHTYPE", "SHAPE_R", "EBV", "PHOTSYS", "TILEID"),
     *("MEAN_PSF_TO_FIBER_SPECFLUX", "PSF_TO_FIBER_SPECFLUX", "GAIA_PHOT_G_MEAN_MAG", "HPXPIXEL"),
-    *(*_PHOTOMETRIC, *_FIBER, *_TARGETING),
+    *(*LEGACY.photometric_columns, *_FIBER_TOTAL, *_TARGETING),
 )
 """What is read of FIBERMAP, where present."""
 _EXP_COLUMNS = ("TARGETID", "PSF_TO_FIBER_SPECFLUX", "FIBERSTATUS", "IN_COADD_B", "IN_COADD_R", "IN_COADD_Z")

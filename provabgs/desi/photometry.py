@@ -15,19 +15,17 @@ from astropy.coordinates import SkyCoord
 
 from provabgs.core.errors import UnusableTargetError
 from provabgs.core.status import Status
-from provabgs.observe.extinction import band_transmission, check_ebv, deredden_bands
+from provabgs.observe.extinction import check_ebv
 from provabgs.observe.observation import Photometry
+from provabgs.surveys import load_system
 
 Row = Mapping[str, Any]
 
-DEFAULT_BANDS: tuple[str, ...] = ("G", "R", "Z", "W1", "W2")
-"""Columns FLUX_* that are fitted unless told otherwise, as in the published catalog."""
-_WISE = {b: f"wise2010-{b}" for b in ("W1", "W2", "W3", "W4")}
-FILTERS: dict[str, dict[str, str]] = {
-    "N": {"G": "BASS-g", "R": "BASS-r", "Z": "MzLS-z", **_WISE},
-    "S": {"G": "decam2014-g", "R": "decam2014-r", "I": "decam2014-i", "Z": "decam2014-z", **_WISE},
-}
-"""Filter of each FLUX_* column, by PHOTSYS."""
+LEGACY = load_system("legacy")
+"""The Legacy Surveys, which DESI's photometry comes from."""
+PHOTSYS: tuple[str, ...] = LEGACY.variants.names if LEGACY.variants else ()
+DEFAULT_BANDS: tuple[str, ...] = LEGACY.fitted_bands()
+"""Bands that are fitted unless told otherwise, as in the published catalog."""
 
 RELEASE_PHOTSYS: dict[int, str] = {8000: "S", 8001: "N", 9010: "S", 9011: "N", 9012: "S", 10000: "S"}
 """Photometric system of the Legacy Surveys releases that DESI targets come from (DR8, DR9, DR10)."""
@@ -71,7 +69,7 @@ def find_photsys(row: Row) -> str:
         (BAD_DATA) when none of the three is there.
     """
     given = str(row.get("PHOTSYS") or "").strip().upper()
-    if given in FILTERS:
+    if given in PHOTSYS:
         return given
     release = finite(row, "RELEASE")
     if release in RELEASE_PHOTSYS:
@@ -112,11 +110,11 @@ def target_photometry(
     Parameters
     ----------
     row
-        Columns ``FLUX_<band>`` (nanomaggies) and ``FLUX_IVAR_<band>``, PHOTSYS or what `find_photsys` needs.
+        Columns of fluxes (nanomaggies) and inverse variances, PHOTSYS or what `find_photsys` needs.
     ebv
         SFD E(B-V); not used when `corrected`.
     bands
-        Column suffixes to take; those that the row lacks are left out.
+        Bands of the Legacy Surveys to take, in any letter case; those that the row lacks are left out.
     corrected
         The fluxes are already free of Galactic dust (FastSpecFit's FLUX_*), and nothing is done to them.
 
@@ -125,30 +123,49 @@ def target_photometry(
     UnusableTargetError
         (BAD_DATA) when measured fluxes cannot be given filters.
     """
-    wanted = [b.upper() for b in bands if f"FLUX_{b.upper()}" in row and f"FLUX_IVAR_{b.upper()}" in row]
-    flux = np.array([finite(row, f"FLUX_{b}") for b in wanted], dtype=np.float64)
-    ivar = np.array([finite(row, f"FLUX_IVAR_{b}") for b in wanted], dtype=np.float64)
+    chosen = [LEGACY.band(b) for b in bands]
+    wanted = [b for b in chosen if b.flux in row and b.ivar in row]
+    flux = np.array([finite(row, b.flux) for b in wanted], dtype=np.float64)
+    ivar = np.array([finite(row, b.ivar) for b in wanted], dtype=np.float64)
     # Reductions before 2022 write -1 for an ivar that targeting did not keep.
     impossible = ~np.isfinite(ivar) | (ivar < 0) | (~np.isfinite(flux) & (ivar > 0))
-    notes = [f"FLUX_{b}: NaN or impossible ivar, band not used" for b, x in zip(wanted, impossible, strict=True) if x]
+    notes = [f"{b.flux}: NaN or impossible ivar, band not used" for b, x in zip(wanted, impossible, strict=True) if x]
     ivar = np.where(impossible, 0.0, ivar)
     flux = np.where(ivar > 0, flux, 0.0)
     if not np.any(ivar > 0):
         return TargetPhotometry(None, "", (*notes, "no photometry is measured"))
     photsys = find_photsys(row)
-    known = [i for i, b in enumerate(wanted) if b in FILTERS[photsys]]
-    lost = [wanted[i] for i in range(len(wanted)) if i not in known and ivar[i] > 0]
-    notes += [f"FLUX_{b} has no filter at PHOTSYS {photsys}, band not used" for b in lost]
-    names = tuple(FILTERS[photsys][wanted[i]] for i in known)
+    filters = [b.filter_at(photsys) for b in wanted]
+    lost = [b.flux for b, name, w in zip(wanted, filters, ivar, strict=True) if name is None and w > 0]
+    notes += [f"{column} has no filter at PHOTSYS {photsys}, band not used" for column in lost]
+    known = [i for i, name in enumerate(filters) if name is not None]
     flux, ivar = flux[known], ivar[known]
     if not np.any(ivar > 0):
         return TargetPhotometry(None, photsys, (*notes, "no photometry is measured"))
-    if not corrected:
-        flux, ivar = deredden_bands(names, flux, ivar, ebv, photsys)
-    return TargetPhotometry(Photometry(names, flux, ivar), photsys, tuple(notes))
+    names = [name for name in filters if name is not None]
+    photometry = LEGACY.photometry(names, flux, ivar, None if corrected else ebv)
+    return TargetPhotometry(photometry, photsys, tuple(notes))
 
 
 def fiber_transmission(row: Row, ebv: float, band: str) -> float:
-    """Galactic transmission in the filter of FIBERFLUX_<band>, to undo half-corrected catalogs."""
+    """Galactic transmission in a band's filter, to undo half-corrected catalogs.
+
+    Parameters
+    ----------
+    row
+        Columns that `find_photsys` needs.
+    ebv
+        SFD E(B-V), magnitudes.
+    band
+        Band of the Legacy Surveys, in any letter case.
+
+    Raises
+    ------
+    UnusableTargetError
+        (BAD_DATA) when the photometric system is unknown, or lacks the band.
+    """
     photsys = find_photsys(row)
-    return band_transmission(FILTERS[photsys][band], ebv, photsys)
+    name = LEGACY.band(band).filter_at(photsys)
+    if name is None:
+        raise UnusableTargetError(f"band {band} has no filter at PHOTSYS {photsys}", Status.BAD_DATA)
+    return LEGACY.transmission(name, ebv, photsys)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from provabgs.core.errors import ConfigError
 from provabgs.desi.fiber_fraction import PsfMode
-from provabgs.desi.photometry import DEFAULT_BANDS, FILTERS
+from provabgs.desi.photometry import DEFAULT_BANDS, LEGACY
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ReadOptions:
     require_photometry
         Refuse rows without any measured band.
     bands
-        FLUX_* columns to take, for example ``("G", "R", "Z")``; empty for the spectrum alone.
+        Bands to take, for example ``("g", "r", "z")`` in any letter case; empty for the spectrum alone.
     cameras
         Cameras to take, None for all; empty for the photometry alone.
     psf_to_fiber
@@ -58,9 +58,9 @@ class ReadOptions:
             raise ConfigError(f"psf_to_fiber {self.psf_to_fiber!r} must be one of {', '.join(get_args(PsfMode))}")
         if not (math.isfinite(self.fiber_sigma_floor) and self.fiber_sigma_floor >= 0):
             raise ConfigError(f"fiber_sigma_floor {self.fiber_sigma_floor} must be finite and >= 0")
-        unknown = [b for b in self.bands if b.upper() not in {**FILTERS["N"], **FILTERS["S"]}]
+        unknown = [b for b in self.bands if b.upper() not in {name.upper() for name in LEGACY.bands}]
         if unknown:
-            raise ConfigError(f"bands {', '.join(unknown)} have no filter; choose from {', '.join(FILTERS['S'])}")
+            raise ConfigError(f"bands {', '.join(unknown)} have no filter; choose from {', '.join(LEGACY.bands)}")
 
     def with_changes(self, changes: Mapping[str, Any]) -> ReadOptions:
         """A copy with some fields replaced; `ConfigError` for a name that is no field."""

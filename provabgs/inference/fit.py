@@ -19,6 +19,7 @@ from provabgs.core.errors import (
     UnusableTargetError,
 )
 from provabgs.core.messages import first_line
+from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
 from provabgs.inference.config import FitConfig
@@ -133,6 +134,37 @@ def fit_many(
     for target in targets:
         row = _as_row(target)
         yield Fitted(fit_one(row, config, seed, fit=fit), row.observation)
+
+
+def check_names(config: FitConfig) -> None:
+    """Raise at once what every fit would raise: a plugin that cannot be imported, a name that nothing answers to.
+
+    Commands call it before they wait for workers. Names that every installation knows cost no import.
+
+    Parameters
+    ----------
+    config
+        Configuration of fits to come; its plugins are imported.
+
+    Raises
+    ------
+    ConfigError
+        Names the key, and what it may be.
+    """
+    load_plugins(config.plugins)
+    if config.sampler.name != "auto":
+        from provabgs.inference.samplers import SAMPLERS
+
+        SAMPLERS[config.sampler.name]
+    if config.model != FitConfig().model:
+        from provabgs.sps.registries import ATTENUATIONS, EMISSIONS, HISTORIES, PROPERTIES
+
+        HISTORIES[config.model.history]
+        ATTENUATIONS[config.model.attenuation]
+        for emission in config.model.emissions:
+            EMISSIONS[emission]
+        for name in config.model.properties:
+            PROPERTIES[name]
 
 
 def _as_row(target: Target) -> TargetResult:

@@ -18,7 +18,7 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.jax import jax, jnp
 
 LOW_SNR = 9.0
-"""Largest amplitude, in sigmas, that counts as low (docs/sampler.md has efficiencies on both sides)."""
+"""Largest amplitude, in sigmas, that counts as low (docs/studies/sampler.md has efficiencies on both sides)."""
 N_GRID = 64
 """Nodes in ln M: a fifth of an e-fold apart for the default prior, as wide as the likelihood of five sigmas."""
 N_FIXED = 16

@@ -1,7 +1,7 @@
 """A corrected prior as a fit is told it: the prior on parameters times factors, each of one derived property.
 
-Found by `provabgs.population.priorcorrection` (maximum entropy: flat in chosen properties), stored as JSON, and carried
-inside the configuration of every fit that used it, so that nobody has to find the file again to know the prior.
+Found by `provabgs.population.prior.max_entropy` (maximum entropy: flat in chosen properties), stored as JSON, and
+carried inside the configuration of every fit that used it, so that nobody has to find the file again to know the prior.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from provabgs.core.jax import jax, jnp
 
 N_SWEEPS = 5
-"""Sweeps over the positivity bounds; further ones change log Z by less than 1e-4 (docs/sampler.md)."""
+"""Sweeps over the positivity bounds; further ones change log Z by less than 1e-4 (docs/studies/sampler.md)."""
 _LOG_2PI = 1.8378770664093453
 _FAR = -30.0
 """Below this many sigmas the truncated normal is an exponential with asymptotic corrections."""

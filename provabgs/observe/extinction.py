@@ -7,18 +7,13 @@ that SFD's E(B-V) must be multiplied by 0.86). Do not rescale E(B-V) before hand
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from desiutil.dust import dust_transmission, mwdust_transmission
+from desiutil.dust import dust_transmission
 from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
-from provabgs.observe.filters import is_legacy_band, load_filter
-
-_TABULATED = {"g", "r", "z", "W1", "W2", "W3", "W4"}
-"""Bands for which desiutil holds A(band)/E(B-V); any other is averaged over its filter curve."""
+from provabgs.observe.filters import load_filter
 
 
 def check_ebv(ebv: float) -> float:
@@ -48,13 +43,14 @@ def spectrum_transmission(wave: ArrayLike, ebv: float) -> FloatArray:
     return np.asarray(dust_transmission(lam, check_ebv(ebv)), dtype=np.float64)
 
 
-def band_transmission(name: str, ebv: float, photsys: str | None = None) -> float:
+def band_transmission(name: str, ebv: float, coefficient: float | None = None) -> float:
     """Galactic transmission (0-1) in one band.
 
-    Legacy Surveys and WISE bands take desiutil's tabulated A(band)/E(B-V). Every other one (GALEX, SDSS, ...) takes
-    the transmission averaged over the filter curve for a spectrum flat in f_nu, ``int T R / lam dlam / int R / lam
-    dlam``, which for g, r, z comes within 1 % in A of the tabulated numbers; the curve at the effective wavelength
-    alone would miss the 2175 A bump inside GALEX NUV.
+    Without a coefficient, the transmission is averaged over the filter curve for a spectrum flat in f_nu, ``int T R /
+    lam dlam / int R / lam dlam``, which for the Legacy Surveys' g, r, z comes within 1 % in A of the tabulated
+    coefficients; the curve at the effective wavelength alone would miss the 2175 A bump inside GALEX NUV. Surveys
+    with tabulated coefficients hold them in their `provabgs.surveys.PhotometricSystem`, whose ``transmission`` calls
+    this function.
 
     Parameters
     ----------
@@ -62,38 +58,24 @@ def band_transmission(name: str, ebv: float, photsys: str | None = None) -> floa
         Filter, see `provabgs.observe.filters`.
     ebv
         SFD E(B-V), magnitudes.
-    photsys
-        ``"N"`` or ``"S"``; checked against the filter when both say something, needed for none.
+    coefficient
+        A(band)/E(B-V)_SFD; the transmission is then ``10^(-0.4 coefficient ebv)``.
 
     Raises
     ------
     InputError
-        For an unusable `ebv`, an unknown filter, or a filter of the other photometric system.
+        For an unusable `ebv` or an unknown filter.
     """
     value = check_ebv(ebv)
+    if coefficient is not None:
+        return float(10 ** (-(coefficient * value) / 2.5))
     curve = load_filter(name)
-    legacy = is_legacy_band(curve.name)
-    if legacy is None or legacy[0] not in _TABULATED:
-        weight = curve.response / curve.wave
-        mean = np.trapezoid(weight * spectrum_transmission(curve.wave, value), curve.wave)
-        return float(mean / np.trapezoid(weight, curve.wave))
-    band, system = legacy
-    if system and photsys and system != photsys.upper():
-        raise InputError(
-            f"filter {curve.name} belongs to PHOTSYS {system} but PHOTSYS is {photsys!r}; mend one of them"
-        )
-    return float(mwdust_transmission(value, band.upper(), system or photsys or "S"))
+    weight = curve.response / curve.wave
+    mean = np.trapezoid(weight * spectrum_transmission(curve.wave, value), curve.wave)
+    return float(mean / np.trapezoid(weight, curve.wave))
 
 
 def deredden_spectrum(wave: ArrayLike, flux: ArrayLike, ivar: ArrayLike, ebv: float) -> tuple[FloatArray, FloatArray]:
     """Correct a spectrum for Galactic dust: ``(flux / T, ivar * T^2)``, arrays of shape ``(npix,)``."""
     t = spectrum_transmission(wave, ebv)
-    return np.asarray(flux, dtype=np.float64) / t, np.asarray(ivar, dtype=np.float64) * t**2
-
-
-def deredden_bands(
-    bands: Sequence[str], flux: ArrayLike, ivar: ArrayLike, ebv: float, photsys: str | None = None
-) -> tuple[FloatArray, FloatArray]:
-    """Correct band fluxes (any flux unit) for Galactic dust: ``(flux / T, ivar * T^2)``, shape ``(nband,)``."""
-    t = np.array([band_transmission(name, ebv, photsys) for name in bands], dtype=np.float64)
     return np.asarray(flux, dtype=np.float64) / t, np.asarray(ivar, dtype=np.float64) * t**2

@@ -1,96 +1,207 @@
 """Filter curves, and the exact projection of a sampled spectrum onto a band.
 
 Curves come from speclite, as in DESI's own software: ``decam2014-*``, ``BASS-*``, ``MzLS-*``, ``wise2010-*``,
-``sdss2010-*``, ``galex-fuv``/``galex-nuv`` and every other group that speclite ships. What this module adds is the
-weight vector of a band on a model's own wavelength grid, so that a band flux is one dot product.
+``sdss2010-*``, ``galex-fuv``/``galex-nuv`` and every other group that speclite ships. Others are given as arrays or
+files (`FilterCurve`, `register_filter`, `provabgs.observe.curves.read_filter`). What this module adds is the weight
+vector of a band on a model's own wavelength grid, so that a band flux is one dot product.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-import speclite.filters
 from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
 from provabgs.core.errors import InputError
 
-BANDS_NORTH: tuple[str, ...] = ("BASS-g", "BASS-r", "MzLS-z", "wise2010-W1", "wise2010-W2")
-"""Legacy Surveys bands at PHOTSYS N (BASS g, r and MzLS z)."""
-BANDS_SOUTH: tuple[str, ...] = ("decam2014-g", "decam2014-r", "decam2014-z", "wise2010-W1", "wise2010-W2")
-"""Legacy Surveys bands at PHOTSYS S (DECam)."""
-
 MISSING_TOLERANCE = 1e-4
 """Share of a band's photon response that may lie outside the model's wavelengths before the band is refused."""
 
 _GAUSS_NODE = 1.0 / np.sqrt(3.0)
+_SHORTEST_AA = 100.0
+"""Wavelengths without a unit that end below this are taken for microns or nanometres, and refused."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
-class Filter(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class FilterCurve:
     """One filter curve.
 
     Attributes
     ----------
     name
-        Canonical speclite name.
+        speclite's name, or your own: letters, digits, ``_ . + -``. Plots show what follows the last ``-``.
     wave
-        ``(n,)`` wavelength, Angstrom, increasing.
+        ``(n,)`` wavelength, Angstrom (vacuum), strictly increasing; a Quantity of length is converted.
     response
-        ``(n,)`` photon response (dimensionless, any normalisation), >= 0, linear between the nodes.
+        ``(n,)`` photon response (dimensionless, any normalisation), >= 0, linear between the nodes and 0 outside of
+        them. Multiply a response per unit energy by the inverse of the wavelength first.
+
+    Raises
+    ------
+    InputError
+        For a name or curve that cannot be used; the message says why.
     """
 
     name: str
     wave: FloatArray
     response: FloatArray
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise InputError(f"filter name {self.name!r}: use letters, digits and _ . + - only, for example 'mine-g'")
+        has_unit = getattr(self.wave, "unit", None) is not None
+        wave = _plain(self.wave, "Angstrom", f"filter {self.name}: wavelengths")
+        response = _plain(self.response, "", f"filter {self.name}: response")
+        _check_curve(self.name, wave, response, has_unit)
+        for key, array in (("wave", wave), ("response", response)):
+            array.setflags(write=False)
+            object.__setattr__(self, key, array)
 
-def bands_for(photsys: str) -> tuple[str, ...]:
-    """The g, r, z, W1, W2 filters of one Legacy Surveys photometric system, ``"N"`` or ``"S"``."""
-    system = str(photsys).strip().upper()
-    if system == "N":
-        return BANDS_NORTH
-    if system == "S":
-        return BANDS_SOUTH
-    raise InputError(f"PHOTSYS {photsys!r} is not known; give 'N' (BASS + MzLS) or 'S' (DECam)")
+    def digest(self) -> str:
+        """SHA-256 of name and curve."""
+        h = hashlib.sha256(self.name.encode())
+        h.update(self.wave.tobytes() + self.response.tobytes())
+        return h.hexdigest()
 
 
-def short_name(name: str) -> str:
-    """The band's letter without its group: ``short_name("decam2014-g") == "g"``."""
-    return name.rpartition("-")[2]
+def _plain(values: Any, unit: str, what: str) -> FloatArray:
+    """A float64 copy of an array or Quantity in `unit`; InputError for another kind of unit or masked entries."""
+    if getattr(values, "unit", None) is not None:
+        from astropy import units as u  # only where there are units
+
+        try:
+            values = u.Quantity(values).to_value(u.Unit(unit))
+        except (u.UnitConversionError, TypeError, ValueError):
+            raise InputError(f"{what} are in {values.unit}; give {unit or 'dimensionless numbers'}") from None
+    if np.ma.is_masked(values):
+        raise InputError(f"{what} hold masked values; leave these nodes out")
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{what} are no numbers") from None
 
 
-@lru_cache(maxsize=128)
-def load_filter(name: str) -> Filter:
-    """Read one filter curve by its speclite name (the letter case of the band is forgiven).
+def _check_curve(name: str, wave: FloatArray, response: FloatArray, has_unit: bool) -> None:
+    """Refuse what is no filter curve; the message says what is wrong and the cure."""
+    if wave.ndim != 1 or wave.shape != response.shape or wave.size < 2:
+        raise InputError(
+            f"filter {name}: wavelengths have shape {wave.shape}, response {response.shape}; give two one-dimensional "
+            "arrays of one length, at least 2"
+        )
+    if not np.all(np.isfinite(wave)) or wave[0] <= 0 or not np.all(np.diff(wave) > 0):
+        raise InputError(f"filter {name}: wavelengths must be positive and strictly increasing; sort them")
+    if wave[-1] < _SHORTEST_AA and not has_unit:
+        raise InputError(f"filter {name}: wavelengths end at {wave[-1]:g}; give Angstrom, or a Quantity with its unit")
+    if not np.all(np.isfinite(response)) or np.any(response < 0):
+        first = int(np.flatnonzero(~(response >= 0) | ~np.isfinite(response))[0])
+        raise InputError(
+            f"filter {name}: response is {response[first]:g} at {wave[first]:g} A; give finite numbers >= 0"
+        )
+    if not np.any(response > 0):
+        raise InputError(f"filter {name}: response is 0 everywhere; give the photon response")
+
+
+_OWN: dict[str, FilterCurve] = {}
+"""Curves that speclite does not have, by name; a name never changes its curve, so caches by name stay right."""
+
+
+def register_filter(name: str, wavelength_aa: ArrayLike, response: ArrayLike) -> FilterCurve:
+    """Make a filter curve known by name, in this process.
+
+    Parameters
+    ----------
+    name
+        Name for `Photometry.bands`, for example ``"mine-g"``.
+    wavelength_aa
+        ``(n,)`` Angstrom (vacuum), strictly increasing, or a Quantity of length.
+    response
+        ``(n,)`` photon response, see `FilterCurve`.
+
+    Returns
+    -------
+    FilterCurve
+        The curve, which `Photometry` takes in place of a name too.
 
     Raises
     ------
     InputError
-        When speclite has no such group or band; the message lists what there is.
+        For a curve that cannot be used, and for a name that belongs to speclite or to another curve.
     """
+    return register_curve(FilterCurve(name, np.asanyarray(wavelength_aa), np.asanyarray(response)))
+
+
+def register_curve(curve: FilterCurve) -> FilterCurve:
+    """Make a `FilterCurve` known by its name; as `register_filter`, which see for errors."""
+    known = _OWN.get(curve.name)
+    if known is None:
+        if _from_speclite(curve.name):
+            raise InputError(f"filter name {curve.name!r} is one of speclite's; choose another name for your own curve")
+        _OWN[curve.name] = curve
+        return curve
+    if known.digest() != curve.digest():
+        raise InputError(f"filter name {curve.name!r} belongs to another curve already; choose another name")
+    return known
+
+
+def own_curve(name: str) -> FilterCurve | None:
+    """The registered curve of that name, None for speclite's and unknown ones."""
+    return _OWN.get(name)
+
+
+def short_name(name: str) -> str:
+    """The band's letter without its group, for labels: ``short_name("decam2014-g") == "g"``."""
+    return name.rpartition("-")[2]
+
+
+def load_filter(name: str) -> FilterCurve:
+    """One filter curve by name: a registered one, or speclite's (the letter case of speclite's bands is forgiven).
+
+    Raises
+    ------
+    InputError
+        When there is no such filter; the message lists what there is.
+    """
+    return _OWN.get(name) or _speclite_filter(name)
+
+
+def _from_speclite(name: str) -> bool:
+    """Whether speclite has a filter of exactly this name."""
+    try:
+        return _speclite_filter(name).name == name
+    except InputError:
+        return False
+
+
+@lru_cache(maxsize=128)
+def _speclite_filter(name: str) -> FilterCurve:
+    import speclite.filters  # slow to import, and not needed to read a table of fluxes
+
     groups = {str(g).lower(): str(g) for g in speclite.filters.filter_group_names}
     group, _, band = name.partition("-")
     if not band or group.lower() not in groups:
+        own = f"; registered ones are {', '.join(_OWN)}" if _OWN else ""
         raise InputError(
-            f"filter {name!r} is not known; names are GROUP-BAND with GROUP one of {', '.join(sorted(groups.values()))}"
+            f"filter {name!r} is not known; names are GROUP-BAND with GROUP one of "
+            f"{', '.join(sorted(groups.values()))}{own}; give other curves to register_filter"
         )
     names = [str(n) for n in speclite.filters.load_filters(f"{groups[group.lower()]}-*").names]
     matches = [n for n in names if n == name] or [n for n in names if n.lower() == name.lower()]
     if not matches:
         raise InputError(f"filter {name!r} is not known; this group has {', '.join(names)}")
     raw = speclite.filters.load_filter(matches[0])
-    wave = np.array(raw.wavelength, dtype=np.float64)
     response = np.clip(np.array(raw.response, dtype=np.float64), 0.0, None)
-    wave.setflags(write=False)
-    response.setflags(write=False)
-    return Filter(matches[0], wave, response)
+    return FilterCurve(matches[0], np.array(raw.wavelength, dtype=np.float64), response)
 
 
-def _cumulative_ab(curve: Filter) -> FloatArray:
+def _cumulative_ab(curve: FilterCurve) -> FloatArray:
     """Running integral of R / lambda over the curve, exact for the piecewise-linear R; shape of ``curve.wave``."""
     x0, x1 = curve.wave[:-1], curve.wave[1:]
     slope = np.diff(curve.response) / (x1 - x0)
@@ -106,7 +217,7 @@ def missing_fraction(name: str, wave_min: float, wave_max: float) -> float:
     return float(1.0 - max(high - low, 0.0) / running[-1])
 
 
-def _check_coverage(curve: Filter, wave: FloatArray) -> None:
+def _check_coverage(curve: FilterCurve, wave: FloatArray) -> None:
     """Refuse a model grid that is not increasing, or that leaves out a part of the band that matters."""
     if wave.ndim != 1 or wave.size < 2 or not np.all(np.isfinite(wave)) or not np.all(np.diff(wave) > 0):
         raise InputError(f"filter {curve.name}: model wavelengths must be one-dimensional, finite and increasing")
@@ -172,12 +283,3 @@ def effective_wavelength(name: str) -> float:
     """
     curve = load_filter(name)
     return float(np.trapezoid(curve.response, curve.wave) / _cumulative_ab(curve)[-1])
-
-
-def is_legacy_band(name: str) -> tuple[str, str] | None:
-    """``(band letter, PHOTSYS)`` of a Legacy Surveys or WISE filter (PHOTSYS ``""`` for WISE), else None."""
-    match = re.fullmatch(r"(BASS|MzLS|decam2014|wise2010)-(\w+)", name)
-    if match is None:
-        return None
-    system = {"BASS": "N", "MzLS": "N", "decam2014": "S", "wise2010": ""}[match.group(1)]
-    return match.group(2), system

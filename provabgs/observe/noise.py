@@ -7,6 +7,7 @@ bands correlates them. Terms are applied in order, and each sees the variance th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -16,12 +17,15 @@ from scipy import ndimage, optimize
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import ConfigError
 from provabgs.core.registry import Registry
-from provabgs.observe.filters import short_name
+from provabgs.observe.filters import effective_wavelength
 from provabgs.observe.options import ObservingOptions
 
 SMOOTHING_PIXELS = 101
 """Window over which the spectrum is averaged to set its noise floor and calibration templates."""
-INFRARED = ("W1", "W2", "W3", "W4")
+INFRARED_AA = 2.5e4
+"""Effective wavelength from which a band takes the infrared noise floor, Angstrom."""
+FLOOR_OPTICAL, FLOOR_INFRARED = 0.02, 0.05
+"""Noise floors, fractions of the flux, of bands for which neither the survey nor the fit's options give one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,8 @@ class FitData:
         ``(npix, nline)`` emission lines of unit luminosity as the spectrograph sees them; of a library with gas only.
     bands, band_flux, band_variance
         ``(nband,)`` filter names, nanomaggies and their square.
+    band_floor
+        ``(nband,)`` noise floors of the survey, fractions of the flux, NaN where it has none.
     band_weights
         ``(nband, nwave)`` from f_lambda at `wave_model` to nanomaggies.
     wave_model
@@ -58,6 +64,7 @@ class FitData:
     bands: tuple[str, ...]
     band_flux: FloatArray
     band_variance: FloatArray
+    band_floor: FloatArray
     band_weights: FloatArray
     wave_model: FloatArray
 
@@ -94,15 +101,43 @@ class NoiseTerm(Protocol):
 
 
 class NoiseFloor:
-    """White noise of a fixed fraction of the flux: `floor_spectrum`, `floor_optical`, `floor_infrared`."""
+    """White noise of a fixed fraction of the flux.
+
+    `floor_spectrum` is that of pixels. Bands have the floors of their survey, or of `floor_optical` and
+    `floor_infrared` (from 2.5 um) where these are given.
+    """
 
     name = "floor"
 
     def __call__(self, data: FitData, options: ObservingOptions) -> Noise:
         """See `NoiseTerm`."""
-        infrared = [short_name(b) in INFRARED for b in data.bands]
-        floor = np.where(infrared, options.floor_infrared, options.floor_optical)
+        floor = band_floors(data.bands, data.band_floor, options)
         return Noise((options.floor_spectrum * data.level) ** 2, (floor * data.band_flux) ** 2)
+
+
+def band_floors(bands: Sequence[str], survey: FloatArray, options: ObservingOptions) -> FloatArray:
+    """Noise floors of bands: those of the fit's options, else of the survey, else the defaults.
+
+    Parameters
+    ----------
+    bands
+        Filter names.
+    survey
+        ``(nband,)`` floors of the survey, fractions of the flux; NaN where it has none.
+    options
+        ``floor_optical`` and ``floor_infrared`` overrule the survey where they are given.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(nband,)`` fractions of the flux.
+    """
+    infrared = np.array([effective_wavelength(b) > INFRARED_AA for b in bands], dtype=bool)
+    floor = np.where(np.isnan(survey), np.where(infrared, FLOOR_INFRARED, FLOOR_OPTICAL), survey)
+    for chosen, where in ((options.floor_optical, ~infrared), (options.floor_infrared, infrared)):
+        if chosen is not None:
+            floor = np.where(where, chosen, floor)
+    return floor
 
 
 class Calibration:

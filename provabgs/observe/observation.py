@@ -7,6 +7,7 @@ Everything upstream (DESI readers, mocks, a user's own arrays) ends in an `Obser
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import UnusableTargetError
 from provabgs.core.status import Status
+from provabgs.observe.filters import FilterCurve, own_curve, register_curve
 
 
 def _clean_flux(flux: ArrayLike, ivar: ArrayLike, what: str) -> tuple[FloatArray, FloatArray]:
@@ -106,33 +108,59 @@ class Spectrum:
         return int(np.count_nonzero(self.ivar))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Photometry:
     """Total fluxes of one galaxy, corrected for Galactic extinction.
 
     Attributes
     ----------
     bands
-        speclite-style filter names, for example ``("decam2014-g", "wise2010-W1")``; see `provabgs.observe.filters`.
+        Filter names, for example ``("decam2014-g", "wise2010-W1")``; see `provabgs.observe.filters`. A `FilterCurve`
+        given in place of a name is registered under its name.
     flux
         ``(nband,)`` nanomaggies.
     ivar
         ``(nband,)`` inverse variance, nanomaggies^-2; 0 marks an unmeasured band.
+    floor
+        ``(nband,)`` noise floors of the survey, fractions of the flux, or None. NaN takes the floor of
+        `provabgs.observe.options.ObservingOptions`.
+    curves
+        Filter curves among the bands that speclite does not have; they go wherever the photometry goes.
     """
 
     bands: tuple[str, ...]
     flux: FloatArray
     ivar: FloatArray
+    floor: FloatArray | None
+    curves: tuple[FilterCurve, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "bands", tuple(self.bands))
-        flux, ivar = _clean_flux(self.flux, self.ivar, "photometry")
-        if flux.shape != (len(self.bands),):
+    def __init__(
+        self,
+        bands: Sequence[str | FilterCurve],
+        flux: ArrayLike,
+        ivar: ArrayLike,
+        floor: ArrayLike | None = None,
+    ) -> None:
+        names = tuple(register_curve(b).name if isinstance(b, FilterCurve) else b for b in bands)
+        f, w = _clean_flux(flux, ivar, "photometry")
+        if f.shape != (len(names),):
+            raise UnusableTargetError(f"photometry: {len(names)} bands but flux of shape {f.shape}", Status.BAD_DATA)
+        fraction = None if floor is None else np.array(floor, dtype=np.float64)
+        if fraction is not None and (fraction.shape != f.shape or np.any(fraction < 0) or np.any(np.isinf(fraction))):
             raise UnusableTargetError(
-                f"photometry: {len(self.bands)} bands but flux of shape {flux.shape}", Status.BAD_DATA
+                f"photometry: floor {fraction} must hold a fraction >= 0, or NaN, for each of {len(names)} bands",
+                Status.BAD_DATA,
             )
-        object.__setattr__(self, "flux", flux)
-        object.__setattr__(self, "ivar", ivar)
+        curves = tuple(c for c in map(own_curve, names) if c is not None)
+        values = {"bands": names, "flux": f, "ivar": w, "floor": fraction, "curves": curves}
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # a copy in another process finds its filters by name, too
+        self.__dict__.update(state)
+        for curve in self.curves:
+            register_curve(curve)
 
     @property
     def n_valid(self) -> int:
@@ -206,4 +234,8 @@ class Observation:
         if self.photometry is not None:
             h.update("|".join(self.photometry.bands).encode())
             h.update(self.photometry.flux.tobytes() + self.photometry.ivar.tobytes())
+            if self.photometry.floor is not None:
+                h.update(self.photometry.floor.tobytes())
+            for curve in self.photometry.curves:
+                h.update(curve.digest().encode())
         return h.hexdigest()

@@ -32,10 +32,12 @@ class ObservingOptions(BaseModel):
     line_mask: LineMask = Field("published", description="emission-line mask; see provabgs.observe.masks")
     line_mask_half_width_aa: float = Field(40.0, gt=0, description="half width of a mask, observed Angstrom")
     floor_spectrum: float = Field(0.01, ge=0, lt=1, description="noise floor of spectra, fraction of the flux")
-    floor_optical: float = Field(
-        0.02, ge=0, lt=1, description="noise floor of g, r, z and of any other optical or UV band"
+    floor_optical: float | None = Field(
+        None, ge=0, lt=1, description="noise floor of bands below 2.5 um, fraction; the survey's own if null"
     )
-    floor_infrared: float = Field(0.05, ge=0, lt=1, description="noise floor of W1, W2")
+    floor_infrared: float | None = Field(
+        None, ge=0, lt=1, description="noise floor of bands above 2.5 um, fraction; the survey's own if null"
+    )
     calibration_order: int | None = Field(
         None, ge=0, le=8, description="order of the calibration polynomial marginalised over; none if null"
     )

@@ -153,7 +153,7 @@ def _with_noise(
     lines = p.operator[:, line_nodes].toarray() if line_nodes.size else np.zeros((p.flux.size, 0))
     data = FitData(
         redshift, p.wave, p.flux, p.variance, p.level, p.camera, lines,
-        b.names, b.flux, b.variance, b.weights, wave_model,
+        b.names, b.flux, b.variance, b.floor, b.weights, wave_model,
     )  # fmt: skip
     noise = NoiseModel.of(options)(data)
     assert noise.pixel_templates is not None
@@ -215,10 +215,11 @@ class _Bands(NamedTuple):
     names: tuple[str, ...]
     flux: FloatArray
     variance: FloatArray
+    floor: FloatArray
 
     @classmethod
     def empty(cls, n_wave: int) -> _Bands:
-        return cls(np.zeros((0, n_wave)), (), np.zeros(0), np.zeros(0))
+        return cls(np.zeros((0, n_wave)), (), np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 def _pixels(
@@ -258,4 +259,5 @@ def _bands(observation: Observation, wave_model: FloatArray) -> _Bands | None:
     except InputError as err:
         raise UnusableTargetError(f"TARGETID {observation.targetid}: {err}", Status.INPUT_ERROR) from err
     weights = np.array([band_weights(b, wave_model) for b in names])
-    return _Bands(weights, names, phot.flux[good], 1 / phot.ivar[good])
+    floor = np.full(len(phot.bands), np.nan) if phot.floor is None else phot.floor
+    return _Bands(weights, names, phot.flux[good], 1 / phot.ivar[good], floor[good])

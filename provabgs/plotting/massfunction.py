@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
 from provabgs.plotting.style import BAND_68, BAND_95, MODEL, TRUTH
-from provabgs.population.massfunction import MassFunction, Schechter
-from provabgs.population.sequence import SequencePosterior
+from provabgs.population.survey.mass_function import MassFunction, Schechter
+from provabgs.population.survey.star_forming_sequence import SequencePosterior
 
 STACKED = "#3a78b5"
 _MASS_LABEL = r"$\log_{10} M_\ast/M_\odot$"

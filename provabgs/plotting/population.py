@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
 from provabgs.plotting.style import BAND_68, BAND_95, MODEL, PRIOR, TRUTH, new_figure
-from provabgs.population.posterior import FEW_DRAWS, PopulationPosterior
+from provabgs.population.density.posterior import FEW_DRAWS, PopulationPosterior
 
 AXIS: dict[str, str] = {
     "LOGMSTAR": r"$\log_{10} M_\ast/M_\odot$",

@@ -6,9 +6,9 @@ hyperparameters eta = (mu, sigma). With posterior draws theta_ij of galaxy i, ma
 
     p(eta | {X}) ~ p(eta) prod_i 1/S_i sum_j p(theta_ij | eta) / p(theta_ij)
 
-mu is the bias, sigma the scatter beyond what the individual posteriors already admit: posteriors that are right have
-mu = 0 and sigma -> 0. Here the whole posterior of eta is computed, on a grid that zooms in on it, not only its peak;
-the division by the prior may be left out, which is what was published, or done with a tabulated prior.
+mu is the bias; sigma is the scatter beyond the width of the individual posteriors. Correct posteriors have mu = 0 and
+sigma -> 0. The whole posterior of eta is computed, on a grid refined around its peak. The published analysis did not
+divide by the prior; a tabulated prior (`provabgs.population.prior.density_table`) can be given for the division.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from scipy.special import logsumexp
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
+from provabgs.core.weights import effective_sample_size
 
 SigmaPrior = Literal["uniform", "log-uniform"]
 
@@ -51,8 +52,8 @@ class AccuracyPosterior:
     n_galaxy
         Galaxies that entered.
     n_effective
-        Effective number of draws by which a galaxy's sum was estimated at the peak, 5 % quantile over galaxies; a few
-        or less means that the scatter is finer than the draws can tell.
+        Effective number of draws in a galaxy's sum at the peak, 5 % quantile over galaxies; at fewer than about five
+        the draws do not resolve the scatter.
     """
 
     mu: FloatArray
@@ -69,44 +70,25 @@ class AccuracyPosterior:
         return float(self.mu[i]), float(self.sigma[j])
 
     def quantile(self, name: Literal["mu", "sigma"], q: ArrayLike) -> FloatArray:
-        """Quantiles of the marginal posterior of ``"mu"`` or ``"sigma"``."""
+        """Quantiles of a marginal posterior.
+
+        Parameters
+        ----------
+        name
+            ``"mu"`` or ``"sigma"``.
+        q
+            Probabilities.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape of `q`, unit of the property.
+        """
         axis = self.mu if name == "mu" else np.log(self.sigma)
         marginal = self.probability.sum(axis=1 if name == "mu" else 0)
         edges = np.concatenate([[axis[0]], 0.5 * (axis[1:] + axis[:-1]), [axis[-1]]])
         value = np.interp(np.asarray(q, dtype=np.float64), np.concatenate([[0.0], np.cumsum(marginal)]), edges)
         return value if name == "mu" else np.exp(value)
-
-
-class TabulatedPrior:
-    """Density of a derived property under the prior, tabulated from prior draws.
-
-    A histogram of equal-count bins, linear in between; where there are fewer than one draw per bin's worth the density
-    is floored, so that a posterior draw in the prior's far tail cannot take over a whole sum.
-
-    Parameters
-    ----------
-    draws
-        ``(n,)`` of the property under the prior, at least a thousand; -inf and NaN are left out.
-    n_bin
-        Bins; by default ``n^(1/3)``, between 20 and 400.
-    """
-
-    def __init__(self, draws: ArrayLike, n_bin: int | None = None) -> None:
-        x = np.asarray(draws, dtype=np.float64).ravel()
-        x = np.sort(x[np.isfinite(x)])
-        if x.size < 1000:
-            raise InputError(f"a prior needs at least 1000 finite draws to be tabulated, got {x.size}")
-        n = n_bin or int(np.clip(round(x.size ** (1 / 3)), 20, 400))
-        edges = np.unique(np.quantile(x, np.linspace(0, 1, n + 1)))
-        counts = np.histogram(x, edges)[0]
-        self.centre = 0.5 * (edges[1:] + edges[:-1])
-        self.log_density = np.log(np.maximum(counts, 1) / x.size / np.diff(edges))
-        self.floor = float(self.log_density.min()) - np.log(n)
-
-    def __call__(self, value: ArrayLike) -> FloatArray:
-        """Ln p(value), same shape; the floor outside the draws."""
-        v = np.asarray(value, dtype=np.float64)
-        return np.interp(v, self.centre, self.log_density, left=self.floor, right=self.floor)
 
 
 def infer_accuracy(
@@ -123,7 +105,12 @@ def infer_accuracy(
     log_prior
         ``(n, nsample)`` ln p(theta_ij) of the prior under which the draws were made; None does not divide by it.
     sigma_prior
-        p(sigma); mu has a flat prior either way.
+        p(sigma); the prior of mu is flat either way.
+
+    Returns
+    -------
+    AccuracyPosterior
+        On its final grid.
 
     Raises
     ------
@@ -192,9 +179,8 @@ def _window(axis: FloatArray, kept: NDArray[np.intp], size: int) -> FloatArray:
 
 
 def _effective_draws(d: FloatArray, weight: FloatArray, mu: float, sigma: float) -> float:
-    exponent = weight - 0.5 * ((d - mu) / sigma) ** 2
-    w = np.exp(exponent - exponent.max(axis=1, keepdims=True))
-    return float(np.quantile(w.sum(axis=1) ** 2 / (w**2).sum(axis=1), 0.05))
+    """5 % quantile over galaxies of the effective number of draws at (mu, sigma)."""
+    return float(np.quantile(effective_sample_size(weight - 0.5 * ((d - mu) / sigma) ** 2), 0.05))
 
 
 class BinAccuracy(NamedTuple):
@@ -209,7 +195,25 @@ class BinAccuracy(NamedTuple):
 
 
 def bin_edges(values: ArrayLike, width: float) -> FloatArray:
-    """Edges at multiples of `width` that hold every finite value."""
+    """Edges at multiples of a width that enclose every finite value.
+
+    Parameters
+    ----------
+    values
+        Any shape.
+    width
+        Width of the bins, > 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(nbin + 1,)``.
+
+    Raises
+    ------
+    InputError
+        Without a finite value, or for a width that is not positive.
+    """
     v = np.asarray(values, dtype=np.float64)
     v = v[np.isfinite(v)]
     if v.size == 0 or not width > 0:
@@ -244,6 +248,18 @@ def accuracy_in_bins(
         Callable of draws, or ``(n, nsample)`` values; see `infer_accuracy`.
     min_count
         Bins of this many galaxies or fewer are left out.
+    sigma_prior
+        As in `infer_accuracy`.
+
+    Returns
+    -------
+    list
+        One `BinAccuracy` per bin, in ascending order.
+
+    Raises
+    ------
+    InputError
+        For arrays that do not belong together, or when neither edges nor width are given.
     """
     x, t = np.asarray(draws, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     b = t if by is None else np.asarray(by, dtype=np.float64)
@@ -289,7 +305,19 @@ def accuracy_over_plane(
 ) -> PlaneAccuracy:
     """Accuracy of one property over a plane of two quantities, such as true stellar mass and SFR.
 
-    Arguments as in `accuracy_in_bins`; `x` and `y` ``(n,)`` with their edges span the plane.
+    Parameters
+    ----------
+    draws, truth, log_prior, min_count
+        As in `accuracy_in_bins`.
+    x, y
+        ``(n,)`` quantities that span the plane.
+    x_edges, y_edges
+        ``(nx + 1,)`` and ``(ny + 1,)`` edges of its cells.
+
+    Returns
+    -------
+    PlaneAccuracy
+        Peaks of the posteriors of the cells.
     """
     d, t = np.asarray(draws, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)

@@ -1,10 +1,9 @@
-"""Where population inference finds its draws: a catalog, one posterior file, or the folder of a mock challenge."""
+"""Rows of a catalog, of one posterior file, or of the fits of a mock challenge, whose draws can be read by shard."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from provabgs.catalog import Catalog
+from provabgs.catalog.columns import Schema, union
+from provabgs.catalog.configuration import stored_configs
 from provabgs.catalog.layout import SUMMARY_NAME
-from provabgs.core.arrays import FloatArray
+from provabgs.catalog.samples import SampleChunk, read_chunks
 from provabgs.core.errors import DataFileError, InputError
-from provabgs.core.status import Status
+from provabgs.population.rows import RowSelection, fitted_rows
 
 _NEEDED = ("TARGETID", "Z", "STATUS", "N_SAMPLES", "SHARD", "SHARD_ROW")
 
@@ -33,6 +34,8 @@ class Source:
         ``(n,)`` per summary column asked for, and TARGETID, Z, STATUS, N_SAMPLES, SHARD, SHARD_ROW.
     configs
         Distinct fit configurations, JSON.
+    schema
+        Parameters and derived properties of the fits.
     label
         For messages.
     """
@@ -40,14 +43,20 @@ class Source:
     root: Path
     columns: dict[str, NDArray[Any]]
     configs: tuple[str, ...]
+    schema: Schema
     label: str
 
     def __len__(self) -> int:
         return len(self.columns["TARGETID"])
 
     def take(self, rows: NDArray[Any]) -> Source:
-        """Some of the rows."""
-        return Source(self.root, {k: v[rows] for k, v in self.columns.items()}, self.configs, self.label)
+        """The rows of the given indices or mask."""
+        return replace(self, columns={k: v[rows] for k, v in self.columns.items()})
+
+    def chunks(self, names: list[str]) -> Iterator[SampleChunk]:
+        """Posterior draws of some sample columns, shard by shard."""
+        c = self.columns
+        return read_chunks(self.root, c["SHARD"], c["SHARD_ROW"].astype(np.int64), names, self.schema)
 
 
 def open_source(
@@ -87,20 +96,24 @@ def open_source(
         opened = [_rows(path, where, columns)]
         root = path if path.is_dir() else path.parent
     names = opened[0][0].keys()
-    joined = {name: np.concatenate([rows[name] for rows, _ in opened]) for name in names}
-    configs = tuple(dict.fromkeys(c for _, found in opened for c in found))
+    joined = {name: np.concatenate([rows[name] for rows, _, _ in opened]) for name in names}
+    configs = tuple(dict.fromkeys(c for _, found, _ in opened for c in found))
+    schema = union(schema for _, _, schema in opened)
     if not len(joined["TARGETID"]):
         raise InputError(f"{path}: no galaxy is chosen{f' by {where!r}' if where else ''}")
-    return Source(root, joined, configs, str(path))
+    return Source(root, joined, configs, schema, str(path))
 
 
-def _rows(path: Path, where: str | None, columns: Sequence[str]) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
-    """Columns and configurations of one file or catalog."""
+def _rows(
+    path: Path, where: str | None, columns: Sequence[str]
+) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], Schema]:
+    """Columns, configurations and schema of one file or catalog."""
     with Catalog.open(path) as catalog:
         chosen = catalog.select(where) if where else catalog
         table = chosen.arrow(list(dict.fromkeys((*_NEEDED, *columns))))
-        configs = tuple(json.loads(catalog.metadata.get("provabgs:configs", "[]")))
-    return {name: _numpy(table[name]) for name in table.column_names}, configs
+        configs = stored_configs(catalog.metadata)
+        schema = catalog.schema
+    return {name: _numpy(table[name]) for name in table.column_names}, configs, schema
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
@@ -110,65 +123,26 @@ def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
     return np.asarray(column.to_numpy())
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What was left out, and why; said with every result."""
+def fitted_source(source: Source, include_not_converged: bool = False) -> tuple[Source, RowSelection]:
+    """The rows of a source that have samples, and what was left out.
 
-    n_rows: int
-    n_without_samples: int
-    n_not_converged: int
-    n_used: int
+    Parameters
+    ----------
+    source
+        From `open_source`.
+    include_not_converged
+        Keep rows of STATUS NOT_CONVERGED.
 
-    def sentence(self) -> str:
-        """For people."""
-        return (
-            f"{self.n_used} of {self.n_rows} galaxies used; {self.n_without_samples} without samples, "
-            f"{self.n_not_converged} not converged left out"
-        )
-
-
-def usable(source: Source, include_not_converged: bool = False) -> tuple[Source, Chosen]:
-    """Rows with samples, converged ones only unless told otherwise; and the count of the others.
+    Returns
+    -------
+    source, rows
+        The rows kept; the selection that kept them.
 
     Raises
     ------
     InputError
         When nothing is left.
     """
-    status = np.asarray(source.columns["STATUS"])
-    sampled = np.asarray(source.columns["N_SAMPLES"]) > 0
-    converged = sampled & (status == int(Status.CONVERGED))
-    keep = sampled if include_not_converged else converged
-    chosen = Chosen(len(source), int((~sampled).sum()), int((sampled & ~keep).sum()), int(keep.sum()))
-    if not keep.any():
-        raise InputError(
-            f"{source.label}: no usable galaxy: {chosen.n_without_samples} without samples, "
-            f"{chosen.n_not_converged} not converged (--include-not-converged takes those)"
-        )
-    return source.take(np.flatnonzero(keep)), chosen
-
-
-def galaxy_weights(source: Source, names: Sequence[str]) -> FloatArray:
-    """Product of weight columns, scaled to Kish's effective number of galaxies ``(sum w)^2 / sum w^2``.
-
-    With that sum a weighted likelihood is as informative as its weights allow, not as their units suggest.
-
-    Raises
-    ------
-    InputError
-        For a weight that is NaN, infinite, zero or negative, naming the first galaxy that has one.
-    """
-    weight = np.ones(len(source))
-    for name in names:
-        values = np.asarray(source.columns[name], dtype=np.float64)
-        bad = ~(np.isfinite(values) & (values > 0))
-        if bad.all():
-            raise InputError(f"{source.label}: column {name} holds no usable weight; this catalog does not know it")
-        if bad.any():
-            first = int(np.argmax(bad))
-            raise InputError(
-                f"{source.label}: {name} of TARGETID {source.columns['TARGETID'][first]} is {values[first]:g} "
-                f"({int(bad.sum())} of {bad.size} are not positive numbers); select others, such as -w '{name} > 0'"
-            )
-        weight *= values
-    return weight * (weight.sum() / np.sum(weight**2))
+    rows = fitted_rows(source.columns["STATUS"], source.columns["N_SAMPLES"], include_not_converged)
+    rows.require_some(source.label)
+    return source.take(np.flatnonzero(rows.keep)), rows

@@ -2,8 +2,9 @@
 
 A composite spectrum is a sum over the SSP library weighted by the mass that formed at each age node and the
 metallicity at that age, separately for young nodes (in birth clouds) and old ones, each times its attenuation. Between
-nodes everything is linear in log age, in metallicity SSPs are linear in log Z: FSPS's own scheme (docs/fsps_notes.md),
-so that the birth-cloud boundary is a ramp between the last young node (100 Myr) and the first old one (112 Myr).
+nodes everything is linear in log age, in metallicity SSPs are linear in log Z: FSPS's own scheme
+(docs/studies/fsps_notes.md), so that the birth-cloud boundary is a ramp between the last young node (100 Myr) and the
+first old one (112 Myr).
 
 The model is put together from parts that can be exchanged: histories, a dust law, and any number of emissions. Its
 `parameters` are those that the parts declare.
@@ -99,10 +100,13 @@ class SPSModel:
         self.nodes = self.histories.nodes(node, node)
         n_young = int(np.searchsorted(node, t_birth_cloud * (1 + 1e-6), side="right"))
         self.young_nodes, self.old_nodes = slice(0, n_young), slice(n_young, node.size)
+        # made here, not on first use: that may be while JAX traces, and would keep what it traced
+        self._curves = self.attenuation.curves(library.wave)
+        self._widths = trapezoid_widths(library.wave)
 
     @classmethod
     def published(cls, library: SSPLibrary | None = None) -> SPSModel:
-        """The conventions of the published code and emulator, for parity (docs/model.md lists where they differ).
+        """The conventions of the published code and emulator, for parity (docs/guide/model.md lists where they differ).
 
         Birth clouds end at 10 Myr with a slope of -1 (FSPS's defaults, which that code never changed), so that no burst
         is inside one; the SFH is normalised jointly; SSPs are summed over 42 age bins. Its dust emission, visible
@@ -210,15 +214,6 @@ class SPSModel:
             strength = power[:, None] * strengths_of(self.dust_emissions, values)
             light += strength.astype(rows.dtype) @ rows
         return 10.0 ** values[self.linear_block.total][:, None] * light
-
-    @cached_property
-    def _curves(self) -> Any:
-        return self.attenuation.curves(self.library.wave)
-
-    @cached_property
-    def _widths(self) -> FloatArray:
-        """Trapezoidal weights ``(nwave,)`` of the library's wavelengths, Angstrom."""
-        return trapezoid_widths(self.library.wave)
 
 
 def trapezoid_widths(x: FloatArray) -> FloatArray:

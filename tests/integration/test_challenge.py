@@ -142,15 +142,19 @@ def test_no_scheduler_at_the_address(tmp_path: Path) -> None:
         run_challenge(challenge(tmp_path / "out"), fit="no_such_module:fit")
 
 
-def test_directory_of_an_earlier_version_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    """A note without keys that came later is the same challenge; one with keys unknown here is another."""
-    config = challenge(tmp_path / "old")
+def test_directory_of_another_challenge_is_refused(undisturbed: Path, tmp_path: Path) -> None:
+    config = challenge(tmp_path / "other")
     config.output.mkdir()
     note = json.loads((undisturbed / "challenge.json").read_text())
-    del note["fit"]["model"]["published_networks"]
-    (config.output / "challenge.json").write_text(json.dumps(note))
-    make_mocks(config)
-    note["fit"]["novelty"] = True
-    (config.output / "challenge.json").write_text(json.dumps(note))
-    with pytest.raises(ConfigError, match="another configuration"):
-        make_mocks(config)
+    assert note == json.loads(config.identity())
+    changes: list[dict] = [
+        {**note, "seed": 1},
+        {**note, "fit": {**note["fit"], "n_samples": 7}},
+        {**note, "fit": {**note["fit"], "novelty": True}},
+        {k: v for k, v in note.items() if k != "chunk"},
+    ]
+    for other in changes:
+        (config.output / "challenge.json").write_text(json.dumps(other))
+        with pytest.raises(ConfigError, match="another configuration"):
+            make_mocks(config)
+    assert not (config.output / "mocks").exists()

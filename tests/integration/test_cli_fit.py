@@ -132,10 +132,11 @@ BAD = [
     (wrong_units, "coadd-main-bright-1.fits", "Jy"),
     (dark, "row 0", "ivar 0"),
     (bad_config("[fit"), "bad.toml", "TOML"),
-    (bad_config("[sampler]\nname = 'x'"), "bad.toml", "[fit]"),
-    (bad_config("[fit]\nengin = 'exact'"), "bad.toml", "engin is no option"),
+    (bad_config("[sampler]\nname = 'x'"), "bad.toml", "make it [fit.sampler]"),
+    (bad_config("[run]\noutput = 'x'"), "bad.toml", "[fit]"),
+    (bad_config("[fit]\nengin = 'exact'"), "bad.toml", "engin is no key; did you mean engine?"),
     (bad_config("[fit.sampler]\nrhat = 0.5"), "bad.toml", "sampler.rhat"),
-    (bad_config("[fit.sampler]\nname = 'magic'"), "magic", "choose one of"),
+    (bad_config("[fit.sampler]\nname = 'magic'"), "magic", "known: auto, annealed, emcee"),
 ]
 
 

@@ -10,8 +10,8 @@ from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.posterior import Posterior
-from provabgs.population.corrected import weighted_quantiles
-from provabgs.population.priorcorrection import MaxEntropyPrior, Reweighted
+from provabgs.population.prior.corrected import weighted_quantiles
+from provabgs.population.prior.max_entropy import MaxEntropyPrior, Reweighted
 from provabgs.sps.parameters import NAMES
 from tests.support.engine_mocks import mock
 

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from provabgs.catalog.columns import SAMPLED
+from provabgs.catalog.columns import STANDARD
 from provabgs.catalog.store import write_catalog
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.dry_run import synthetic_posterior
-from provabgs.population.priordraws import draw_properties
-from provabgs.sps.parameters import DERIVED_NAMES, NAMES
+from provabgs.population.prior.draws import draw_properties
 
 
 def made_up_posteriors(
@@ -47,8 +46,8 @@ def made_up_posteriors(
         out.append(
             replace(
                 base,
-                samples=np.stack([pool[SAMPLED[name]][chosen] for name in NAMES], axis=1),
-                derived={name: pool[SAMPLED[name]][chosen] for name in DERIVED_NAMES},
+                samples=np.stack([pool[p.column][chosen] for p in STANDARD.parameters], axis=1),
+                derived={p.name: pool[p.column][chosen] for p in STANDARD.properties},
                 config=config,
                 ra=10.0,
                 dec=10.0,

@@ -9,12 +9,12 @@ from scipy import stats
 from provabgs.core.errors import InputError
 from provabgs.population.accuracy import (
     AccuracyPosterior,
-    TabulatedPrior,
     accuracy_in_bins,
     accuracy_over_plane,
     bin_edges,
     infer_accuracy,
 )
+from provabgs.population.prior.density_table import tabulate_equal_counts
 
 N_SAMPLE = 300
 
@@ -114,13 +114,13 @@ def test_dividing_by_the_prior_removes_its_pull() -> None:
 
 def test_tabulated_prior_is_the_density() -> None:
     rng = np.random.default_rng(6)
-    prior = TabulatedPrior(np.concatenate([rng.normal(0.0, 1.0, 200_000), [-np.inf, np.nan]]))
+    prior = tabulate_equal_counts(np.concatenate([rng.normal(0.0, 1.0, 200_000), [-np.inf, np.nan]]))
     x = np.linspace(-2, 2, 41)
     np.testing.assert_allclose(prior(x), stats.norm.logpdf(x), atol=0.06)
     assert np.all(np.isfinite(prior([-50.0, 50.0])))
     assert prior(-50.0) < prior(-2.0)
     with pytest.raises(InputError, match="at least 1000"):
-        TabulatedPrior(np.zeros(10))
+        tabulate_equal_counts(np.zeros(10))
 
 
 def test_bins_leave_out_small_and_unknown() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from provabgs.catalog import Catalog, read_posteriors, write_catalog, write_posteriors
 from provabgs.catalog.block import concatenate
-from provabgs.catalog.columns import STANDARD, Schema, union
+from provabgs.catalog.columns import STANDARD, Schema, survey_column, union
 from provabgs.catalog.compare import block_differences, differences
 from provabgs.catalog.export import export, published_table, to_arviz
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
@@ -318,6 +318,15 @@ def test_a_column_that_is_taken_is_refused(column: str) -> None:
         Schema((PARAMETERS["tau_ism"], PARAMETERS["logmstar"], odd), PROPERTIES)
 
 
+def test_a_column_that_two_readers_fill_differently_is_refused() -> None:
+    mags, fluxes = (Schema((PARAMETERS["tau_ism"],), (), (survey_column("U", unit=u),)) for u in ("mag", "nmgy"))
+    assert union([mags, STANDARD, mags]).survey == mags.survey
+    with pytest.raises(DataFileError, match=r"U is f4 \[mag\] in some rows, f4 \[nmgy\] in others"):
+        union([mags, fluxes])
+    with pytest.raises(ConfigError, match="column 'STATUS' twice"):
+        Schema((PARAMETERS["tau_ism"],), (), (survey_column("STATUS"),))
+
+
 def test_a_name_used_twice_is_refused() -> None:
     twice = DerivedProperty("tau_ism", "OPACITY", "o", "", "some number")
     with pytest.raises(ConfigError, match="name 'tau_ism' twice"):
@@ -370,7 +379,13 @@ def test_prior_edge_has_a_bit_for_each_of_many_parameters(tmp_path: Path) -> Non
 
 # ---- damage ----------------------------------------------------------------------------------------------------------
 
-DAMAGED = ["{", "[]", "null", '{"parameters": [{"name": "a"}], "properties": []}', '{"parameters": 3, "properties": 4}']
+DAMAGED = [
+    "{",
+    "[]",
+    "null",
+    '{"parameters": [{"name": "a"}], "properties": []}',
+    '{"parameters": 3, "properties": 4, "survey": []}',
+]
 
 
 @pytest.mark.parametrize("text", DAMAGED)

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from provabgs.core.errors import InputError
-from provabgs.population.logspline import fit_log_spline, posterior_grid, schechter_difference
-from provabgs.population.massfunction import (
+from provabgs.population.survey.log_spline import fit_log_spline, schechter_difference
+from provabgs.population.survey.mass_function import (
     BALDRY_2012,
     completeness_limit,
     mass_function,
     stacked_mass_function,
 )
-from provabgs.population.regions import sky_regions
-from provabgs.population.syntheticsurvey import SurveyRecipe, SyntheticSurvey, make_survey, true_mass_function
-from provabgs.population.volume import SurveyVolume
+from provabgs.population.survey.posterior_grid import posterior_grid
+from provabgs.population.survey.sky_regions import sky_regions
+from provabgs.population.survey.volume import SurveyVolume
+from tests.support.synthetic_survey import SurveyRecipe, SyntheticSurvey, make_survey, true_mass_function
 
 EDGES = np.linspace(9.4, 11.4, 6)
 RECIPE = SurveyRecipe(survey=SurveyVolume(6.0, 0.01, 0.3), n_draw=60)
@@ -127,10 +128,10 @@ def test_errors_from_the_sky_are_those_of_an_explicit_jackknife() -> None:
 def test_sky_regions_cover_the_footprint_evenly() -> None:
     s = make_survey(replace(RECIPE, survey=SurveyVolume(20.0, 0.01, 0.3), n_draw=1), np.random.default_rng(4))
     regions = sky_regions(s.ra, s.dec, 12, np.random.default_rng(0))
-    assert regions.area_share.sum() == pytest.approx(1)
+    assert regions.area_fraction.sum() == pytest.approx(1)
     assert regions.label.max() == 11
     counts = np.bincount(regions.label) / len(s)
-    np.testing.assert_allclose(counts, regions.area_share, rtol=0.25)  # no clumps: density is even
+    np.testing.assert_allclose(counts, regions.area_fraction, rtol=0.25)  # no clumps: density is even
     # compact: the farthest galaxy of a region is much nearer than the footprint's size
     spread = [np.hypot(s.ra[regions.label == r].std(), s.dec[regions.label == r].std()) for r in range(12)]
     assert max(spread) < 0.5 * np.hypot(s.ra.std(), s.dec.std())

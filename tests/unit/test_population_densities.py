@@ -8,10 +8,9 @@ from scipy import stats
 
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
-from provabgs.population.densities import Density, GaussianDensity, MixtureDensity, region_of
-from provabgs.population.grid import onto_histogram, onto_nodes, too_coarse
-from provabgs.population.histogram import HistogramDensity
-from provabgs.population.likelihood import (
+from provabgs.population.density.grid import onto_histogram, onto_nodes, too_coarse
+from provabgs.population.density.histogram import HistogramDensity
+from provabgs.population.density.likelihood import (
     Draws,
     Efficiency,
     Gridded,
@@ -22,7 +21,8 @@ from provabgs.population.likelihood import (
     log_likelihood,
     log_sum,
 )
-from provabgs.population.mode import find_mode
+from provabgs.population.density.mode import find_mode
+from provabgs.population.density.models import Density, GaussianDensity, MixtureDensity, region_of
 
 ONE = GaussianDensity((0.5,), (2.0,))
 TWO = GaussianDensity((0.5, -1.0), (2.0, 1.0))
@@ -107,7 +107,7 @@ def test_grids_carry_the_likelihood() -> None:
     eta = jnp.array([0.1, -1.0])
     exact = float(log_sum(ONE, eta, draws).sum())
     nodes = onto_nodes(-4.0, 4.0, in_chunks(draws, 16))
-    assert nodes.share.shape == (40, 384)
+    assert nodes.mass.shape == (40, 384)
     assert float(log_likelihood(ONE, eta, nodes)) == pytest.approx(exact, abs=5e-3)
     assert not too_coarse(nodes, [0.3])
     assert too_coarse(nodes, [0.01, 1.0])
@@ -135,7 +135,7 @@ def test_streams_equal_what_is_in_memory() -> None:
         np.testing.assert_allclose(streamed.values(np.stack([eta, eta])), float(value))
         hessian = jax.hessian(lambda e, data=data: log_likelihood(ONE, e, data))(jnp.asarray(eta))
         np.testing.assert_allclose(streamed.hessian(eta), hessian, rtol=1e-4)
-    assert streamed.pilot().weight.shape == (16,)
+    assert streamed.first_part().weight.shape == (16,)
     counted = StreamedLikelihood(ONE, chunks, counted=lambda: in_chunks(draws, 16))
     assert counted.effective_draws(eta).shape == (40,)
 

@@ -11,21 +11,24 @@ import pytest
 from typer.testing import CliRunner
 
 from provabgs.catalog import write_posteriors
+from provabgs.catalog.configuration import shared_config
 from provabgs.cli.population import population_app
 from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.inference.config import FitConfig
-from provabgs.population.coverage import Calibration, Survey, check
-from provabgs.population.densities import GaussianDensity
-from provabgs.population.distributed import DaskLikelihood
-from provabgs.population.induced import InducedPrior, Reduction, tabulate, tabulate_2d
-from provabgs.population.infer import infer_population, make_density
-from provabgs.population.likelihood import StreamedLikelihood
-from provabgs.population.posterior import PopulationWarning, judge
-from provabgs.population.priordraws import config_of, draw_properties
-from provabgs.population.reading import FlatPrior, open_population
-from provabgs.population.sampling import SamplingOptions
-from provabgs.population.sources import galaxy_weights, open_source, usable
-from provabgs.population.streamed import sample_streamed
+from provabgs.population.density.importance import sample_streamed
+from provabgs.population.density.infer import infer_population, make_density
+from provabgs.population.density.likelihood import StreamedLikelihood
+from provabgs.population.density.models import GaussianDensity
+from provabgs.population.density.nuts import SamplingOptions
+from provabgs.population.density.posterior import PopulationWarning, judge
+from provabgs.population.density.reading import FlatPrior, open_population
+from provabgs.population.prior.density_table import tabulate, tabulate_joint
+from provabgs.population.prior.draws import draw_properties
+from provabgs.population.prior.induced import InducedPrior, PriorCoordinates
+from provabgs.population.sources import fitted_source, open_source
+from provabgs.population.weights import combine_weights, likelihood_weights
+from tests.support.dask_likelihood import DaskLikelihood
+from tests.support.density_calibration import Calibration, Survey, check
 from tests.support.made_up_catalog import made_up_posteriors, write_made_up_catalog
 
 FAST = SamplingOptions(n_chain=2, n_warmup=150, n_draw=250, n_start=8)
@@ -62,7 +65,7 @@ def test_tables_are_the_density() -> None:
     np.testing.assert_allclose(table(at), -0.5 * at**2 - 0.5 * np.log(2 * np.pi), atol=0.12)
     assert table(np.array([-50.0])) == table(np.array([table.x[0]]))
     y = 0.8 * x + 0.6 * rng.standard_normal(x.size)
-    joint = tabulate_2d(x, y)
+    joint = tabulate_joint(x, y)
     a, b = at[::8], 0.8 * at[::8] + 0.3
     expected = -0.5 * a**2 - 0.5 * ((b - 0.8 * a) / 0.6) ** 2 - np.log(2 * np.pi * 0.6)
     # in the outermost slices x varies more than in all others: compare where the bulk is
@@ -88,10 +91,10 @@ def test_induced_prior_is_that_of_independent_draws(prior: InducedPrior) -> None
 
 
 def test_prior_refusals(prior: InducedPrior) -> None:
-    with pytest.raises(InputError, match="'LOGMASS' is not a column"):
-        Reduction(("LOGMASS",))
+    with pytest.raises(InputError, match=r"'LOGMASS' among the samples"):
+        InducedPrior.build(("LOGMASS",), n=2000)
     with pytest.raises(InputError, match="three are possible only with a mass"):
-        Reduction(("LOGZ_MW", "T_AGE_MW", "LOGSFR_1GYR"))
+        PriorCoordinates(("LOGZ_MW", "T_AGE_MW", "LOGSFR_1GYR"))
     with pytest.raises(InputError, match="expected"):
         prior.log_density(np.zeros((2, 3)), [0.2, 0.2])
     with pytest.raises(InputError, match="0 < low <= high"):
@@ -101,28 +104,28 @@ def test_prior_refusals(prior: InducedPrior) -> None:
 def test_whose_prior_it_was() -> None:
     mine, other = FitConfig(), FitConfig(prior_bounds={"logmstar": (8.0, 12.0)})
     texts = [c.model_dump_json() for c in (mine, mine.model_copy(update={"use": "spectrum"}), other)]
-    assert config_of(texts[:2]) == mine  # which data were fitted does not change the prior
+    assert shared_config(texts[:2]) == mine  # which data were fitted does not change the prior
     with pytest.raises(ConfigError, match=r"different priors are mixed \(prior_bounds"):
-        config_of(texts)
+        shared_config(texts)
     with pytest.raises(ConfigError, match="another prior than claimed"):
-        config_of(texts[:1], other)
+        shared_config(texts[:1], other)
     with pytest.raises(ConfigError, match="is unknown"):
-        config_of(['{"fit": "dry-run"}'])
+        shared_config(['{"fit": "dry-run"}'])
     with pytest.raises(ConfigError, match="does not say"):
-        config_of([])
-    assert config_of([], other) == other
+        shared_config([])
+    assert shared_config([], other) == other
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 def test_who_enters_is_said(catalog: Path) -> None:
-    source, chosen = usable(open_source(catalog))
-    assert (chosen.n_rows, chosen.n_without_samples, chosen.n_not_converged, chosen.n_used) == (122, 1, 1, 120)
-    assert "120 of 122 galaxies used" in chosen.sentence()
-    assert usable(open_source(catalog), include_not_converged=True)[1].n_used == 121
-    with pytest.raises(InputError, match="no usable galaxy"):
-        usable(source.take(np.array([0])).__class__(
+    source, rows = fitted_source(open_source(catalog))
+    assert (rows.n_rows, rows.excluded, rows.n_used) == (122, {"without samples": 1, "not converged": 1}, 120)
+    assert "120 of 122 galaxies used; left out: 1 without samples, 1 not converged" in rows.sentence()
+    assert fitted_source(open_source(catalog), include_not_converged=True)[1].n_used == 121
+    with pytest.raises(InputError, match="catalog: no galaxy of 120 is left; left out: 120 not converged"):
+        fitted_source(source.take(np.array([0])).__class__(
             source.root, {**source.columns, "STATUS": np.ones(120)}, source.configs, source.label))  # fmt: skip
     with pytest.raises(InputError, match="no galaxy is chosen by 'Z > 3'"):
         open_source(catalog, "Z > 3")
@@ -131,16 +134,16 @@ def test_who_enters_is_said(catalog: Path) -> None:
 
 
 def test_weights(catalog: Path) -> None:
-    source, _ = usable(open_source(catalog, columns=["W_ZFAIL", "W_FIBASSIGN", "Z"]))
-    assert galaxy_weights(source, ["W_ZFAIL"]).sum() == pytest.approx(120)
-    source.columns["W_ZFAIL"][:] = np.where(np.arange(120) < 60, 3.0, 1.0)
-    assert galaxy_weights(source, ["W_ZFAIL"]).sum() == pytest.approx(240**2 / (60 * 10))
-    with pytest.raises(InputError, match="W_FIBASSIGN holds no usable weight"):
-        galaxy_weights(source, ["W_FIBASSIGN"])
+    data = open_population(catalog, ["LOGSSFR_1GYR"], prior=FlatPrior(), weights=["W_ZFAIL"])
+    assert data.weight.sum() == pytest.approx(120)
+    assert likelihood_weights(np.where(np.arange(120) < 60, 3.0, 1.0)).sum() == pytest.approx(240**2 / (60 * 10))
+    with pytest.raises(InputError, match="catalog: column W_FIBASSIGN holds no usable weight"):
+        open_population(catalog, ["LOGSSFR_1GYR"], prior=FlatPrior(), weights=["W_FIBASSIGN"])
     for bad in (np.nan, 0.0, -1.0):
-        source.columns["W_ZFAIL"][7] = bad
-        with pytest.raises(InputError, match=r"W_ZFAIL of TARGETID \d+ is .*1 of 120"):
-            galaxy_weights(source, ["W_ZFAIL"])
+        weight = np.ones(120)
+        weight[7] = bad
+        with pytest.raises(InputError, match=r"W_ZFAIL of TARGETID 12 is .*1 of 120"):
+            combine_weights({"W_ZFAIL": weight}, 120, "raise", 5 + np.arange(120))
 
 
 def test_chunks_hold_every_galaxy_once(catalog: Path, prior: InducedPrior) -> None:
@@ -190,7 +193,7 @@ def test_population_is_recovered_and_the_prior_matters(catalog: Path, prior: Ind
     assert abs(mean["divided"].mean() - MEAN) < 3 * mean["divided"].std() + 0.02
     assert abs(sigma.mean() - SIGMA) < 3 * sigma.std()
     assert mean["kept"].mean() - MEAN > 5 * mean["kept"].std()
-    assert found["divided"].meta["n_without_samples"] == 1
+    assert found["divided"].meta["excluded"]["without samples"] == 1
     assert found["divided"].warnings == ()
     assert found["divided"].convergence.rhat_max < 1.02
     assert found["divided"].n_effective.shape == (120,)
@@ -219,7 +222,7 @@ def test_importance_sampling_and_a_cluster_agree(catalog: Path, prior: InducedPr
             np.testing.assert_allclose(spread.values(eta[None]), streamed.values(eta[None]), rtol=1e-5)
             np.testing.assert_allclose(spread.hessian(eta), streamed.hessian(eta), rtol=1e-3, atol=0.1)
             assert spread.effective_draws(eta).shape == (120,)
-            assert spread.pilot().weight.shape == (120,)
+            assert spread.first_part().weight.shape == (120,)
 
 
 def test_warnings_and_limits(catalog: Path, prior: InducedPrior) -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from provabgs.core.jax import jax, jnp
-from provabgs.population.coverage import Survey
-from provabgs.population.densities import Density, GaussianDensity, MixtureDensity
-from provabgs.population.histogram import HistogramDensity
-from provabgs.population.likelihood import Draws, in_chunks, log_likelihood, log_sum, sum_bias
-from provabgs.population.noise import can_widen, gradient_noise, widened
-from provabgs.population.sampling import SamplingOptions, sample_population
+from provabgs.population.density.histogram import HistogramDensity
+from provabgs.population.density.likelihood import Draws, in_chunks, log_likelihood, log_sum, sum_bias
+from provabgs.population.density.models import Density, GaussianDensity, MixtureDensity
+from provabgs.population.density.nuts import SamplingOptions, sample_population
+from provabgs.population.density.sampling_noise import can_inflate, gradient_noise, inflated
+from tests.support.density_calibration import Survey
 
 ONE = GaussianDensity((0.0,), (1.5,))
 TWO = GaussianDensity((0.0, 0.0), (1.5, 1.5))
@@ -56,12 +56,12 @@ def test_stretched_draws_have_the_covariance_asked_for() -> None:
     mixing = rng.standard_normal((4, 4))
     chains = 3.0 + rng.standard_normal((2, 3000, 4)) @ mixing.T
     noise = np.diag([0.0, 2.0, 0.1, 0.0])
-    out, factor = widened(chains, noise)
+    out, factor = inflated(chains, noise)
     before, after = (np.cov(c.reshape(-1, 4).T) for c in (chains, out))
     assert np.allclose(after, before + before @ noise @ before, rtol=1e-6, atol=1e-8)
     assert np.allclose(out.mean(axis=(0, 1)), chains.mean(axis=(0, 1)))
     assert factor > 1.0
-    same, none = widened(chains, np.zeros((4, 4)))
+    same, none = inflated(chains, np.zeros((4, 4)))
     assert np.allclose(same, chains)
     assert none == pytest.approx(1.0)
 
@@ -72,15 +72,15 @@ def test_few_draws_widen_a_posterior_and_are_said() -> None:
     options = SamplingOptions(n_chain=2, n_warmup=200, n_draw=500, n_start=4)
     few = Survey(n_galaxy=60, n_draw=24).draws(truth, np.random.default_rng(4))
     found = sample_population(TWO, few, rng, options=options, quiet=True)
-    assert found.meta["draw_noise"] > 1.25
+    assert found.meta["inflation"] > 1.25
     assert any("finite draws" in w for w in found.warnings)
     many = Survey(n_galaxy=60, n_draw=2000).draws(truth, np.random.default_rng(4))
-    assert sample_population(TWO, many, rng, options=options, quiet=True).meta["draw_noise"] < 1.1
+    assert sample_population(TWO, many, rng, options=options, quiet=True).meta["inflation"] < 1.1
 
 
 def test_mixtures_are_left_alone() -> None:
-    assert not can_widen(MixtureDensity(ONE, 2))
-    assert can_widen(TWO)
+    assert not can_inflate(MixtureDensity(ONE, 2))
+    assert can_inflate(TWO)
 
 
 @pytest.mark.parametrize("n_draw", [30, 200])

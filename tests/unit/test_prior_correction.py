@@ -11,12 +11,13 @@ from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.priors import N_LATENT, Prior, theta_from_latent
+from provabgs.inference.priors import theta_from_latent
 from provabgs.inference.samplers import Target
-from provabgs.population.corrected import bias_table, correct_catalog, weighted_quantiles
-from provabgs.population.priorcorrection import LIMITS, MaxEntropyPrior
-from provabgs.population.priordraws import age_of_universe, draw_properties
+from provabgs.population.prior.corrected import bias_table, correct_catalog, weighted_quantiles
+from provabgs.population.prior.draws import age_of_universe, draw_properties, prior_of
+from provabgs.population.prior.max_entropy import LIMITS, MaxEntropyPrior
 from tests.support.made_up_catalog import made_up_posteriors, write_made_up_catalog
+from tests.support.parameters import stars_of
 
 NAMES = ("LOGSSFR_1GYR", "T_AGE_MW")
 
@@ -60,16 +61,16 @@ def test_target_and_rejection_follow_the_same_prior(prior: MaxEntropyPrior) -> N
     """The JAX ratio on parameters equals the table's on properties, and rejection samples are distributed by it."""
     model = load_model(FitConfig().model)
     tables = model.tables(age_of_universe(FitConfig(), 0.2))
-    base = Prior.create((0.3, 0.03), {})
-    latent = np.random.default_rng(1).standard_normal((50, N_LATENT))
-    target = Target(N_LATENT, lambda z: np.zeros(len(z)), lambda z: z)
+    base = prior_of(FitConfig(), model)
+    latent = np.random.default_rng(1).standard_normal((50, base.n_coordinate))
+    target = Target(base.n_coordinate, lambda z: np.zeros(len(z)), lambda z: z)
     got = prior.correct_target(target, base, model, tables).log_likelihood(latent)
-    theta = theta_from_latent(jnp.asarray(latent), base)
+    theta = stars_of(theta_from_latent(jnp.asarray(latent), base))
     np.testing.assert_allclose(got, prior.log_ratio_theta(model, tables)(theta), rtol=1e-6, atol=1e-8)
     assert np.ptp(got) > 1
     sampled = prior.sample(np.random.default_rng(2), 400)
     assert sampled.shape == (400, 13)
-    ratio = np.asarray(prior.log_ratio_theta(model, tables)(jnp.asarray(sampled)))
+    ratio = np.asarray(prior.log_ratio_theta(model, tables)(jnp.asarray(stars_of(sampled))))
     assert ratio.mean() > np.asarray(got).mean() + 0.5  # favoured where the original prior has little
 
 
@@ -100,7 +101,7 @@ def test_bias_of_a_catalog_is_more_than_halved(tmp_path: Path) -> None:
     truth = rng.uniform(-12.8, -11.8, 80)
     write_made_up_catalog(tmp_path / "catalog", made_up_posteriors(truth, "LOGSSFR_1GYR", 0.5, rng))
     found = correct_catalog(tmp_path / "catalog", ("LOGSSFR_1GYR",), n_prior=200_000)
-    assert found.chosen.n_used == 80
+    assert found.rows.n_used == 80
     order = np.asarray(found.table["TARGETID"]) - 1
     before, after = (np.median(np.asarray(found.table[f"LOGSSFR_1GYR_P50{s}"]) - truth[order]) for s in ("", "_CORR"))
     assert before > 0.3

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from provabgs.core.errors import InputError
-from provabgs.population.selection import BGSFaint, MagnitudeLimit, bgs_bright, combine_weights, parse_selection
+from provabgs.population.survey.selection import BGSFaint, MagnitudeLimit, bgs_bright, parse_selection
+from provabgs.population.weights import combine_weights
 
 
 def faint_mags(r: float, colour: float, photsys: str = "S") -> dict[str, np.ndarray]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from provabgs.core.errors import InputError
-from provabgs.population.sequence import NAMES, SequencePosterior, star_forming_sequence
-from provabgs.population.syntheticsurvey import make_sequence
+from provabgs.population.survey.star_forming_sequence import NAMES, SequencePosterior, star_forming_sequence
+from tests.support.synthetic_survey import make_sequence
 
 TRUTH = {"slope": 0.8, "intercept": 0.1, "scatter": 0.25, "quenched_fraction": 0.3, "offset": 1.5,
          "quenched_scatter": 0.5}  # fmt: skip

@@ -12,18 +12,22 @@ from astropy.table import Table
 from typer.testing import CliRunner
 
 from provabgs.catalog import Catalog, write_catalog
-from provabgs.cli.massfunction import add_mass_function
+from provabgs.cli.mass_function import add_mass_function
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.cosmology import Cosmology
-from provabgs.population.selection import BGSFaint, MagnitudeLimit, bgs_bright
-from provabgs.population.surveysample import survey_sample, thin, with_survey_columns
-from provabgs.population.volume import MagnitudeTracks, SurveyVolume
+from provabgs.population.survey.columns import with_survey_columns
+from provabgs.population.survey.draws import thin_draws
+from provabgs.population.survey.sample import survey_sample
+from provabgs.population.survey.selection import BGSFaint, MagnitudeLimit, bgs_bright
+from provabgs.population.survey.tracks import MagnitudeTracks
+from provabgs.population.survey.volume import SurveyVolume
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.model import SPSModel
+from tests.support.parameters import stars_of
 from tests.support.small_library import small_library, theta
 
 N = 60
@@ -46,8 +50,8 @@ def make(model: SPSModel) -> list[Posterior]:
         samples = np.repeat(theta(logmstar=mass, tau_ism=0.2), 24, axis=0)
         samples[:, 0] += 0.1 * rng.standard_normal(24)
         tables = model.tables(Cosmology().age_gyr(z))
-        derived = derived_properties(model, jnp.asarray(samples), tables)
-        magnitude = tracks.magnitudes(samples[None, :1], [z])[0, 0, :, 0]
+        derived = derived_properties(model, jnp.asarray(stars_of(samples)), tables)
+        magnitude = tracks.magnitudes(stars_of(samples[None, :1]), [z])[0, 0, :, 0]
         r = float(np.interp(np.log(z), np.log(tracks.redshift), magnitude))
         meta = {"MAG_R": r, "FIBMAG_R": r + 1.0, "PHOTSYS": "S", "W_ZFAIL": 1.1, "W_FIBASSIGN": 1.5, "Z_MAX": 0.25}
         out.append(
@@ -107,7 +111,7 @@ def test_choices_of_rows_and_weights(root: Path, model: SPSModel) -> None:
         kept = survey_sample(catalog, wide, SURVEY, model=model, weights=(), include_not_converged=True)
         assert 101 in kept.targetid
         assert np.all(kept.weight == 1)
-        with pytest.raises(InputError, match=r"W_ZFAIL of row \d+ is 0"):
+        with pytest.raises(InputError, match=r"the catalog: W_ZFAIL of TARGETID 103 is 0"):
             survey_sample(catalog, LIMIT, SURVEY, model=model, on_bad_weight="raise")
         with pytest.raises(InputError, match="WEIGHT_COMP"):
             survey_sample(catalog, LIMIT, SURVEY, model=model, weights=("WEIGHT_COMP",))
@@ -115,7 +119,7 @@ def test_choices_of_rows_and_weights(root: Path, model: SPSModel) -> None:
         mine = survey_sample(catalog, LIMIT, SURVEY, model=model, weights=("WEIGHT_COMP",), extra=extra)
         assert np.all(mine.weight == 3)
         assert mine.excluded["with a bad WEIGHT_COMP"] == 10  # not in the table
-        with pytest.raises(InputError, match=r"no galaxy of 60 is left: .*outside z"):
+        with pytest.raises(InputError, match=r"no galaxy of 60 is left; left out: .*outside z"):
             survey_sample(catalog, LIMIT, SurveyVolume(50.0, 0.55, 0.6), model=model)
         with pytest.raises(InputError, match="PHOTSYS S"):
             survey_sample(catalog, bgs_bright("N"), SURVEY, model=model)
@@ -133,9 +137,9 @@ def test_stored_z_max(root: Path) -> None:
 def test_thinning_takes_finite_draws_evenly() -> None:
     draws = np.arange(10.0)[None, :, None].repeat(13, axis=2)
     draws[0, 6:] = np.nan
-    assert thin(draws, 3)[0, :, 0].tolist() == [0.0, 2.0, 5.0]
-    assert thin(draws, 8)[0, :, 0].max() == 5.0
-    assert np.isnan(thin(np.full((1, 4, 13), np.nan), 2)).all()
+    assert thin_draws(draws, 3)[0, :, 0].tolist() == [0.0, 2.0, 5.0]
+    assert thin_draws(draws, 8)[0, :, 0].max() == 5.0
+    assert np.isnan(thin_draws(np.full((1, 4, 13), np.nan), 2)).all()
 
 
 def test_survey_columns_of_mocks() -> None:

@@ -185,7 +185,7 @@ class CompressedLikelihood:
         theta
             One good fit ``(size,)``: the error at it is taken out everywhere. Or draws of a first fit ``(n, size)``,
             best 64 or more: the error's linear response is taken out too, and `local_error` measured on every fourth
-            draw, which is held out (docs/engine.md).
+            draw, which is held out (docs/studies/likelihood.md).
         """
         theta = np.atleast_2d(np.asarray(theta, np.float64))
         exact = ExactLikelihood(self.projection, self.model)

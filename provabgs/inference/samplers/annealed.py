@@ -21,13 +21,14 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
+from provabgs.core.weights import effective_sample_size, normalised, resample_systematic
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
 from provabgs.inference.samplers.base import MarginalPosterior, SamplerResult, StartError, Target
 from provabgs.inference.samplers.mixture import combine, fit_mixture
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
 from provabgs.inference.samplers.populations import Population, anneal
-from provabgs.inference.samplers.weights import effective, normalised, resample, truncated
+from provabgs.inference.samplers.weights import truncated
 
 N_POPULATIONS, MAX_POPULATIONS = 2, 6
 EVIDENCE_TOLERANCE = 1.0
@@ -83,11 +84,11 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         if (1 + GROWTH) * (time.perf_counter() - start) > options.time_limit_s:
             break
         weights = truncated(normalised(pool.log_weights()))
-        proposal = fit_mixture(resample(pool.outer, weights, N_FITTED, rng), n_components, rng)
+        proposal = fit_mixture(pool.outer[resample_systematic(weights, N_FITTED, rng)], n_components, rng)
         n_components = min(n_components + 4, MAX_COMPONENTS)
     draws = _draws(pool, rng)
     log_like = in_chunks(target.log_likelihood, draws.reshape(-1, draws.shape[-1]), BATCH).reshape(draws.shape[:2])
-    efficiency = effective(pool.log_weights()) / len(pool)
+    efficiency = float(effective_sample_size(pool.log_weights())) / len(pool)
     return SamplerResult(
         draws,
         log_like,
@@ -116,7 +117,7 @@ def _populations(posterior: MarginalPosterior, rng: np.random.Generator) -> list
 
 def _first(pool: ProposalPool) -> int:
     """Draws to add before the first convergence check, to reach `TARGET_ESS` at the efficiency of the pool so far."""
-    wanted = (TARGET_ESS / effective(pool.log_weights()) - 1) * len(pool)
+    wanted = (TARGET_ESS / effective_sample_size(pool.log_weights()) - 1) * len(pool)
     return _whole_batches(float(np.clip(wanted, MIN_FIRST, MAX_FIRST)))
 
 
@@ -135,5 +136,5 @@ def _judge(pool: ProposalPool, target: Target, rng: np.random.Generator) -> Conv
 def _draws(pool: ProposalPool, rng: np.random.Generator) -> FloatArray:
     """Draws of the posterior from the weighted pool, in no order, ``(N_CHAINS, n, n_latent)``."""
     n = N_CHAINS * min(len(pool) // N_CHAINS, MAX_LENGTH)
-    drawn = resample(pool.latent, normalised(pool.log_weights()), n, rng)
+    drawn = pool.latent[resample_systematic(normalised(pool.log_weights()), n, rng)]
     return rng.permutation(drawn).reshape(N_CHAINS, -1, drawn.shape[1])

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.weights import normalised
 from provabgs.inference.samplers.base import MarginalPosterior
 from provabgs.inference.samplers.mixture import Mixture
-from provabgs.inference.samplers.weights import normalised
 
 N_LINEAR = 6
 """Draws of the linear coordinates per outer draw."""

@@ -14,10 +14,11 @@ from scipy.special import logsumexp
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
+from provabgs.core.weights import effective_sample_size, normalised, resample_systematic
 from provabgs.inference.samplers.base import MarginalPosterior, StartError
 from provabgs.inference.samplers.mixture import Mixture, fit_mixture
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
-from provabgs.inference.samplers.weights import effective, log_normal, next_power, normalised, resample, tempered
+from provabgs.inference.samplers.weights import log_normal, next_power, tempered
 
 N_PRIOR = 4096
 """Prior draws that start each population."""
@@ -99,7 +100,7 @@ def anneal(posterior: MarginalPosterior, rng: np.random.Generator) -> Population
         power = next_power(log_like, log_prior - log_proposal, power, STAGE_EFFICIENCY)
         weights = normalised(tempered(log_like, log_prior - log_proposal, power))
         n = N_EARLY if power < EARLY else N_STAGE
-        proposal = fit_mixture(resample(x, weights, 2 * n, rng), N_COMPONENTS, rng)
+        proposal = fit_mixture(x[resample_systematic(weights, 2 * n, rng)], N_COMPONENTS, rng)
         if power >= 1.0:
             break
         x = proposal.sample(n, rng)
@@ -114,12 +115,13 @@ def _polish(pool: ProposalPool, proposal: Mixture, n_eval: int, rng: np.random.G
     for n, k in POLISH:
         log_weight = pool.add(proposal, n, rng)
         n_eval += n
-        reached = effective(log_weight) / n
+        reached = float(effective_sample_size(log_weight)) / n
         if reached > efficiency:
             best, efficiency, log_evidence = proposal, reached, float(logsumexp(log_weight) - np.log(n))
         if efficiency > GOOD_EFFICIENCY and n > POLISH[0][0]:
             break
-        proposal = fit_mixture(resample(pool.outer, normalised(pool.log_weights()), n, rng), k, rng)
+        chosen = resample_systematic(normalised(pool.log_weights()), n, rng)
+        proposal = fit_mixture(pool.outer[chosen], k, rng)
     return Population(pool, best, efficiency, log_evidence, n_eval)
 
 

@@ -1,23 +1,11 @@
-"""Importance weights: normalised, tempered, resampled."""
+"""Weights of the annealing: tempered, truncated, and the next power of the likelihood."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
-
-
-def normalised(log_weight: FloatArray) -> FloatArray:
-    """Weights of sum one; NaN and -inf count as none, and where all are, all count the same."""
-    finite = np.where(np.isnan(log_weight), -np.inf, log_weight)
-    peak = np.max(finite)
-    w = np.exp(finite - peak) if np.isfinite(peak) else np.ones(len(finite))
-    return w / w.sum()
-
-
-def effective(log_weight: FloatArray) -> float:
-    """Effective number of draws, ``1 / sum w^2``."""
-    return float(1 / np.sum(normalised(log_weight) ** 2))
+from provabgs.core.weights import effective_sample_size
 
 
 def truncated(weights: FloatArray) -> FloatArray:
@@ -47,7 +35,7 @@ def next_power(log_like: FloatArray, log_ratio: FloatArray, power: float, effici
     """
 
     def fraction(p: float) -> float:
-        return effective(tempered(log_like, log_ratio, p)) / len(log_like)
+        return float(effective_sample_size(tempered(log_like, log_ratio, p))) / len(log_like)
 
     if fraction(1.0) >= efficiency:
         return 1.0
@@ -56,9 +44,3 @@ def next_power(log_like: FloatArray, log_ratio: FloatArray, power: float, effici
         middle = np.sqrt(max(low, 1e-9) * high)
         low, high = (middle, high) if fraction(middle) >= efficiency else (low, middle)
     return min(1.0, max(low, power * 1.05, 1e-8))
-
-
-def resample(x: FloatArray, weights: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
-    """Systematic resampling, ``(n, d)``."""
-    positions = (rng.random() + np.arange(n)) / n
-    return x[np.minimum(np.searchsorted(np.cumsum(weights), positions), len(x) - 1)]

@@ -1,0 +1,1 @@
+"""Priors that fits induce on derived properties, and their maximum-entropy correction."""

@@ -7,7 +7,7 @@ exact likelihood applies them to spectra, the compressed one reduces them furthe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from provabgs.observe.masks import emission_line_mask
 from provabgs.observe.noise import FitData, NoiseModel, smooth_flux
 from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.options import ObservingOptions
+from provabgs.observe.outliers import find_outliers
 from provabgs.sps.library import SSPLibrary
 
 
@@ -44,6 +45,8 @@ class SpectrumProjection:
     """``(npix,)`` camera names."""
     templates: FloatArray
     """``(npix, ntemplate)`` additive templates of the noise model, at unit prior sigma."""
+    clipped: FloatArray = field(default_factory=lambda: np.zeros(0))
+    """Observed wavelengths of outliers that were left out, Angstrom."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +117,8 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     wave_model = library.wave * (1 + z)
     try:
         pixels = _pixels(observation, wave_model, options, library.line_nodes)
+        if pixels is not None and options.clip_sigma is not None:
+            pixels = pixels.without_outliers(library, options.clip_sigma)
         bands = _bands(observation, wave_model)
     except UnusableTargetError:
         raise
@@ -161,7 +166,7 @@ def _with_noise(
     spectrum = photometry = None
     if pixels is not None:
         ivar = 1 / np.asarray(noise.pixel_variance)
-        spectrum = SpectrumProjection(p.operator, p.wave, p.flux, ivar, p.camera, noise.pixel_templates)
+        spectrum = SpectrumProjection(p.operator, p.wave, p.flux, ivar, p.camera, noise.pixel_templates, p.clipped)
     if bands is not None:
         ivar = 1 / np.asarray(noise.band_variance)
         photometry = PhotometryProjection(b.weights, b.names, b.flux, ivar, noise.band_templates)
@@ -201,11 +206,22 @@ class _Pixels(NamedTuple):
     variance: FloatArray
     level: FloatArray
     camera: tuple[str, ...]
+    clipped: FloatArray
 
     @classmethod
     def empty(cls, n_wave: int) -> _Pixels:
         none = np.zeros(0)
-        return cls(sparse.csr_matrix((0, n_wave)), none, none, none, none, ())
+        return cls(sparse.csr_matrix((0, n_wave)), none, none, none, none, (), none)
+
+    def without_outliers(self, library: SSPLibrary, sigma: float) -> _Pixels:
+        """The pixels less isolated ones that no stars can make."""
+        bad = find_outliers(self.operator, self.flux, self.variance, self.level, library, sigma)
+        if not bad.any():
+            return self
+        kept = ~bad
+        camera = tuple(c for c, keep in zip(self.camera, kept.tolist(), strict=True) if keep)
+        arrays = (a[kept] for a in (self.wave, self.flux, self.variance, self.level))
+        return _Pixels(self.operator[kept], *arrays, camera, self.wave[bad])
 
 
 class _Bands(NamedTuple):
@@ -244,7 +260,7 @@ def _pixels(
     operators, *columns, names = zip(*pieces, strict=True)
     wave, flux, variance, level = (np.concatenate(c) for c in columns)
     camera = tuple(n for group in names for n in group)
-    return _Pixels(sparse.vstack(operators).tocsr(), wave, flux, variance, level, camera)
+    return _Pixels(sparse.vstack(operators).tocsr(), wave, flux, variance, level, camera, np.zeros(0))
 
 
 def _bands(observation: Observation, wave_model: FloatArray) -> _Bands | None:

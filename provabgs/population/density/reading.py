@@ -17,7 +17,8 @@ from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.errors import ConfigError, InputError
 from provabgs.core.jax import jnp
 from provabgs.inference.config import FitConfig
-from provabgs.population.density.likelihood import Draws, pad
+from provabgs.population.density.likelihood import Draws
+from provabgs.population.density.streamed import pad
 from provabgs.population.prior.induced import N_DRAWS, InducedPrior
 from provabgs.population.rows import RowSelection
 from provabgs.population.sources import Source, fitted_source, open_source
@@ -31,7 +32,20 @@ class PriorDensity(Protocol):
     """The density p0 that draws are divided by."""
 
     def log_density(self, values: ArrayLike, redshift: ArrayLike) -> FloatArray:
-        """Ln p0 of ``values (n, S, d)`` at ``redshift (n,)``, ``(n, S)``."""
+        """Ln p0 of posterior draws.
+
+        Parameters
+        ----------
+        values
+            ``(n, S, d)``.
+        redshift
+            ``(n,)`` of the galaxies.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n, S)``.
+        """
         ...
 
 
@@ -40,7 +54,7 @@ class FlatPrior:
     """No division: for draws under a prior that is flat in the properties, or to show the effect of not dividing."""
 
     def log_density(self, values: ArrayLike, redshift: ArrayLike) -> FloatArray:  # noqa: ARG002 - one interface
-        """Zero."""
+        """0 for every draw, see `PriorDensity.log_density`."""
         return np.zeros(np.asarray(values).shape[:2])
 
 

@@ -158,7 +158,14 @@ def bgs_bright(photsys: str = "S") -> MagnitudeLimit:
 
 
 def parse_selection(text: str, photsys: str = "S") -> Selection:
-    """``"bgs-bright"``, ``"bgs-faint"``, or a limit ``"FILTER<MAG"`` or ``"MAG<FILTER<MAG"`` (``decam2014-r<19.5``).
+    """A selection from its name or from a magnitude limit.
+
+    Parameters
+    ----------
+    text
+        ``"bgs-bright"``, ``"bgs-faint"``, or a limit ``"FILTER<MAG"`` or ``"MAG<FILTER<MAG"`` (``decam2014-r<19.5``).
+    photsys
+        N or S: photometric system of the BGS cuts.
 
     Raises
     ------

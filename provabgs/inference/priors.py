@@ -68,6 +68,11 @@ class Prior:
         normal
             Mean and sigma of normal priors by name; a normal parameter that is not named is held at 1.
 
+        Returns
+        -------
+        Prior
+            In double precision.
+
         Raises
         ------
         ConfigError
@@ -100,7 +105,21 @@ class Prior:
 
 
 def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
-    """Parameters ``(..., size)`` from the unit cube ``(..., n_coordinate)``."""
+    """Parameters from the unit cube.
+
+    Parameters
+    ----------
+    unit
+        ``(..., n_coordinate)`` in [0, 1].
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., size)``, each parameter in its own unit.
+    """
+    # n fractions on the simplex take n - 1 coordinates, so that coordinates and parameters are counted apart
     columns = prior.low + unit * (prior.high - prior.low)
     out: list[jax.Array] = []
     k = 0
@@ -122,7 +141,25 @@ def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
 
 
 def unit_from_theta(theta: jax.Array, prior: Prior) -> jax.Array:
-    """Inverse of `theta_from_unit`; values outside the prior come out outside [0, 1]."""
+    """Inverse of `theta_from_unit`.
+
+    Parameters
+    ----------
+    theta
+        ``(..., size)`` parameter vectors; fractions on their simplex.
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., n_coordinate)``; outside [0, 1] for values outside the prior.
+
+    Raises
+    ------
+    InputError
+        When the last axis of theta does not have `size` entries.
+    """
     prior.parameters.check(theta)
     columns: list[jax.Array] = []
     normals: list[tuple[int, int]] = []
@@ -142,7 +179,20 @@ def unit_from_theta(theta: jax.Array, prior: Prior) -> jax.Array:
 
 
 def theta_from_latent(latent: jax.Array, prior: Prior) -> jax.Array:
-    """Parameters ``(..., size)`` from standard-normal coordinates ``(..., n_coordinate)``."""
+    """Parameters from standard-normal coordinates.
+
+    Parameters
+    ----------
+    latent
+        ``(..., n_coordinate)``.
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., size)``, each parameter in its own unit.
+    """
     return theta_from_unit(unit_from_latent(latent), prior)
 
 

@@ -41,8 +41,11 @@ def block_differences(first: Block, second: Block) -> list[str]:
         return [f"the first has {len(first)} galaxies, the second has {len(second)}"]
     a, b = _sorted(first), _sorted(second)
     found: list[str] = []
+    columns = [set(x.summary.dtype.names or ()) for x in (a, b)]
+    if only := sorted(columns[0] ^ columns[1]):
+        found.append(f"columns that one of them lacks: {', '.join(only)}")
     for name in a.summary.dtype.names or ():
-        if name not in VOLATILE:
+        if name not in VOLATILE and name in columns[1]:
             _compare(name, a.summary[name], b.summary[name], a.summary["TARGETID"], found)
     if a.samples.keys() != b.samples.keys():
         return [*found, f"samples of different quantities: {sorted(a.samples.keys() ^ b.samples.keys())}"]
@@ -52,6 +55,8 @@ def block_differences(first: Block, second: Block) -> list[str]:
             _compare(f"scale/{name}", a.scale[name], b.scale[name], a.summary["TARGETID"], found)
     if a.configs != b.configs or a.versions != b.versions:
         found.append("fit configurations or versions differ")
+    if a.models != b.models:
+        found.append("parameters or derived properties of the models differ")
     return found
 
 

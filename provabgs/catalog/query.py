@@ -90,10 +90,13 @@ class Catalog:
                 f"{summary}: format is {found!r}, this version reads {FORMAT!r}; build the summary again "
                 "(`provabgs run` on its directory) or use the provabgs that wrote it"
             )
+        try:
+            schema = Schema.from_json(metadata.get("provabgs:schema", ""))
+        except DataFileError as error:
+            raise DataFileError(f"{summary}: {error}; build the summary again (`provabgs run`)") from None
         connection = _connect(summary.parent)
         connection.execute(f"CREATE VIEW {_BASE} AS SELECT * FROM read_parquet('{_sql_text(str(summary.resolve()))}')")
         _lock(connection)
-        schema = Schema.from_json(metadata["provabgs:schema"])
         return cls(summary.parent, tuple(footer.names), metadata, schema, connection)
 
     @classmethod
@@ -109,6 +112,7 @@ class Catalog:
             "provabgs:n_galaxies": str(table.num_rows),
             "provabgs:configs": json.dumps(shard.configs),
             "provabgs:versions": json.dumps(shard.versions),
+            "provabgs:schema": shard.schema.to_json(),
         }
         return cls(path.parent, tuple(table.column_names), metadata, shard.schema, connection)
 

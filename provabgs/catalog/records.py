@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from provabgs.catalog.columns import (
     QUANTILES,
     SURVEY,
     SURVEY_COLUMNS,
+    Column,
     Schema,
     survey_column,
     union,
@@ -28,6 +30,7 @@ from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status
 from provabgs.inference.posterior import Diagnostics, Posterior
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
+from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.parameters import ParameterSet, Quantity
 
 NSIDE = 64
@@ -102,13 +105,17 @@ def _check(posterior: Posterior) -> None:
     n, who = posterior.samples.shape[0], f"TARGETID {posterior.targetid}"
     if posterior.samples.ndim != 2:
         raise InputError(f"{who}: samples have shape {posterior.samples.shape}, expected two axes")
-    posterior.parameters.check(posterior.samples, f"{who}: samples")
+    posterior.parameters.check(posterior.samples, f"{who}: sample array")
     lengths = {LOG_PROB: posterior.log_prob.size, **{k: v.size for k, v in posterior.derived.items()}}
     for what, length in lengths.items():
         if length != n:
             raise InputError(f"{who}: {what} has {length} entries for {n} samples")
     if not 0 <= posterior.seed < 2**63:
         raise InputError(f"{who}: seed {posterior.seed} is outside 0 .. 2^63 - 1")
+    described = {p.name for p in posterior.properties}
+    if n and (odd := sorted(described ^ posterior.derived.keys())):
+        lack = "no draws" if odd[0] in described else "no description"
+        raise InputError(f"{who}: derived property {odd[0]!r} has {lack}; `derived` and `properties` must agree")
 
 
 def _sample_arrays(
@@ -155,7 +162,8 @@ def _row(
         "MODEL_ID": models.index(_model(p)) if len(p.samples) else -1,
     }  # fmt: skip
     edge = [p.prior_edge.get(n, float("nan")) for n in p.parameters.names]
-    row["PRIOR_EDGE"] = sum(1 << k for k, fraction in enumerate(edge) if fraction > PRIOR_EDGE_FRACTION)
+    # a 64-bit integer has 63 bits; parameters beyond them have their EDGE columns alone
+    row["PRIOR_EDGE"] = sum(1 << k for k, fraction in enumerate(edge[:63]) if fraction > PRIOR_EDGE_FRACTION)
     best = p.best
     for quantity in p.quantities if len(p.samples) else ():
         name, column = quantity.name, quantity.column
@@ -221,7 +229,13 @@ def _model(posterior: Posterior) -> str:
         survey = tuple(survey_column(name, **about) for name, about in described.items() if name not in known)
     except (TypeError, ValueError) as error:
         raise InputError(f"TARGETID {posterior.targetid}: {SURVEY_COLUMNS} of its reader: {error}") from None
-    return Schema(posterior.parameters.parameters, posterior.properties, survey).to_json()
+    return _schema_text(posterior.parameters, posterior.properties, survey)
+
+
+@lru_cache(maxsize=64)
+def _schema_text(parameters: ParameterSet, properties: tuple[DerivedProperty, ...], survey: tuple[Column, ...]) -> str:
+    """JSON of a schema: thousands of rows share one."""
+    return Schema(tuple(parameters), properties, survey).to_json()
 
 
 def _posterior(

@@ -173,16 +173,17 @@ def read_summary(path: str | Path) -> ShardSummary:
         try:
             attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in f.attrs.items()}
             configs, versions, models = (tuple(f[name].asstr()[:]) for name in ("configs", "versions", "models"))
+            union(Schema.from_json(m) for m in models)
             return ShardSummary(_rows(f["summary"]), configs, versions, models, attrs)
         except _DAMAGE as error:
             raise DataFileError(f"{path}: corrupt posterior file ({first_line(error)}); fit these rows again") from None
 
 
-def read_models(path: str | Path) -> tuple[str, ...]:
-    """Schemas (JSON) of the models of a shard; raises DataFileError as `read_shard`."""
+def read_models(path: str | Path) -> dict[str, Schema]:
+    """Schemas of the models of a shard by their JSON texts; raises DataFileError as `read_shard`."""
     with open_shard(path) as f:
         try:
-            return tuple(f["models"].asstr()[:])
+            return {text: Schema.from_json(text) for text in f["models"].asstr()[:]}
         except _DAMAGE as error:
             raise DataFileError(f"{path}: corrupt posterior file ({first_line(error)}); fit these rows again") from None
 
@@ -200,11 +201,11 @@ def open_shard(path: str | Path) -> h5py.File:
         raise DataFileError(f"{path}: no such file")
     try:
         f = h5py.File(path, "r")
-    except OSError as error:
+    except _DAMAGE as error:
         raise DataFileError(f"{path}: truncated or not an HDF5 file ({first_line(error)})") from None
     try:
         found = f.attrs.get("format")
-    except (OSError, RuntimeError):
+    except _DAMAGE:
         found = None
     if found == FORMAT:
         return f

@@ -160,10 +160,17 @@ def _arrow_schema(schema: Schema) -> pa.Schema:
 
 def _schema_of(paths: list[Path]) -> Schema:
     """Quantities of all models in a catalog's shards."""
-    models: dict[str, None] = {}
+    known: dict[str, Schema] = {}
     for path in paths:
-        models.update(dict.fromkeys(read_models(path)))
-    return union(Schema.from_json(m) for m in models)
+        for text, schema in read_models(path).items():
+            if text in known:
+                continue
+            known[text] = schema
+            try:
+                union(known.values())
+            except DataFileError as error:
+                raise DataFileError(f"{path}: {error}") from None
+    return union(known.values())
 
 
 def _tables(root: Path, paths: list[Path], origin: Origin, schema: Schema) -> Iterator[pa.Table]:

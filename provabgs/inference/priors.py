@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from provabgs.core.errors import ConfigError
+from provabgs.core.errors import ConfigError, InputError
 from provabgs.core.jax import jax, jnp
 from provabgs.sps.parameters import ParameterSet
 
@@ -118,7 +118,16 @@ def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
     -------
     jax.Array
         ``(..., size)``, each parameter in its own unit.
+
+    Raises
+    ------
+    InputError
+        When the cube has another number of coordinates; names those that are expected.
     """
+    shape = np.shape(unit)
+    if not shape or shape[-1] != prior.n_coordinate:
+        names = ", ".join(prior.parameters.coordinates)
+        raise InputError(f"unit cube has shape {shape}, expected (..., {prior.n_coordinate}) for {names}")
     # n fractions on the simplex take n - 1 coordinates, so that coordinates and parameters are counted apart
     columns = prior.low + unit * (prior.high - prior.low)
     out: list[jax.Array] = []
@@ -127,7 +136,7 @@ def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
         kind = prior.parameters.parameters[group[0]].prior
         if kind == "flat-dirichlet":
             n = len(group)
-            out += _fractions([columns[..., k + i] for i in range(n - 1)])
+            out += _fractions([columns[..., k + i] for i in range(n - 1)], shape[:-1])
             k += n - 1
             continue
         value = columns[..., k]
@@ -192,6 +201,11 @@ def theta_from_latent(latent: jax.Array, prior: Prior) -> jax.Array:
     -------
     jax.Array
         ``(..., size)``, each parameter in its own unit.
+
+    Raises
+    ------
+    InputError
+        When there is another number of coordinates.
     """
     return theta_from_unit(unit_from_latent(latent), prior)
 
@@ -251,20 +265,22 @@ def _root(x: jax.Array, power: int) -> jax.Array:
     return jnp.cbrt(x) if power == 3 else x ** (1.0 / power)
 
 
-def _fractions(uniforms: list[jax.Array]) -> list[jax.Array]:
-    """Fractions of a simplex from the uniforms of its coordinates."""
+def _fractions(uniforms: list[jax.Array], shape: tuple[int, ...]) -> list[jax.Array]:
+    """Fractions of a simplex, each of `shape`, from the uniforms of its coordinates."""
     n = len(uniforms) + 1
     sticks = [_root(u, n - 1 - k) for k, u in enumerate(uniforms)]
     out, left = [], None
     for stick in sticks:
         out.append(1 - stick if left is None else left * (1 - stick))
         left = stick if left is None else left * stick
-    return [*out, jnp.ones(()) if left is None else left]
+    return [*out, jnp.ones(shape) if left is None else left]
 
 
 def _sticks(fractions: list[jax.Array]) -> list[jax.Array]:
     """Inverse of `_fractions`: uniforms from fractions."""
     n = len(fractions)
+    if n == 1:
+        return []  # the one fraction is 1
     # sums from the far end do not cancel in the corners; coordinates keep their sign, so that beta < 0 is outside
     rest = [fractions[-1]]
     for f in reversed(fractions[1:-1]):

@@ -18,6 +18,7 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import SPECTRUM_UNIT
 from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.status import Status
+from provabgs.observe import data_error  # noqa: F401, registers its noise terms
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import band_weights, load_filter
 from provabgs.observe.linespread import resolution_matrix, spread_matrix, velocity_sigma
@@ -253,8 +254,8 @@ class _Pixels(NamedTuple):
             return self
         kept = ~bad
         camera = tuple(c for c, keep in zip(self.camera, kept.tolist(), strict=True) if keep)
-        arrays = (a[kept] for a in (self.wave, self.flux, self.variance, self.level))
-        return _Pixels(self.operator[kept], *arrays, camera, self.wave[bad])
+        wave, flux, variance, level = (a[kept] for a in (self.wave, self.flux, self.variance, self.level))
+        return _Pixels(self.operator[kept], wave, flux, variance, level, camera, self.wave[bad])
 
 
 class _Bands(NamedTuple):

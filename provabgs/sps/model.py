@@ -171,7 +171,8 @@ class SPSModel:
         """
         s = self.library.spectrum
         young, old = s[:, self.young_nodes], s[:, self.old_nodes]
-        return Parts(jnp.asarray(young.reshape(-1, s.shape[-1])), jnp.asarray(old.reshape(-1, s.shape[-1])))
+        with jax.ensure_compile_time_eval():  # a first use inside a compiled function must not keep its tracers
+            return Parts(jnp.asarray(young.reshape(-1, s.shape[-1])), jnp.asarray(old.reshape(-1, s.shape[-1])))
 
     def weight_tensor(self, masses: NodeMasses) -> jax.Array:
         """Weights on SSPs, ``(batch, nmet, nnode)``: mass at each node times metallicity interpolation."""

@@ -1,19 +1,18 @@
 """Samplers side by side: gate, time, evaluations, and quantiles against reference posteriors.
 
-``python benchmarks/samplers.py --desi demo/data -o samplers`` runs the galaxies of ``benchmark_set.py`` (96 simulated
-and, with ``--desi``, the real one) and keeps one file a galaxy and route, so that it can be interrupted, and split by
-``--part 0/2`` and ``--part 1/2``; ``--report`` prints the tables and ``--figure`` draws the real galaxy's posterior.
+``python -m studies.sampler_comparison --desi demo/data`` runs the galaxies of `galaxy_set` (96 simulated and, with
+``--desi``, the real one) and keeps one file a galaxy and route, so that it can be interrupted, and split by
+``--part 0/2`` and ``--part 1/2``; ``--report`` prints the tables and ``--figures`` draws the real galaxy's posterior.
 
-Routes of ``sampler_routes.py``: ``reference`` (the default sampler with six times the effective draws and another seed)
-and ``annealed`` (the default) on all galaxies; nautilus, a second reference by another algorithm, on every second of
+Routes of `sampler_routes`: ``reference`` (the default sampler with six times the effective draws and another seed) and
+``annealed`` (the default) on all galaxies; nautilus, a second reference by another algorithm, on every second of
 each kind (``--nautilus``); those that are known to lose on every ``--every``-th of each kind, with ``--time-limit``
-processor seconds. One thread; compilation excluded. Needs the ``bench`` extra.
+processor seconds. One thread; compilation excluded. Nautilus is in the extra ``studies``.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import h5py
@@ -21,18 +20,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 from astropy.table import Table
 
-sys.path.insert(0, str(Path(__file__).parent))
-from benchmark_set import KINDS, REAL, galaxy, kind_of
-from sampler_routes import GATE, ROUTES, Case, Outcome, by_name, warm
-
+from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.compressed.normal_equations import make_normal_equations
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit_observation import load_model, make_likelihood, make_target
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.marginalised import marginal_function
-from provabgs.inference.priors import Prior
 from provabgs.observe.projection import project
 from provabgs.sps.parameters import DERIVED_NAMES, NAMES
+from studies.support.command import run_study, study_parser
+from studies.support.galaxy_set import KINDS, REAL, galaxy, kind_of
+from studies.support.sampler_routes import GATE, ROUTES, Case, Outcome, by_name, warm
+from tests.support.parameters import prior_of
 
 QUANTILES = (0.16, 0.5, 0.84)
 QUANTITIES = (*NAMES, *DERIVED_NAMES)
@@ -48,10 +47,11 @@ def make_case(number: int, desi: Path | None) -> Case:
     observation, observing = galaxy(number, desi)
     model, config = load_model(FitConfig().model), FitConfig(observing=observing)
     exact = ExactLikelihood(project(observation, model.library, observing), model)
-    prior = Prior.create(observation.fiber_fraction)
+    prior = prior_of(observation)
     likelihood = make_likelihood(exact, config)
     target = make_target(likelihood, exact, prior)
-    assert target.collapsed is not None, "the benchmark compares samplers of the compressed engine"
+    assert target.collapsed is not None, "the study compares samplers of the compressed engine"
+    assert isinstance(likelihood, CompressedLikelihood)
     return Case(target, target.collapsed, marginal_function(make_normal_equations(model), likelihood.reduction, prior))
 
 
@@ -144,7 +144,7 @@ def draw_figure(draws: dict[str, np.ndarray], output: Path) -> None:
     figure, axes = plt.subplots(3, 6, figsize=(13, 6.2), layout="constrained")
     for axis, i in zip(axes.flat, range(len(QUANTITIES)), strict=False):
         both = np.concatenate([d[:, i] for d in draws.values()])
-        bins = np.linspace(*np.quantile(both, [0.001, 0.999]), 41)
+        bins = np.linspace(np.quantile(both, 0.001), np.quantile(both, 0.999), 41)
         for (name, x), style in zip(
             draws.items(),
             ({"histtype": "stepfilled", "color": "0.8"}, {"histtype": "step", "color": "C3"}),
@@ -158,42 +158,48 @@ def draw_figure(draws: dict[str, np.ndarray], output: Path) -> None:
     plt.close(figure)
 
 
-def _todo(args: argparse.Namespace) -> list[tuple[str, int]]:
-    """Routes and galaxies, in an order in which an interrupted benchmark has seen all kinds."""
-    turns = {n: n // len(KINDS) for n in range(REAL)} | ({REAL: 0} if args.desi else {})
-    part, n_part = map(int, args.part.split("/"))
-    every = {"reference": 1, "annealed": 1, "nautilus-collapsed": args.nautilus}
+def _todo(options: argparse.Namespace) -> list[tuple[str, int]]:
+    """Routes and galaxies, in an order in which an interrupted study has seen all kinds."""
+    turns = {n: n // len(KINDS) for n in range(REAL)} | ({REAL: 0} if options.desi else {})
+    part, n_part = map(int, options.part.split("/"))
+    every = {"reference": 1, "annealed": 1, "nautilus-collapsed": options.nautilus}
     return [
         (name, number)
-        for name in ("annealed", "reference", *(r for r in ROUTES if r != "annealed"))
+        for name in options.routes
         for number, turn in turns.items()
-        if turn % every.get(name, args.every) == 0 and number % n_part == part
+        if turn % every.get(name, options.every) == 0 and number % n_part == part
     ]
+
+
+def work(options: argparse.Namespace) -> None:
+    """Run what is not done yet, print the tables, draw the figure."""
+    options.output.mkdir(exist_ok=True, parents=True)
+    for name, number in _todo(options) if not options.report else ():
+        path = options.output / f"{number:03d}-{name}.h5"
+        if not path.exists():
+            case = make_case(number, options.desi)
+            warm(case)
+            run(number, name, case, options.time_limit, path)
+    table, draws = read(options.output)
+    report(table, draws)
+    compared = {name: draws[REAL, name] for name in ("annealed", "nautilus-collapsed") if (REAL, name) in draws}
+    if options.figures and len(compared) == 2:
+        draw_figure(compared, options.figures / "real_two_samplers.png")
 
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    routes = ("annealed", "reference", *(r for r in ROUTES if r != "annealed"))
+    parser = study_parser("studies.sampler_comparison", __doc__)
     parser.add_argument("--desi", type=Path, help="folder of the real galaxy's files (after `make demo`: demo/data)")
     parser.add_argument("--part", default="0/1", help="which galaxies: K/N, those of number K modulo N")
+    parser.add_argument("--routes", nargs="+", choices=routes, default=routes)
     parser.add_argument("--every", type=int, default=12, help="slow routes on every so many of a kind")
     parser.add_argument("--nautilus", type=int, default=2, help="nautilus on every so many of a kind")
     parser.add_argument("--time-limit", type=float, default=30.0, help="processor seconds per route and galaxy")
-    parser.add_argument("-o", "--output", type=Path, default=Path("samplers"))
     parser.add_argument("--report", action="store_true", help="only print the tables of what is done")
-    parser.add_argument("--figure", type=Path, help="draw the real galaxy's posterior by two samplers")
-    args = parser.parse_args()
-    args.output.mkdir(exist_ok=True, parents=True)
-    for name, number in _todo(args) if not args.report else ():
-        path = args.output / f"{number:03d}-{name}.h5"
-        if not path.exists():
-            case = make_case(number, args.desi)
-            warm(case)
-            run(number, name, case, args.time_limit, path)
-    table, draws = read(args.output)
-    report(table, draws)
-    if args.figure:
-        draw_figure({name: draws[REAL, name] for name in ("annealed", "nautilus-collapsed")}, args.figure)
+    # galaxy 7 has photometry alone: the quickest
+    run_study(parser, work, {"part": "7/96", "routes": ("annealed", "emcee"), "time_limit": 1.0})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Counterparts of the published figures, and the table of accuracies, of a finished or unfinished mock challenge.
 
-    python benchmarks/challenge_figures.py CHALLENGE -o docs/figures
+    python -m studies.challenge_figures CHALLENGE --figures docs/figures
 
 CHALLENGE is the directory of `provabgs mock challenge`; it is only read. Written: ``mock_challenge_posterior.png`` (one
 galaxy), ``_truth.png``, ``_delta.png`` (each property, three sets of data), ``_accuracy.png`` (eta in bins of the true
 property), ``_dependence.png`` (of r_fiber, r, g - r, r - z), ``_plane.png`` (over the M*-SFR plane) and ``_priors.png``
 (induced priors). The table, next to the numbers of Hahn et al. (2023, arXiv:2202.01809), goes to standard output as
-Markdown. Some ten minutes for 2,000 galaxies, mostly eta; ``--only`` makes some of the figures.
+Markdown. Some ten minutes for 2,000 galaxies, mostly eta; ``--only`` makes some of the figures, for instance
+those that a run that was stopped did not come to.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from provabgs.mocks.files import read_truth
 from provabgs.mocks.score import TRUTH_COLUMNS, Scored, accuracy_of, collect
 from provabgs.population.accuracy import infer_accuracy
 from provabgs.population.prior.draws import draw_properties
+from studies.support.command import run_study, study_parser
+from studies.support.toy_challenge import toy_challenge
 
 ROWS: tuple[tuple[str, str, str, float, float, str], ...] = (
     ("logmstar", "log M* formed, dex", "all", -np.inf, np.inf, "sigma 0.1, no bias"),
@@ -44,7 +47,6 @@ ROWS: tuple[tuple[str, str, str, float, float, str], ...] = (
     ("t_age_mw", "t_age,MW, Gyr", "above 8", 8.0, np.inf, "capped near 8"),
 )
 """Property, title, range of the true value in words and numbers, and what was published of spectrum + photometry."""
-PRIOR_DRAWS = 100_000
 PROPERTIES = {
     "logmstar": "LOGMSTAR_FORMED",
     "log_sfr_1gyr": "LOGSFR_1GYR",
@@ -54,37 +56,34 @@ PROPERTIES = {
 """Scored properties among the prior's draws."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("challenge", type=Path)
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/figures"))
-    parser.add_argument("--min-count", type=int, default=10, help="bins of this many galaxies or fewer are left out")
-    parser.add_argument("--draws", type=int, default=400, help="draws per galaxy that enter eta")
-    parser.add_argument("--targetid", type=int, help="galaxy of the posterior figure; one of typical S/N if left out")
-    names = ("posterior", "truth", "delta", "accuracy", "dependence", "plane", "priors", "table")
-    parser.add_argument("--only", nargs="+", choices=names, default=names)
-    options = parser.parse_args()
-    scored = {mode: s for mode in MODES if len(s := collect(options.challenge, mode, options.draws))}
+NAMES = ("posterior", "truth", "delta", "accuracy", "dependence", "plane", "priors", "table")
+
+
+def work(options: argparse.Namespace) -> None:
+    """Make the figures asked for, and print the table."""
+    challenge, min_count = options.challenge or toy_challenge(options.output / "challenge"), options.min_count
+    folder = options.figures or options.output
+    scored = {mode: s for mode in MODES if len(s := collect(challenge, mode, options.draws))}
     print(", ".join(f"{mode}: {len(s)} galaxies, {s.converged.mean():.1%} converged" for mode, s in scored.items()))
     by_mode = (
-        {mode: accuracy_of(s, None, options.min_count) for mode, s in scored.items()}
+        {mode: accuracy_of(s, None, min_count) for mode, s in scored.items()}
         if {"delta", "accuracy"} & set(options.only)
         else {}
     )
     makers: dict[str, Callable[[], Figure]] = {
-        "posterior": lambda: posterior_figure(options.challenge, scored["both"], options.targetid),
+        "posterior": lambda: posterior_figure(challenge, scored["both"], options.targetid),
         "truth": lambda: figures.truth_figure(scored),
         "delta": lambda: figures.delta_figure(scored, by_mode),
         "accuracy": lambda: figures.accuracy_figure(by_mode),
-        "dependence": lambda: figures.dependence_figure(scored, min_count=options.min_count),
-        "plane": lambda: figures.plane_figure(scored["both"], options.min_count),
-        "priors": lambda: prior_figure(options.challenge, scored),
+        "dependence": lambda: figures.dependence_figure(scored, min_count=min_count),
+        "plane": lambda: figures.plane_figure(scored["both"], min_count),
+        "priors": lambda: prior_figure(challenge, scored, options.prior_draws),
     }
     for name, make in makers.items():
         if name in options.only:
             start = time.monotonic()
             dpi = 80 if name == "posterior" else 90
-            path = figures.save(make(), options.output / f"mock_challenge_{name}.png", dpi=dpi)
+            path = figures.save(make(), folder / f"mock_challenge_{name}.png", dpi=dpi)
             print(f"{path}: {path.stat().st_size / 1000:.0f} kB, {time.monotonic() - start:.0f} s", flush=True)
     if "table" in options.only:
         print("\n".join(table(scored)))
@@ -110,11 +109,11 @@ def posterior_figure(challenge: Path, scored: Scored, targetid: int | None) -> F
     raise SystemExit(f"TARGETID {targetid}: is not among the mocks of {challenge}")
 
 
-def prior_figure(challenge: Path, scored: dict[Mode, Scored]) -> Figure:
+def prior_figure(challenge: Path, scored: dict[Mode, Scored], n_draw: int) -> Figure:
     """Induced priors at the median redshift of the mocks."""
     config = FitConfig.model_validate(json.loads((challenge / "challenge.json").read_text())["fit"])
     redshift = float(np.median(load_truth(challenge)["Z"]))
-    drawn = draw_properties(config, redshift, PRIOR_DRAWS, np.random.default_rng(0))
+    drawn = draw_properties(config, redshift, n_draw, np.random.default_rng(0))
     return figures.prior_figure({name: drawn[column] for name, column in PROPERTIES.items()}, scored)
 
 
@@ -144,6 +143,18 @@ def _cell(delta: np.ndarray) -> str:
     mu, sigma = float(found.mu @ weight_mu), float(found.sigma @ weight_sigma)
     half = [0.5 * float(np.diff(found.quantile(k, [0.16, 0.84]))[0]) for k in ("mu", "sigma")]
     return f"{mu:+.2f} +- {half[0]:.2f}, {sigma:.2f} +- {half[1]:.2f}"
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = study_parser("studies.challenge_figures", __doc__)
+    parser.add_argument("challenge", type=Path, nargs="?", help="only --smoke makes one of its own")
+    parser.add_argument("--min-count", type=int, default=10, help="bins of this many galaxies or fewer are left out")
+    parser.add_argument("--draws", type=int, default=400, help="draws per galaxy that enter eta")
+    parser.add_argument("--prior-draws", type=int, default=100_000, help="of the figure of induced priors")
+    parser.add_argument("--targetid", type=int, help="galaxy of the posterior figure; one of typical S/N if left out")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    run_study(parser, work, {"min_count": 1, "draws": 50, "prior_draws": 5000}, needs="challenge")
 
 
 if __name__ == "__main__":

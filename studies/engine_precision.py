@@ -1,11 +1,12 @@
 """Precision of the compressed engine over mock galaxies: figure and table of docs/engine.md.
 
-    python benchmarks/engine_precision.py --galaxies 510 --figure docs/figures/engine_precision.png
+    python -m studies.engine_precision --galaxies 510 --figures docs/figures
 
 Galaxies cover the prior, redshifts 0.01-0.6, S/N 5, 20 and 100 per pixel, both photometric systems, missing cameras,
 photometry alone, spectrum alone and calibration polynomials. For each, ln L at points within 30 nats of the truth, and
 the spectrum in every pixel, are compared with the exact likelihood: of the engine as built, and corrected at draws near
-the truth that are none of the points compared. About fifteen minutes on one core.
+the truth that are none of the points compared. About fifteen minutes on one core; one file per
+galaxy is kept.
 """
 
 from __future__ import annotations
@@ -16,29 +17,27 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from engine_mocks import draw_theta, mock, near  # noqa: E402
-
-from provabgs.core.errors import InputError  # noqa: E402
-from provabgs.inference.backends import load_model  # noqa: E402
-from provabgs.inference.compressed import CompressedLikelihood, size_of  # noqa: E402
-from provabgs.inference.config import ModelOptions  # noqa: E402
-from provabgs.inference.likelihood import ExactLikelihood  # noqa: E402
-from provabgs.inference.priors import Prior  # noqa: E402
-from provabgs.observe.options import ObservingOptions  # noqa: E402
-from provabgs.observe.projection import project  # noqa: E402
+from provabgs.core.errors import InputError
+from provabgs.inference.backends import load_model
+from provabgs.inference.compressed import CompressedLikelihood, size_of
+from provabgs.inference.config import ModelOptions
+from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.observe.options import ObservingOptions
+from provabgs.observe.projection import project
+from studies.support.command import run_study, study_parser
+from studies.support.pieces import kept_arrays
+from tests.support.engine_mocks import draw_theta, mock, near
+from tests.support.parameters import prior_of, put
 
 SNRS = (5, 20, 100)
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "all data": {},
     "BASS + MzLS": {"photsys": "N"},
     "b, r only": {"cameras": "br"},
@@ -84,13 +83,13 @@ def compare(i: int, seed: int) -> Result:
     data = mock(model, theta, redshift, snr, rng, **CASES[case])
     projection = project(data, model.library, options)
     if data.fiber_fraction is None:
-        theta[-1] = 1.0
+        put(theta, f_fiber=1.0)
     empty = np.zeros(0)
     try:
         engine = CompressedLikelihood(projection, model)
     except InputError:
         return Result(case, snr, redshift, 0, 0, float("nan"), empty, empty, float("nan"), empty, empty)
-    prior = Prior.create(data.fiber_fraction)
+    prior = prior_of(data)
     points = near(engine, theta, prior, rng)
     corrected = engine.with_reference(near(engine, theta, prior, rng, N_LOCAL, LOCAL_DROP))
     exact = ExactLikelihood(projection, model)
@@ -102,8 +101,10 @@ def compare(i: int, seed: int) -> Result:
     if pixels is not None:
         expected = np.asarray(exact.predict(points[:4])[0])
         error = np.abs(pixels - expected)
+        assert projection.spectrum is not None
         relative, sigmas = (error / np.abs(expected)).ravel(), (error * np.sqrt(projection.spectrum.ivar)).ravel()
-    return Result(case, snr, redshift, *size, engine.error, ours, after, corrected.local_error, relative, sigmas)
+    told = float("nan") if corrected.local_error is None else corrected.local_error
+    return Result(case, snr, redshift, *size, engine.error, ours, after, told, relative, sigmas)
 
 
 def table(results: list[Result]) -> str:
@@ -178,29 +179,41 @@ def figure(results: list[Result], path: Path) -> None:
     plt.close(fig)
 
 
-def main() -> None:
-    """Run the study; print the table, draw the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--galaxies", type=int, default=510)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "figures" / "engine_precision.png")
-    args = parser.parse_args()
-    results = []
-    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
-        pending = pool.map(partial(compare, seed=args.seed), range(args.galaxies), chunksize=1)
-        for i, r in enumerate(pending):
-            results.append(r)
-            progress(i, r)
+def compared(i: int, seed: int, folder: Path) -> Result:
+    """Galaxy `i` from its file, or compared now."""
+    found = kept_arrays(folder / f"seed-{seed}-galaxy-{i:04d}.npz", lambda: compare(i, seed)._asdict())
+    fields: dict[str, Any] = {name: value.item() if value.ndim == 0 else value for name, value in found.items()}
+    return Result(**fields)
+
+
+def work(options: argparse.Namespace) -> None:
+    """Compare what is not done yet; print the table, draw the figure."""
+    one = partial(compared, seed=options.seed, folder=options.output)
+    if options.workers == 1:
+        results = [progress(i, one(i)) for i in range(options.galaxies)]
+    else:
+        with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+            results = [progress(i, r) for i, r in enumerate(pool.map(one, range(options.galaxies), chunksize=1))]
     print(table(results))
-    figure(results, args.figure)
+    if options.figures:
+        figure(results, options.figures / "engine_precision.png")
 
 
-def progress(i: int, r: Result) -> None:
+def progress(i: int, r: Result) -> Result:
     """One line per galaxy on stderr."""
     worst, after = (np.abs(d).max() if d.size else float("nan") for d in (r.d_log_like, r.d_corrected))
     line = f"{i} {r.case}, z {r.redshift:.3f}, S/N {r.snr}: {r.points} points, {r.rows} rows, error {r.measured:.4f}"
     print(f"{line}, max |d lnL| {worst:.4f}, corrected {after:.4f} ({r.local_error:.4f})", file=sys.stderr, flush=True)
+    return r
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = study_parser("studies.engine_precision", __doc__)
+    parser.add_argument("--galaxies", type=int, default=510)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=3)
+    run_study(parser, work, {"galaxies": 1})
 
 
 if __name__ == "__main__":

@@ -1,47 +1,47 @@
 """Errors of the emulators that ship, on galaxies over the full prior: tables and figures of docs/emulator.md.
 
-    python benchmarks/emulator_accuracy.py --galaxies 10000 --figures docs/figures [--reference FOLDER]
+    python -m studies.emulator_accuracy --galaxies 10000 --figures docs/figures [--reference FOLDER]
 
 (b) Dust-free components in the conventions of the paper: attenuated composites, redshifts 0.01-0.6, against the exact
 model, 2500-11000 A; in sigmas of a DESI spectrum of S/N 20 per pixel; in magnitudes. (a) The same in the conventions of
 the published code, as rest-frame ln L against the exact model, with the published networks beside it (FOLDER holds
-their arrays). No composite took part in any training. About four minutes on one core.
+their arrays). No composite took part in any training. About four minutes on one core; each of the three
+sets of spectra is kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from engine_mocks import GRIDS, NO_FLOOR, mock  # noqa: E402
-
-from provabgs.core.arrays import FloatArray  # noqa: E402
-from provabgs.core.jax import jax, jnp  # noqa: E402
-from provabgs.data import data_path  # noqa: E402
-from provabgs.emulator.models import ComponentModel  # noqa: E402
-from provabgs.emulator.published import PublishedEmulator, nmf_inputs  # noqa: E402
-from provabgs.emulator.rest_frame import RestFrameEmulator  # noqa: E402
-from provabgs.emulator.weights import load_emulator, training_curve  # noqa: E402
-from provabgs.inference.likelihood import ExactLikelihood  # noqa: E402
-from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit  # noqa: E402
-from provabgs.observe.cosmology import Cosmology  # noqa: E402
-from provabgs.observe.filters import band_weights, short_name  # noqa: E402
-from provabgs.observe.projection import project  # noqa: E402
-from provabgs.plotting.style import new_figure, save, style  # noqa: E402
-from provabgs.sps.model import SPSModel  # noqa: E402
-from provabgs.sps.parameters import INDEX, label  # noqa: E402
-from provabgs.surveys import load_system  # noqa: E402
+from provabgs.core.arrays import FloatArray
+from provabgs.core.jax import jax, jnp
+from provabgs.data import data_path
+from provabgs.emulator.models import ComponentModel
+from provabgs.emulator.published import PublishedEmulator, nmf_inputs
+from provabgs.emulator.rest_frame import RestFrameEmulator
+from provabgs.emulator.weights import load_emulator, training_curve
+from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.observe.cosmology import Cosmology
+from provabgs.observe.filters import band_weights, short_name
+from provabgs.observe.projection import project
+from provabgs.plotting.style import new_figure, save, style
+from provabgs.sps.model import SPSModel
+from provabgs.sps.parameters import label
+from provabgs.surveys import load_system
+from studies.support.command import run_study, study_parser
+from studies.support.pieces import kept_arrays
+from tests.support.engine_mocks import GRIDS, NO_FLOOR, mock
+from tests.support.parameters import column, prior_draws, put
 
 WAVE_RANGE = (2500.0, 11000.0)
 REDSHIFTS = np.linspace(0.01, 0.6, 50)
+BANDS = load_system("legacy").filters("S")
 LEVELS = (50.0, 99.0, 99.9)
 BLOCK = 250
 PLOTTED = ("beta4", "fburst", "tburst", "gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust")
@@ -59,11 +59,6 @@ class Errors(NamedTuple):
     """``(n, nband)``."""
 
 
-def draw(n: int, rng: np.random.Generator) -> FloatArray:
-    """Parameters over the full prior."""
-    return np.array(theta_from_unit(jnp.asarray(rng.random((n, N_LATENT))), Prior.create()))
-
-
 def components(n: int) -> Errors:
     """Composites of `n` galaxies, `REDSHIFTS` in turn."""
     model = SPSModel()
@@ -71,10 +66,10 @@ def components(n: int) -> Errors:
     exact, mine = jax.jit(model.spectrum), jax.jit(emulated.spectrum)
     rng, wave = np.random.default_rng(20231123), model.library.wave
     inside = (wave >= WAVE_RANGE[0]) & (wave <= WAVE_RANGE[1])
-    pieces: list[tuple[FloatArray, ...]] = []
+    pieces: list[tuple[NDArray, ...]] = []
     for z in REDSHIFTS:
-        theta, tables = draw(n // len(REDSHIFTS), rng), model.tables(float(Cosmology().age_gyr(z)))
-        bands = np.array([band_weights(b, wave * (1 + z)) for b in load_system("legacy").filters("S")])
+        theta, tables = prior_draws(n // len(REDSHIFTS), rng), model.tables(float(Cosmology().age_gyr(z)))
+        bands = np.array([band_weights(b, wave * (1 + z)) for b in BANDS])
         for i in range(0, len(theta), BLOCK):
             part = theta[i : i + BLOCK]
             a = np.asarray(mine(jnp.asarray(part), tables, emulated.flat_spectra), np.float64)
@@ -91,10 +86,11 @@ def in_sigmas(n: int) -> FloatArray:
     emulated = ComponentModel(load_emulator(data_path("emulator_paper.h5")), model)
     rng, out = np.random.default_rng(7), []
     noise = np.concatenate([np.full(npix, relative) for _, npix, relative in GRIDS.values()])
-    for theta in draw(n, rng):
+    for theta in prior_draws(n, rng):
         data = mock(model, theta, float(rng.uniform(0.01, 0.6)), 20, rng, photometry=False)
         projection = project(data, model.library, NO_FLOOR)
-        theta[INDEX["f_fiber"]] = 1.0
+        put(theta, f_fiber=1.0)
+        assert projection.spectrum is not None
         a, b = (np.asarray(ExactLikelihood(projection, m).predict(theta[None])[0])[0] for m in (emulated, model))
         assert noise.size == a.size
         sigma = 1 / np.sqrt(projection.spectrum.ivar)
@@ -103,16 +99,16 @@ def in_sigmas(n: int) -> FloatArray:
 
 
 def rest_frame(n: int, reference: Path | None) -> dict[str, NDArray[np.float32]]:
-    """ln L of smooth histories less the exact model's, ``(n, nwave)``: ours, and the published network's."""
+    """Ln L of smooth histories less the exact model's, ``(n, nwave)``: ours, and the published network's."""
     model = SPSModel.published()
     ours = RestFrameEmulator(load_emulator(data_path("emulator_published.h5")), model)
-    emulators = {"ours": ours}
+    emulators: dict[str, RestFrameEmulator | PublishedEmulator] = {"ours": ours}
     if reference is not None:
         emulators["published"] = PublishedEmulator(reference / "emulator_nmf_v0.1.npz")
     rng, wave = np.random.default_rng(20231124), model.library.wave
     inside = (wave >= WAVE_RANGE[0]) & (wave <= WAVE_RANGE[1])
-    theta, t_age = draw(n, rng), rng.uniform(7.75, 13.8, n)
-    theta[:, [INDEX["fburst"], INDEX["logmstar"]]] = 0.0
+    theta, t_age = prior_draws(n, rng), rng.uniform(7.75, 13.8, n)
+    put(theta, fburst=0.0, logmstar=0.0)
     exact = jax.jit(model.spectrum)
     out: dict[str, list[NDArray[np.float32]]] = {name: [] for name in emulators}
     for i in range(0, n, BLOCK):
@@ -127,7 +123,7 @@ def rest_frame(n: int, reference: Path | None) -> dict[str, NDArray[np.float32]]
 # ---- tables and figures -------------------------------------------------------------------------------------------
 
 
-def row(name: str, values: FloatArray, scale: float = 100.0) -> str:
+def row(name: str, values: NDArray, scale: float = 100.0) -> str:
     """One line of a table: percentiles of the absolute value."""
     cells = " | ".join(f"{scale * p:.4f}" for p in np.percentile(np.abs(values), LEVELS))
     return f"| {name} | {cells} |"
@@ -145,8 +141,8 @@ def report(errors: Errors, sigmas: FloatArray, parity: dict[str, NDArray[np.floa
         if name != "ours":
             print(row(f"{who}, mean offset at each wavelength removed", difference - difference.mean(axis=0)))
     print("\n| magnitude | median, mmag | 99 %, mmag | 99.9 %, mmag |\n|---|---|---|---|")
-    for band, column in zip(load_system("legacy").filters("S"), errors.magnitude.T, strict=True):
-        print(row(short_name(band), column, 1000.0))
+    for band, error in zip(BANDS, errors.magnitude.T, strict=True):
+        print(row(short_name(band), error, 1000.0))
     typical, worst = np.median(sigmas, axis=0)
     print(
         f"\n{len(sigmas)} DESI spectra of S/N 20 per pixel: error of a pixel {typical:.4f} sigma (median), {worst:.4f} "
@@ -169,7 +165,7 @@ def figure_errors(errors: Errors, path: Path) -> None:
         panels = [*PLOTTED, "redshift"]
         for k, name in enumerate(panels):
             ax = figure.add_subplot(grid[1 + k // 3, k % 3])
-            x = errors.redshift if name == "redshift" else errors.theta[:, INDEX[name]]
+            x = errors.redshift if name == "redshift" else column(errors.theta, name)
             figure_binned(ax, np.log10(x) if name.startswith("gamma") else x, rms)
             title = name if name == "redshift" else label(name)
             ax.set(xlabel=f"log10 {title}" if name.startswith("gamma") else title, yscale="log", ylim=(3e-3, 2))
@@ -178,13 +174,13 @@ def figure_errors(errors: Errors, path: Path) -> None:
         save(figure, path)
 
 
-def figure_binned(ax: object, x: FloatArray, y: FloatArray) -> None:
+def figure_binned(ax: Axes, x: FloatArray, y: FloatArray) -> None:
     """Median and 99th percentile of y in bins of x of equal number."""
     edges = np.quantile(x, np.linspace(0, 1, 21))
     index = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, 19)
     centre = 0.5 * (edges[1:] + edges[:-1])
     for level, colour in ((50.0, "#111111"), (99.0, "#3a78b5")):
-        ax.plot(centre, [np.percentile(y[index == i], level) for i in range(20)], color=colour, lw=1.0)  # type: ignore[attr-defined]
+        ax.plot(centre, [np.percentile(y[index == i], level) for i in range(20)], color=colour, lw=1.0)
 
 
 def figure_training(path: Path) -> None:
@@ -202,19 +198,26 @@ def figure_training(path: Path) -> None:
         save(figure, path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--galaxies", type=int, default=10_000)
-    parser.add_argument("--spectra", type=int, default=100, help="DESI spectra, for errors in sigmas")
-    parser.add_argument("--figures", type=Path, default=None)
-    parser.add_argument("--reference", type=Path, default=None)
-    options = parser.parse_args()
-    errors = components(options.galaxies)
-    parity = rest_frame(options.galaxies, options.reference)
-    report(errors, in_sigmas(options.spectra), parity)
-    if options.figures is not None:
+def work(options: argparse.Namespace) -> None:
+    """Compare what is not done yet, print the tables, draw the figures."""
+    n, folder = options.galaxies, options.output
+    errors = Errors(**kept_arrays(folder / f"components-{n}.npz", lambda: components(n)._asdict()))
+    who = "with-published" if options.reference else "alone"
+    parity = kept_arrays(folder / f"rest-frame-{n}-{who}.npz", lambda: rest_frame(n, options.reference))
+    sigmas = kept_arrays(folder / f"sigmas-{options.spectra}.npz", lambda: {"sigmas": in_sigmas(options.spectra)})
+    report(errors, sigmas["sigmas"], parity)
+    if options.figures:
         figure_errors(errors, options.figures / "emulator_errors.png")
         figure_training(options.figures / "emulator_training.png")
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = study_parser("studies.emulator_accuracy", __doc__)
+    parser.add_argument("--galaxies", type=int, default=10_000, help="a multiple of 50, the number of redshifts")
+    parser.add_argument("--spectra", type=int, default=100, help="DESI spectra, for errors in sigmas")
+    parser.add_argument("--reference", type=Path, help="folder of the published networks' arrays")
+    run_study(parser, work, {"galaxies": len(REDSHIFTS), "spectra": 2})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One likelihood, four ways: exact, compressed, and the published emulators' recipe evaluated from their weights.
 
-    make bench        (or: pytest benchmarks/test_bench_likelihood.py -m benchmark --benchmark-only)
+    make bench        (or: pytest bench/test_bench_likelihood.py -m benchmark --benchmark-only)
 
 Prints the table of docs/engine.md: microseconds per ln L (median and quartiles over rounds of one batch), ratio to the
 published recipe, memory. On a machine that is busy with other work add ``--benchmark-timer=time.process_time`` and keep
@@ -15,12 +15,10 @@ DESI's resolution matrix, filters, chi^2. A second row gives the same networks i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from engine_mocks import NO_FLOOR, draw_theta, mock, near
 
 from provabgs.core.constants import C_AA, C_KMS, SPECTRUM_UNIT
 from provabgs.core.jax import jax, jnp
@@ -28,15 +26,16 @@ from provabgs.emulator.published import PublishedEmulator, nmf_inputs
 from provabgs.inference.compressed import CompressedLikelihood, make_log_likelihood, size_of
 from provabgs.inference.compressed.normal_equations import make_normal_equations
 from provabgs.inference.likelihood import ExactLikelihood
-from provabgs.inference.priors import Prior
 from provabgs.observe.filters import load_filter
 from provabgs.observe.linespread import resolution_matrix
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
+from studies.support.command import REFERENCE
+from tests.support.engine_mocks import NO_FLOOR, draw_theta, mock, near
+from tests.support.parameters import column, prior_of
 
 pytestmark = pytest.mark.benchmark
-REFERENCE = Path(__file__).resolve().parents[1].parent / "shared" / "reference" / "provabgs"
+NETWORKS = REFERENCE / "provabgs"
 REDSHIFT = 0.2
 VDISP = 150.0
 AB_ZERO = 3.631e-20
@@ -54,7 +53,7 @@ class Case:
         self.projection = project(self.data, self.model.library, NO_FLOOR)
         self.exact = ExactLikelihood(self.projection, self.model)
         self.compressed = CompressedLikelihood(self.projection, self.model)
-        points = near(self.compressed, theta, Prior.create(self.data.fiber_fraction), rng, n=64)
+        points = near(self.compressed, theta, prior_of(self.data), rng, n=64)
         self.points = jnp.tile(points, (16, 1))
         log_like = make_log_likelihood(self.model)
         self.gradient = jax.jit(jax.value_and_grad(lambda t, r: log_like(t, r).sum()))
@@ -112,9 +111,7 @@ def run(benchmark: Any, report: list, name: str, batch: int, call: Callable[[], 
     report.append((name, batch, {"median": s.median, "q1": s.q1, "q3": s.q3}))
 
 
-@pytest.mark.skipif(
-    not REFERENCE.is_dir(), reason="the published emulators' weights (../shared/reference) are not here"
-)
+@pytest.mark.skipif(not NETWORKS.is_dir(), reason="the published emulators' weights (../shared/reference) are not here")
 def test_published_recipe(benchmark: Any, report: list, case: Case) -> None:
     recipe = Recipe(case)
     theta = np.asarray(case.points[:64])
@@ -123,9 +120,7 @@ def test_published_recipe(benchmark: Any, report: list, case: Case) -> None:
     assert both[0] == pytest.approx(both[1], rel=0.1)  # one physics, two ways to observe it
 
 
-@pytest.mark.skipif(
-    not REFERENCE.is_dir(), reason="the published emulators' weights (../shared/reference) are not here"
-)
+@pytest.mark.skipif(not NETWORKS.is_dir(), reason="the published emulators' weights (../shared/reference) are not here")
 def test_published_networks_batched(benchmark: Any, report: list, case: Case) -> None:
     recipe = Recipe(case)
     run(benchmark, report, "its networks, our operators", 64, lambda: recipe.batched(case.points[:64]), rounds=8)
@@ -160,7 +155,12 @@ def test_compressed_gradient(benchmark: Any, report: list, case: Case, batch: in
 
 def test_reduction(benchmark: Any, report: list, case: Case) -> None:
     """Building one galaxy's reduction, in the table as one 'ln L' of a batch of 1."""
-    build = lambda: CompressedLikelihood(case.projection, case.model).reduction.spectrum.rows  # noqa: E731
+
+    def build() -> jax.Array:
+        spectrum = CompressedLikelihood(case.projection, case.model).reduction.spectrum
+        assert spectrum is not None
+        return spectrum.rows
+
     run(benchmark, report, "(building a reduction, per galaxy)", 1, build, rounds=10)
 
 
@@ -168,8 +168,8 @@ class Recipe:
     """The published recipe for one galaxy."""
 
     def __init__(self, case: Case) -> None:
-        self.nmf = PublishedEmulator(REFERENCE / "emulator_nmf_v0.1.npz")
-        self.burst = PublishedEmulator(REFERENCE / "emulator_burst_seed0_199.npz")
+        self.nmf = PublishedEmulator(NETWORKS / "emulator_nmf_v0.1.npz")
+        self.burst = PublishedEmulator(NETWORKS / "emulator_burst_seed0_199.npz")
         self.case = case
         self.t_age, self.factor = case.projection.t_age, case.projection.flux_factor
         self.rest = self.nmf.wave
@@ -178,22 +178,24 @@ class Recipe:
         frequency = np.fft.rfftfreq(self.even.size, np.log(self.even[1] / self.even[0]))
         self.kernel = np.exp(-2 * (np.pi * frequency * VDISP / C_KMS) ** 2)
         spectra = sorted(case.data.spectra, key=lambda s: s.wave[0])
-        self.cameras = [(s, resolution_matrix(s.resolution).tocsr()) for s in spectra]
-        self.filters = [load_filter(b) for b in case.data.photometry.bands]
+        self.cameras = [(s, resolution_matrix(s.resolution).tocsr()) for s in spectra if s.resolution is not None]
+        assert case.data.photometry is not None
+        self.photometry = case.data.photometry
+        self.filters = [load_filter(b) for b in self.photometry.bands]
         self.bursts = case.model.bases
 
     def luminosity(self, theta: np.ndarray) -> np.ndarray:
         """Rest-frame spectra of both networks, mixed, ``(batch, nwave)``."""
         smooth = jnp.exp(self.nmf.ln_luminosity(nmf_inputs(jnp.asarray(theta), self.t_age)))
-        at_burst = self.bursts.metallicity_bases(theta[:, INDEX["tburst"]])
-        z = np.einsum("ib,bi->b", at_burst, theta[:, [INDEX["gamma1"], INDEX["gamma2"]]])
+        at_burst = self.bursts.metallicity_bases(column(theta, "tburst"))
+        z = np.einsum("ib,bi->b", at_burst, column(theta, "gamma1", "gamma2"))
         log_z = np.log10(np.clip(z, 4.49e-5, 4.49e-2))
-        dust = theta[:, [INDEX["tau_ism"], INDEX["n_dust"]]]
-        inputs = np.column_stack([np.log10(theta[:, INDEX["tburst"]]), log_z, dust])
+        dust = column(theta, "tau_ism", "n_dust")
+        inputs = np.column_stack([np.log10(column(theta, "tburst")), log_z, dust])
         burst = np.exp(np.asarray(self.burst.ln_luminosity(jnp.asarray(inputs))))
         burst = np.stack([np.interp(self.rest, self.burst.wave, b) for b in burst])
-        f = theta[:, INDEX["fburst"], None]
-        return 10 ** theta[:, INDEX["logmstar"], None] * ((1 - f) * np.asarray(smooth) + f * burst)
+        f = column(theta, "fburst")[:, None]
+        return 10 ** column(theta, "logmstar")[:, None] * ((1 - f) * np.asarray(smooth) + f * burst)
 
     def __call__(self, theta: np.ndarray) -> float:
         """Ln L of one parameter vector, ``(1, 13)``."""
@@ -205,9 +207,9 @@ class Recipe:
         for s, resolution in self.cameras:
             edges = np.append(s.wave - 0.4, s.wave[-1] + 0.4)
             pixels = np.diff(np.interp(edges, self.even, running)) / 0.8
-            residual = s.flux - theta[0, INDEX["f_fiber"]] * (resolution @ pixels)
+            residual = s.flux - column(theta, "f_fiber")[0] * (resolution @ pixels)
             chi2 += float(np.sum(s.ivar * residual**2))
-        phot = self.case.data.photometry
+        phot = self.photometry
         for curve, data, ivar in zip(self.filters, phot.flux, phot.ivar, strict=True):
             weight = np.interp(self.wave, curve.wave, curve.response, left=0.0, right=0.0)
             photons = np.trapezoid(self.wave * flux * weight, self.wave)
@@ -216,10 +218,12 @@ class Recipe:
         return -0.5 * chi2
 
     def batched(self, theta: jax.Array) -> np.ndarray:
-        """ln L of many parameter vectors with the operators of `project`."""
+        """Ln L of many parameter vectors with the operators of `project`."""
         flux = jnp.asarray(self.factor * self.luminosity(np.asarray(theta)))
         s, p = self.case.exact.arrays.spectrum, self.case.exact.arrays.photometry
-        pixels = theta[:, INDEX["f_fiber"], None] * _apply(s.operator, flux)
+        assert s is not None
+        assert p is not None
+        pixels = column(theta, "f_fiber")[:, None] * _apply(s.operator, flux)
         chi2 = jnp.sum(s.ivar * (s.flux - pixels) ** 2, axis=1)
         return np.asarray(-0.5 * (chi2 + jnp.sum(p.ivar * (p.flux - flux @ p.operator.T) ** 2, axis=1)))
 

@@ -1,6 +1,6 @@
 """Posteriors of the compressed engine against the exact likelihood's: table and figure of docs/engine.md.
 
-    python benchmarks/engine_posteriors.py -o posteriors --galaxies 24 --figure docs/figures/engine_posteriors.png
+    python -m studies.engine_posteriors --galaxies 24 --figures docs/figures
 
 Mock galaxies of S/N 3 to 60 per pixel, and the real one of ../shared/reference/desi where it is there, are fitted with
 the defaults. At every draw kept the exact ln L is computed; ``exact - engine`` is the log weight that turns the draws
@@ -22,24 +22,22 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from engine_mocks import draw_theta, mock  # noqa: E402
-
-from provabgs.core.arrays import FloatArray  # noqa: E402
-from provabgs.desi import read_observation  # noqa: E402
-from provabgs.inference.config import FitConfig  # noqa: E402
-from provabgs.inference.fit_observation import fit_observation, load_model  # noqa: E402
-from provabgs.inference.likelihood import ExactLikelihood  # noqa: E402
-from provabgs.inference.priors import Prior, log_prior  # noqa: E402
-from provabgs.observe.observation import Observation  # noqa: E402
-from provabgs.observe.options import ObservingOptions  # noqa: E402
-from provabgs.observe.projection import project  # noqa: E402
-from provabgs.sps.parameters import DERIVED_NAMES, NAMES  # noqa: E402
+from provabgs.core.arrays import FloatArray
+from provabgs.desi import read_observation
+from provabgs.inference.config import FitConfig, SamplerOptions
+from provabgs.inference.fit_observation import fit_observation, load_model
+from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.observe.observation import Observation
+from provabgs.observe.options import ObservingOptions
+from provabgs.observe.projection import project
+from provabgs.sps.parameters import DERIVED_NAMES, NAMES
+from studies.support.command import QUICK, REFERENCE, run_study, study_parser
+from studies.support.pieces import Arrays, kept_arrays
+from tests.support.engine_mocks import draw_theta, mock
+from tests.support.parameters import log_prior_of, prior_of
 
 REAL_TARGET = 39633345008634465
-REAL_COADD = ROOT.parent / "shared" / "reference" / "desi" / "coadd-4-80613-thru20210324.fits"
+REAL_COADD = REFERENCE / "desi" / "coadd-4-80613-thru20210324.fits"
 QUANTITIES = (*NAMES, *DERIVED_NAMES)
 LEVELS = (0.16, 0.5, 0.84)
 SHOWN = (
@@ -105,37 +103,30 @@ def observe(i: int, seed: int) -> tuple[Observation, float, ObservingOptions]:
     return data, snr, ObservingOptions()
 
 
-def fit(i: int, seed: int, folder: Path) -> Outcome:
+def fit(i: int, seed: int, sampler: SamplerOptions, folder: Path) -> Outcome:
     """Fit galaxy `i` and evaluate the exact likelihood at its draws; from its file where that is there."""
     path = folder / ("real.npz" if i < 0 else f"mock-{i:03d}.npz")
-    if not path.exists():
-        _fit(i, seed, path)
-    with np.load(path) as saved:
-        fields = {k: saved[k] for k in saved.files}
+    fields = kept_arrays(path, lambda: _fit(i, seed, sampler))
     plain = {k: fields[k].item() for k in ("name", "snr", "status", "ess")}
     return Outcome(draws=fields["draws"], difference=fields["difference"], **plain)
 
 
-def _fit(i: int, seed: int, path: Path) -> None:
+def _fit(i: int, seed: int, sampler: SamplerOptions) -> Arrays:
     data, snr, observing = observe(i, seed)
-    config = FitConfig(observing=observing)
+    config = FitConfig(observing=observing, sampler=sampler)
     posterior = fit_observation(data, config, seed)
     model = load_model(config.model)
     exact = ExactLikelihood(project(data, model.library, observing), model)
     truth = -0.5 * np.asarray(sum(exact.chi2(posterior.samples)))
-    prior = Prior.create(data.fiber_fraction, config.prior_bounds)
-    engine = posterior.log_prob - np.asarray(log_prior(posterior.samples, prior))
-    partial = path.with_suffix(".part.npz")
-    np.savez(
-        partial,
-        name="real galaxy" if i < 0 else f"mock {i}",
-        snr=snr,
-        status=posterior.status.name,
-        draws=np.stack([posterior[q] for q in QUANTITIES], axis=1),
-        difference=truth - engine,
-        ess=posterior.diagnostics.ess_min,
-    )
-    partial.replace(path)
+    engine = posterior.log_prob - log_prior_of(posterior.samples, prior_of(data))
+    return {
+        "name": np.array("real galaxy" if i < 0 else f"mock {i}"),
+        "snr": np.array(snr),
+        "status": np.array(posterior.status.name),
+        "draws": np.stack([posterior[q] for q in QUANTITIES], axis=1),
+        "difference": truth - engine,
+        "ess": np.array(posterior.diagnostics.ess_min),
+    }
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -171,7 +162,7 @@ def figure(o: Outcome, outcomes: list[Outcome], path: Path) -> None:
     fig, axes = plt.subplots(3, 4, figsize=(12, 7.5), constrained_layout=True)
     for ax, q in zip(axes.flat, SHOWN, strict=False):
         x = o.draws[:, QUANTITIES.index(q)]
-        edges = np.linspace(*np.quantile(x, [0.002, 0.998]), 31)
+        edges = np.linspace(np.quantile(x, 0.002), np.quantile(x, 0.998), 31)
         ax.hist(x, edges, color="0.75", density=True, label="engine")
         ax.hist(x, edges, weights=o.weights, histtype="step", color="tab:red", lw=1.3, density=True, label="exact")
         ax.set(xlabel=q, yticks=[])
@@ -189,23 +180,25 @@ def figure(o: Outcome, outcomes: list[Outcome], path: Path) -> None:
     plt.close(fig)
 
 
-def main() -> None:
+def work(options: argparse.Namespace) -> None:
     """Fit, compare, print the table, draw the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for one file per galaxy")
-    parser.add_argument("--galaxies", type=int, default=24)
-    parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "figures" / "engine_posteriors.png")
-    args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
-    numbers = [*([-1] if REAL_COADD.exists() else []), *range(args.galaxies)]
-    outcomes = []
-    for i in numbers:
-        o = fit(i, args.seed, args.output)
+    outcomes, sampler = [], QUICK if options.smoke else SamplerOptions()
+    for i in [*([-1] if options.real and REAL_COADD.exists() else []), *range(options.galaxies)]:
+        o = fit(i, options.seed, sampler, options.output)
         print(f"{o.name}: {o.status}, scatter {o.difference.std():.4f}", file=sys.stderr, flush=True)
         outcomes.append(o)
     print(table(outcomes))
-    figure(outcomes[0], outcomes, args.figure)
+    if options.figures:
+        figure(outcomes[0], outcomes, options.figures / "engine_posteriors.png")
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = study_parser("studies.engine_posteriors", __doc__)
+    parser.add_argument("--galaxies", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--no-real", dest="real", action="store_false", help="mock galaxies alone")
+    run_study(parser, work, {"galaxies": 1, "real": False})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """What correcting the prior does to a mock challenge: biases and distributions, before and after, against the truth.
 
-    python benchmarks/challenge_correction.py CHALLENGE -o docs/figures --refit 20 --refits refits
+    python -m studies.challenge_correction CHALLENGE --figures docs/figures --refit 20
 
 CHALLENGE is the directory of `provabgs mock challenge`, finished or not; it is only read. For each set of data fitted:
 
 - posterior median minus truth in the regimes where published biases are largest, under the prior of the fits, under one
   flat in log sSFR, and under one flat in log sSFR, log Z and age. Draws are reweighted; of galaxies whose weights
-  collapse, the worst ``--refit`` are sampled again under the corrected prior (kept in ``--refits``, resumable);
+  collapse, the worst ``--refit`` are sampled again under the corrected prior (kept in the output folder);
 - the distributions of mass, SFR, metallicity and age over the galaxies: true, inferred with the prior left in, and with
   the induced prior divided out; mass is divided out with each of the others, on which priors depend at given mass.
 
@@ -31,7 +31,7 @@ from provabgs.desi import read_observations
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.posterior import Posterior
-from provabgs.mocks.challenge import MODES, load_posteriors, load_truth
+from provabgs.mocks.challenge import MODES, Mode, load_posteriors, load_truth
 from provabgs.mocks.files import coadd_name, read_truth
 from provabgs.mocks.score import TRUTH_COLUMNS
 from provabgs.observe.observation import Observation
@@ -45,6 +45,8 @@ from provabgs.population.density.posterior import PopulationPosterior, Populatio
 from provabgs.population.density.reading import FlatPrior, open_population
 from provabgs.population.prior.corrected import QUANTILES, REPORTED, Correction, bias_table, correct_catalog
 from provabgs.population.prior.max_entropy import DEFAULT, MaxEntropyPrior
+from studies.support.command import run_study, study_parser
+from studies.support.toy_challenge import toy_challenge
 
 PRIORS: dict[str, tuple[str, ...]] = {"sSFR": ("LOGSSFR_1GYR",), "all": DEFAULT}
 """Corrected priors by what they are flat in."""
@@ -60,7 +62,8 @@ RANGES: dict[str, tuple[float, float, int]] = {
 """Range and bins of each distribution; truths below it (no stars formed at all) count at its lower end."""
 CUTS = {MASS: 10.0, "LOGSFR_1GYR": -1.0, "LOGZ_MW": -2.2, "T_AGE_MW": 8.0}
 """Where the share of galaxies below is compared with the truth."""
-OPTIONS = SamplingOptions(n_chain=2, n_warmup=300, n_draw=600, n_start=8)
+SAMPLING = SamplingOptions(n_chain=2, n_warmup=300, n_draw=600, n_start=8)
+QUICK_SAMPLING = SamplingOptions(n_chain=2, n_warmup=50, n_draw=50, n_start=4)
 
 
 class Recovered(NamedTuple):
@@ -73,15 +76,10 @@ class Recovered(NamedTuple):
     """Induced prior divided out."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("challenge", type=Path)
-    parser.add_argument("-o", "--output", type=Path, default=Path(), help="folder of the figure")
-    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
-    parser.add_argument("--refit", type=int, default=0, help="collapsed galaxies to sample again, per prior and data")
-    parser.add_argument("--refits", type=Path, default=Path("refits"), help="folder that keeps them")
-    parser.add_argument("--only", choices=("biases", "distributions"))
-    arguments = parser.parse_args()
+def work(arguments: argparse.Namespace) -> None:
+    """Print the tables, draw the figure."""
+    if arguments.challenge is None:
+        arguments.challenge = toy_challenge(arguments.output / "challenge")
     truth = load_truth(arguments.challenge)
     modes = [m for m in arguments.modes if any((arguments.challenge / "fits" / m).glob("chunk-*.h5"))]
     if arguments.only != "distributions":
@@ -89,22 +87,24 @@ def main() -> None:
         for mode in modes:
             biases(arguments, mode, truth)
     if arguments.only != "biases":
-        found = {mode: {name: recover(arguments.challenge, mode, name, truth) for name in RANGES} for mode in modes}
+        sampling, folder = QUICK_SAMPLING if arguments.smoke else SAMPLING, arguments.challenge
+        found = {m: {name: recover(folder, m, name, truth, sampling) for name in arguments.properties} for m in modes}
         print_distributions(found)
-        with style():
-            save(figure(found), arguments.output / "challenge_correction.png")
+        if arguments.figures:
+            with style():
+                save(figure(found), arguments.figures / "challenge_correction.png")
 
 
 # ---- galaxies --------------------------------------------------------------------------------------------------------
 
 
-def biases(arguments: argparse.Namespace, mode: str, truth: Table) -> None:
+def biases(arguments: argparse.Namespace, mode: Mode, truth: Table) -> None:
     """Lines of the table of biases, and a sentence on weights and refits per prior."""
     known = {column: np.asarray(truth[column]) for column in TRUTH_COLUMNS.values()}
     faint = np.asarray(truth["FIBMAG_R"]) > np.median(truth["FIBMAG_R"])
     tables, notes = {}, []
     for label, names in PRIORS.items():
-        found = correct_catalog(arguments.challenge, names, mode=mode)
+        found = correct_catalog(arguments.challenge, names, mode=mode, n_prior=arguments.prior_draws)
         collapsed = np.asarray(found.table["COLLAPSED"])
         again = refit(arguments, mode, label, found)
         tables[label] = bias_table(found.table, known, truth["TARGETID"], faint)
@@ -118,12 +118,12 @@ def biases(arguments: argparse.Namespace, mode: str, truth: Table) -> None:
     print("\n" + "\n".join(notes) + "\n", flush=True)
 
 
-def refit(arguments: argparse.Namespace, mode: str, label: str, found: Correction) -> str:
+def refit(arguments: argparse.Namespace, mode: Mode, label: str, found: Correction) -> str:
     """Sample the galaxies with the worst weights under the corrected prior, in place of their reweighted quantiles."""
     table = found.table
     rows = np.flatnonzero(table["COLLAPSED"])
     rows = rows[np.argsort(np.asarray(table["N_EFFECTIVE"])[rows])][: arguments.refit]
-    stored = load_posteriors(arguments.challenge, mode)  # type: ignore[arg-type]
+    stored = load_posteriors(arguments.challenge, mode)
     ess = []
     for row in rows:
         targetid = int(table["TARGETID"][row])
@@ -137,7 +137,7 @@ def refit(arguments: argparse.Namespace, mode: str, label: str, found: Correctio
 
 def refitted(arguments: argparse.Namespace, name: str, stored: Posterior, prior: MaxEntropyPrior) -> Posterior:
     """One galaxy's posterior under the corrected prior: from its file, or made now."""
-    path = arguments.refits / name
+    path = arguments.output / "refits" / name
     if not path.exists():
         config = FitConfig.model_validate_json(stored.config).model_copy(update={"prior_correction": prior.correction})
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ def values_of(posterior: Posterior, column: str) -> NDArray[np.float64]:
 # ---- distributions ---------------------------------------------------------------------------------------------------
 
 
-def recover(challenge: Path, mode: str, name: str, truth: Table) -> Recovered:
+def recover(challenge: Path, mode: Mode, name: str, truth: Table, sampling: SamplingOptions) -> Recovered:
     """True and inferred distributions of one property."""
     low, high, n_bin = RANGES[name]
     density = HistogramDensity.uniform(low, high, n_bin)
@@ -180,7 +180,7 @@ def recover(challenge: Path, mode: str, name: str, truth: Table) -> Recovered:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PopulationWarning)
             rng = np.random.default_rng(0)
-            found.append(sample_population(density, onto_histogram(density, [last]), rng, options=OPTIONS, draws=last))
+            found.append(sample_population(density, onto_histogram(density, [last]), rng, options=sampling, draws=last))
     fitted = np.isin(np.asarray(truth["TARGETID"]), divided.source.columns["TARGETID"])
     values = np.asarray(truth[name], dtype=np.float64)[fitted]
     return Recovered(np.clip(values, low, high), *found)
@@ -226,8 +226,9 @@ def print_distributions(found: dict[str, dict[str, Recovered]]) -> None:
 
 def figure(found: dict[str, dict[str, Recovered]]) -> Figure:
     """True and inferred distributions, a row per set of data and a column per property."""
-    out = new_figure(3.1 * len(RANGES), 2.4 * len(found))
-    axes = out.subplots(len(found), len(RANGES), squeeze=False)
+    columns = next(iter(found.values()))
+    out = new_figure(3.1 * len(columns), 2.4 * len(found))
+    axes = out.subplots(len(found), len(columns), squeeze=False)
     for row, (mode, by_name) in zip(axes, found.items(), strict=True):
         for ax, (name, r) in zip(row, by_name.items(), strict=True):
             low, high, n_bin = RANGES[name]
@@ -242,6 +243,19 @@ def figure(found: dict[str, dict[str, Recovered]]) -> Figure:
     axes[0, 0].set_ylabel("density")
     axes[0, 0].legend(loc="upper left", fontsize="x-small")
     return out
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = study_parser("studies.challenge_correction", __doc__)
+    parser.add_argument("challenge", type=Path, nargs="?", help="only --smoke makes one of its own")
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
+    parser.add_argument("--properties", nargs="+", default=list(RANGES), choices=RANGES, help="of distributions")
+    parser.add_argument("--refit", type=int, default=0, help="collapsed galaxies to sample again, per prior and data")
+    parser.add_argument("--prior-draws", type=int, help="of each corrected prior; the package's number if left out")
+    parser.add_argument("--only", choices=("biases", "distributions"))
+    smoke = {"modes": ["both"], "properties": [MASS], "prior_draws": 100_000}
+    run_study(parser, work, smoke, needs="challenge")
 
 
 if __name__ == "__main__":

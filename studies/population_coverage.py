@@ -1,6 +1,6 @@
 """Calibration of population inference over synthetic surveys: ranks and coverage, and the faults that must fail.
 
-    python benchmarks/population_coverage.py --surveys 120 --output coverage.json --minutes 20
+    python -m studies.population_coverage --surveys 120 --minutes 20
 
 Surveys are written a few at a time, and those that are there are not run again: call it until it says that nothing is
 left. The simplest cases come first, and faults, which show early, are given fewer surveys. Prints the table of
@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +20,7 @@ import numpy as np
 from provabgs.population.density.histogram import HistogramDensity
 from provabgs.population.density.models import Density, GaussianDensity, MixtureDensity
 from provabgs.population.density.nuts import SamplingOptions
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from studies.support.command import run_study, study_parser
 from tests.support.density_calibration import FAULTS, LEVELS, Calibration, Fault, Survey, check
 
 ONE = GaussianDensity((0.0,), (1.5,))
@@ -39,32 +36,6 @@ OPTIONS = SamplingOptions(n_chain=2, n_warmup=300, n_draw=1000, n_start=8)
 SEED = 7
 PIECE = 5
 """Surveys between two writes."""
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--surveys", type=int, default=120, help="surveys of a right inference")
-    parser.add_argument("--faulty", type=int, default=60, help="surveys of each fault")
-    parser.add_argument("--output", type=Path, default=Path("coverage.json"))
-    parser.add_argument("--only", help="cases whose name (density | fault) holds this")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many of processor time")
-    arguments = parser.parse_args()
-    done: dict[str, dict[str, Any]] = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-    end = time.process_time() + 60 * arguments.minutes
-    for key, density, fault, wanted in cases(arguments):
-        while (have := len(done.get(key, {}).get("rank", ()))) < wanted and time.process_time() < end:
-            n = min(PIECE, wanted - have)
-            done[key] = joined(done.get(key), run(density, have, n, fault))
-            temporary = arguments.output.with_suffix(".tmp")
-            temporary.write_text(json.dumps(done))
-            temporary.replace(arguments.output)
-            print(row(key, done[key]), flush=True)
-    print("\n| density | fault | surveys | 68 % | 95 % | smallest KS p | passes | CPU s a survey |")
-    print("|---" * 8 + "|")
-    for key, value in done.items():
-        print(row(key, value))
-    left = sum(max(n - len(done.get(key, {}).get("rank", ())), 0) for key, _, _, n in cases(arguments))
-    print(f"\n{left} surveys left to run" if left else "\nnothing is left to run")
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[tuple[str, Density, Fault, int]]:
@@ -106,6 +77,38 @@ def row(key: str, value: dict[str, Any]) -> str:
     verdict = "yes" if found.passes() else "**no**"
     tail = f"{found.p_values().min():.2g} | {verdict} | {value['seconds'] / n:.1f} |"
     return f"| {name} | {fault} | {n} ({int(found.converged.sum())} converged) | {' | '.join(cells)} | {tail}"
+
+
+def work(options: argparse.Namespace) -> None:
+    """Run surveys until none is left or time is over, and print the table of what there is."""
+    path = options.output / "coverage.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    end = time.process_time() + 60 * options.minutes
+    for key, density, fault, wanted in cases(options):
+        while (have := len(done.get(key, {}).get("rank", ()))) < wanted and time.process_time() < end:
+            n = min(PIECE, wanted - have)
+            done[key] = joined(done.get(key), run(density, have, n, fault))
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(done))
+            temporary.replace(path)
+            print(row(key, done[key]), flush=True)
+    print("\n| density | fault | surveys | 68 % | 95 % | smallest KS p | passes | CPU s a survey |")
+    print("|---" * 8 + "|")
+    for key, value in done.items():
+        print(row(key, value))
+    left = sum(max(n - len(done.get(key, {}).get("rank", ())), 0) for key, _, _, n in cases(options))
+    print(f"\n{left} surveys left to run" if left else "\nnothing is left to run")
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = study_parser("studies.population_coverage", __doc__)
+    parser.add_argument("--surveys", type=int, default=120, help="surveys of a right inference")
+    parser.add_argument("--faulty", type=int, default=60, help="surveys of each fault")
+    parser.add_argument("--only", help="cases whose name (density | fault) holds this")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many of processor time")
+    run_study(parser, work, {"surveys": 2, "faulty": 2, "only": "Gaussian | none"})
 
 
 if __name__ == "__main__":

@@ -1,41 +1,34 @@
 """The galaxies that samplers and engines are compared on: 96 simulated ones, fixed by seed, and a real one.
 
-Twelve each of eight kinds, data from the exact model (`calibration.observe`): any draw of the prior; the most and the
-least star-forming, the strongest young burst, the dustiest of 64 draws; posteriors that were seen to have two peaks or
+Twelve each of eight kinds, data from the exact model (`prior_galaxies`): any draw of the prior; the most and the least
+star-forming, the strongest young burst, the dustiest of 64 draws; posteriors that were seen to have two peaks or
 narrow side ridges in the calibration study (its seeds); a spectrum alone; photometry alone. Redshifts 0.02-0.55, S/N
 per pixel 1-50 (log-uniform; the calibration study's seeds have 1-32). Number 96 is the real galaxy of ``make demo``.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from astropy.cosmology import Planck18
 
-sys.path.insert(0, str(Path(__file__).parent))
-from calibration import observe, simulate
-
-from provabgs.core.jax import jnp
+from provabgs.core.arrays import FloatArray
 from provabgs.desi import read_observation
-from provabgs.inference.backends import load_model
-from provabgs.inference.config import FitConfig
-from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
 from provabgs.inference.target import derived_columns
 from provabgs.observe.observation import Observation
 from provabgs.observe.options import ObservingOptions
-from provabgs.sps.parameters import INDEX
+from studies.support.prior_galaxies import NO_FLOOR, default_model, observe, simulate
+from tests.support.parameters import column, prior_draws
 
 KINDS = ("prior", "star-forming", "quenched", "bursty", "dusty", "ridges", "spectrum", "photometry")
 N_SIMULATED = 96
 REAL = N_SIMULATED
 REAL_TARGET = 39633345008634465
 RIDGES = (82, 96, 97, 68, 71, 20, 124, 214, 31, 149, 148, 166)
-"""Seeds of `calibration.simulate`: the first six took most evaluations, the others have two peaks in n_dust."""
+"""Seeds of `prior_galaxies.simulate`: the first six took most evaluations, the others have two peaks in n_dust."""
 N_CANDIDATES = 64
-NO_FLOOR = ObservingOptions(line_mask="none", floor_spectrum=0, floor_optical=0, floor_infrared=0)
 
 
 def kind_of(number: int) -> str:
@@ -44,7 +37,15 @@ def kind_of(number: int) -> str:
 
 
 def galaxy(number: int, desi: Path | None = None) -> tuple[Observation, ObservingOptions]:
-    """One galaxy and how it is to be observed; `desi` is the folder of the real one's files."""
+    """One galaxy, and how it is to be observed.
+
+    Parameters
+    ----------
+    number
+        0 to `N_SIMULATED` - 1, or `REAL`.
+    desi
+        Folder of the real galaxy's files.
+    """
     kind = kind_of(number)
     if kind == "real":
         return _real(desi), ObservingOptions(line_mask="extended")
@@ -52,8 +53,7 @@ def galaxy(number: int, desi: Path | None = None) -> tuple[Observation, Observin
         return simulate(RIDGES[number // len(KINDS)])[0], NO_FLOOR
     rng = np.random.default_rng([number, 96])
     z, snr, fraction = rng.uniform(0.02, 0.55), 50 ** rng.random(), rng.uniform(0.2, 0.8)
-    prior = Prior.create((fraction, 0.1 * fraction))
-    theta = np.array(theta_from_unit(jnp.asarray(rng.random((N_CANDIDATES, N_LATENT))), prior))
+    theta = prior_draws(N_CANDIDATES, rng, (fraction, 0.1 * fraction))
     chosen = theta[_choose(kind, theta, z)][None]
     observation = observe(chosen, z, snr, fraction, rng, number)
     if kind == "spectrum":
@@ -61,16 +61,16 @@ def galaxy(number: int, desi: Path | None = None) -> tuple[Observation, Observin
     return (replace(observation, spectra=()), NO_FLOOR) if kind == "photometry" else (observation, NO_FLOOR)
 
 
-def _choose(kind: str, theta: np.ndarray, z: float) -> int:
+def _choose(kind: str, theta: FloatArray, z: float) -> int:
     """Which of the candidates is of this kind."""
     if kind == "dusty":
-        return int(np.argmax(theta[:, INDEX["tau_ism"]]))
+        return int(np.argmax(column(theta, "tau_ism")))
     if kind == "bursty":
-        return int(np.argmax(theta[:, INDEX["fburst"]] / theta[:, INDEX["tburst"]]))
+        return int(np.argmax(column(theta, "fburst") / column(theta, "tburst")))
     if kind in ("star-forming", "quenched"):
-        model = load_model(FitConfig().model)
+        model = default_model()
         derived = derived_columns(model, theta, model.tables(float(Planck18.age(z).value)))
-        specific = derived["log_sfr_100myr"] - theta[:, INDEX["logmstar"]]
+        specific = derived["log_sfr_100myr"] - column(theta, "logmstar")
         return int(np.argmax(specific) if kind == "star-forming" else np.argmin(specific))
     return 0
 

@@ -1,8 +1,9 @@
 """How the exact model compares with the published emulators and with python-fsps; prints Markdown tables.
 
-``python benchmarks/parity.py [--reference FOLDER] [--draws 1000] [--library FILE] [--fsps 20]``
+``python -m studies.model_parity [--reference FOLDER] [--draws 1000] [--library FILE] [--fsps 20]``
 
-FOLDER holds ``provabgs/emulator_*.npz`` (``../shared/reference`` by default). With ``--fsps N`` and a real SPS_HOME,
+FOLDER holds ``provabgs/emulator_*.npz`` (``../shared/reference`` by default). Each table is kept in the output folder
+when it is done, under a name that says of how many draws it is. With ``--fsps N`` and a real SPS_HOME,
 N prior draws are computed by FSPS itself (tabulated SFH and ZH) as well. `tests/integration/test_parity_published.py`
 holds the first table to its limits; docs/model.md quotes all of them.
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +26,10 @@ from provabgs.emulator.published import PublishedEmulator, nmf_inputs
 from provabgs.sps.histories import HistoryBases
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX, N_PARAMETERS
+from studies.support.command import REFERENCE, run_study, study_parser
+from studies.support.pieces import kept_text
+from tests.support.parameters import column, named, put
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 BANDS = (
     (2000, 2300),
     (2300, 3000),
@@ -44,6 +47,9 @@ BANDS = (
     (50000, 60000),
 )
 """Rest-frame Angstrom."""
+BETAS = tuple(f"beta{i}" for i in range(1, 5))
+N_DUST_EMISSION = 600
+"""Draws of the table of dust emission, or fewer where fewer are asked for."""
 T_AGE_RANGE = (7.8, 13.6)
 """Gyr; the published network was trained on 7.7-13.8."""
 BURST_AGE_RANGE = (0.0101, 13.2)
@@ -66,19 +72,16 @@ class BandRow(NamedTuple):
 
 def prior_draws(n: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """Theta ``(n, 13)`` for 1 Msun without a burst, and t_age ``(n,)``, over the published prior."""
-    theta = np.zeros((n, N_PARAMETERS))
-    theta[:, [INDEX[f"beta{i}"] for i in range(1, 5)]] = rng.dirichlet(np.ones(4), n)
-    theta[:, INDEX["tburst"]] = 1.0
+    theta = named(n, tburst=1.0, f_fiber=1.0, **dict(zip(BETAS, rng.dirichlet(np.ones(4), n).T, strict=True)))
     for name in ("gamma1", "gamma2"):
-        theta[:, INDEX[name]] = np.exp(rng.uniform(np.log(4.5e-5), np.log(1.5e-2), n))
-    theta[:, INDEX["tau_bc"]], theta[:, INDEX["tau_ism"]] = rng.uniform(0, 3, (2, n))
-    theta[:, INDEX["n_dust"]] = rng.uniform(-2, 1, n)
-    theta[:, INDEX["f_fiber"]] = 1.0
+        put(theta, **{name: np.exp(rng.uniform(np.log(4.5e-5), np.log(1.5e-2), n))})
+    tau_bc, tau_ism = rng.uniform(0, 3, (2, n))
+    put(theta, tau_bc=tau_bc, tau_ism=tau_ism, n_dust=rng.uniform(-2, 1, n))
     return theta, rng.uniform(*T_AGE_RANGE, n)
 
 
 def log_spectra(model: SPSModel, theta: FloatArray, t_age: FloatArray, chunk: int = 128) -> FloatArray:
-    """ln L of the exact model, ``(n, nwave)``."""
+    """Ln L of the exact model, ``(n, nwave)``."""
     pieces = []
     for i in range(0, len(theta), chunk):
         part = slice(i, i + chunk)
@@ -111,13 +114,10 @@ def against_burst(
     model: SPSModel, emulator: PublishedEmulator, n: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
     """ln(ours / burst emulator) for SSPs behind ISM dust, ``(n, emulator.wave.size)``, and their ages, Gyr."""
-    age = 10 ** rng.uniform(*np.log10(BURST_AGE_RANGE), n)
-    z = 10 ** rng.uniform(*np.log10(Z_RANGE_PROVABGS), n)
-    theta = np.zeros((n, N_PARAMETERS))
-    theta[:, INDEX["beta1"]] = theta[:, INDEX["fburst"]] = 1.0
-    theta[:, INDEX["tburst"]], theta[:, INDEX["gamma1"]] = age, z
-    theta[:, INDEX["tau_ism"]], theta[:, INDEX["n_dust"]] = rng.uniform(0, 3, n), rng.uniform(-2, 1, n)
-    inputs = np.stack([np.log10(age), np.log10(z), theta[:, INDEX["tau_ism"]], theta[:, INDEX["n_dust"]]], axis=1)
+    age, z = (10 ** rng.uniform(np.log10(low), np.log10(high), n) for low, high in (BURST_AGE_RANGE, Z_RANGE_PROVABGS))
+    tau_ism, n_dust = rng.uniform(0, 3, n), rng.uniform(-2, 1, n)
+    theta = named(n, beta1=1.0, fburst=1.0, tburst=age, gamma1=z, tau_ism=tau_ism, n_dust=n_dust)
+    inputs = np.stack([np.log10(age), np.log10(z), tau_ism, n_dust], axis=1)
     theirs = np.asarray(emulator.ln_luminosity(jnp.asarray(inputs)), dtype=np.float64)
     ours = log_spectra(constant_metallicity(model), theta, np.full(n, 13.6))
     return ours[:, np.searchsorted(model.library.wave, emulator.wave)] - theirs, age
@@ -144,8 +144,8 @@ def against_fsps(model: SPSModel, n: int, rng: np.random.Generator) -> tuple[Flo
     theirs = []
     for row, age in zip(theta, t_age, strict=True):
         population.set_tabular_sfh(*_forward_table(model, row, float(age)))
-        population.params["dust1"], population.params["dust2"] = row[INDEX["tau_bc"]], row[INDEX["tau_ism"]]
-        population.params["dust_index"] = row[INDEX["n_dust"]]
+        for theirs_name, name in (("dust1", "tau_bc"), ("dust2", "tau_ism"), ("dust_index", "n_dust")):
+            population.params[theirs_name] = column(row, name)
         wave, spectrum = population.get_spectrum(tage=float(age), peraa=True)
         theirs.append(np.log(np.interp(model.library.wave, wave, spectrum)))
     return log_spectra(model, theta, t_age) - np.array(theirs), model.library.wave
@@ -155,9 +155,9 @@ def _forward_table(model: SPSModel, theta: FloatArray, t_age: float) -> tuple[Fl
     """Forward time (Gyr), SFR (Msun/yr for 1 Msun formed) and Z in the library's convention, as FSPS wants them."""
     knots = model.bases.time[model.bases.time < t_age]
     lookback = np.unique(np.concatenate([knots, np.geomspace(1e-4, t_age, 400)]))
-    beta = theta[[INDEX[f"beta{i}"] for i in range(1, 5)]] * model.tables(t_age).weight
+    beta = column(theta, *BETAS) * model.tables(t_age).weight
     sfr = beta / beta.sum() @ model.bases.sfh_bases(lookback, t_age) * 1e-9
-    z = theta[[INDEX["gamma1"], INDEX["gamma2"]]] @ model.bases.metallicity_bases(lookback)
+    z = column(theta, "gamma1", "gamma2") @ model.bases.metallicity_bases(lookback)
     own = np.clip(z, *Z_RANGE_PROVABGS) / SOLAR_Z_PROVABGS * model.library.z_solar
     # FSPS divides by the SFR of a bin's young edge
     return t_age - lookback[::-1], np.maximum(sfr, 1e-20)[::-1], own[::-1]
@@ -191,10 +191,10 @@ def markdown(title: str, rows: list[BandRow]) -> str:
     return "\n".join([*lines, ""])
 
 
-def dust_emission_table(model: SPSModel, emulator: PublishedEmulator, rng: np.random.Generator) -> str:
+def dust_emission_table(model: SPSModel, emulator: PublishedEmulator, n: int, rng: np.random.Generator) -> str:
     """How much light of the published emulator our stellar-only model lacks in the infrared, by ISM optical depth."""
     bands = ((20000, 30000), (30000, 36000), (36000, 50000), (20000, 50000))
-    theta, t_age = prior_draws(600, rng)
+    theta, t_age = prior_draws(n, rng)
     lines = [
         "**Stellar-only model over published emulator, mean in per cent, by tau_ism (n_dust over its prior)**",
         "",
@@ -203,9 +203,9 @@ def dust_emission_table(model: SPSModel, emulator: PublishedEmulator, rng: np.ra
     ]
     for low, high in ((0.0, 0.0), (0.0, 0.5), (0.5, 1.5), (1.5, 3.0)):
         th = theta.copy()
-        th[:, INDEX["tau_ism"]] = rng.uniform(low, high, len(th)) if high else 0.0
+        put(th, tau_ism=rng.uniform(low, high, len(th)) if high else 0.0)
         if not high:
-            th[:, INDEX["tau_bc"]] = 0.0
+            put(th, tau_bc=0.0)
         rows = band_rows(against_nmf(model, emulator, th, t_age), model.library.wave, bands)
         name = f"{low:g}-{high:g}" if high else "0, tau_bc = 0"
         lines.append(f"| {name} | " + " | ".join(f"{100 * np.expm1(r.mean):+.1f}" for r in rows) + " |")
@@ -214,55 +214,100 @@ def dust_emission_table(model: SPSModel, emulator: PublishedEmulator, rng: np.ra
 
 def models(library: SSPLibrary) -> dict[str, SPSModel]:
     """The conventions that are compared, by title; one step at a time from the published code's to the paper's."""
-    code = {"t_birth_cloud": 0.01, "birth_cloud_slope": -1.0}
     return {
         "published code (42 age bins, joint normalisation, birth clouds to 10 Myr with slope -1)": SPSModel.published(
             library
         ),
-        "the same, SFH integrated exactly": SPSModel(library, normalisation="joint", **code),
+        "the same, SFH integrated exactly": SPSModel(
+            library, normalisation="joint", t_birth_cloud=0.01, birth_cloud_slope=-1.0
+        ),
         "the same, birth clouds to 100 Myr with slope -0.7": SPSModel(library, normalisation="joint"),
         "paper (the same, each basis normalised): the default": SPSModel(library),
     }
 
 
+def work(options: argparse.Namespace) -> None:
+    """Print all tables, those that the output folder holds as they are."""
+    library = SSPLibrary.load(options.library) if options.library else SSPLibrary.default()
+    folder = options.reference / "provabgs"
+    if folder.is_dir():
+        tables = against_published(library, folder, options.draws, options.seed)
+    else:
+        print(f"{folder}: no such folder; tables against the published emulators are left out\n")
+        tables = {}
+    if options.fsps:
+        tables |= with_fsps(library, options.fsps, options.seed)
+    if not tables:
+        tables = {"between conventions": lambda: between_conventions(library, options.draws, options.seed)}
+    kind = options.library.stem if options.library else "shipped"
+    for name, make in tables.items():
+        size = options.fsps if name.startswith("fsps") else options.draws
+        print(kept_text(options.output / f"{kind}, {size} draws of seed {options.seed}: {name}.md", make))
+
+
+def against_published(library: SSPLibrary, folder: Path, n: int, seed: int) -> dict[str, Callable[[], str]]:
+    """Tables against the published networks, by name."""
+    nmf = PublishedEmulator(folder / "emulator_nmf_v0.1.npz")
+    burst = PublishedEmulator(folder / "emulator_burst_seed0_199.npz")
+    published = SPSModel.published(library)
+
+    def composites(title: str, model: SPSModel) -> str:
+        difference = against_nmf(model, nmf, *prior_draws(n, np.random.default_rng(seed)))
+        return markdown(f"Composite: {title}; {n} prior draws", band_rows(difference, library.wave))
+
+    def bursts() -> str:
+        difference, age = against_burst(published, burst, n, np.random.default_rng(seed))
+        pieces = []
+        for low, high in ((0.01, 0.1), (0.1, 1.0), (1.0, 13.3)):
+            chosen = (age >= low) & (age < high)
+            rows = band_rows(difference[chosen], burst.wave)
+            pieces.append(markdown(f"Burst with ISM dust, {low:g}-{high:g} Gyr; {chosen.sum()} draws", rows))
+        return "\n".join(pieces)
+
+    tables: dict[str, Callable[[], str]] = {
+        f"composite {i}": partial(composites, title, model) for i, (title, model) in enumerate(models(library).items())
+    }
+    n_dust = min(N_DUST_EMISSION, n)
+    tables["dust emission"] = lambda: dust_emission_table(published, nmf, n_dust, np.random.default_rng(seed))
+    return tables | {"burst": bursts}
+
+
+def with_fsps(library: SSPLibrary, n: int, seed: int) -> dict[str, Callable[[], str]]:
+    """Tables against python-fsps, by name.
+
+    Raises
+    ------
+    SystemExit
+        Without FSPS's data.
+    """
+    if not os.environ.get("SPS_HOME"):
+        raise SystemExit("--fsps needs the environment variable SPS_HOME to name a folder of FSPS data")
+
+    def one(title: str, model: SPSModel) -> str:
+        difference, wave = against_fsps(model, n, np.random.default_rng(seed))
+        return markdown(f"python-fsps: {title}; {n} prior draws", band_rows(difference, wave))
+
+    exact = {title: model for title, model in models(library).items() if model.binning == "exact"}
+    return {f"fsps {i}": partial(one, title, model) for i, (title, model) in enumerate(exact.items())}
+
+
+def between_conventions(library: SSPLibrary, n: int, seed: int) -> str:
+    """The paper's conventions against the published code's, both of our model: what is left without reference data."""
+    theta, t_age = prior_draws(n, np.random.default_rng(seed))
+    ours, theirs = (log_spectra(m, theta, t_age) for m in (SPSModel(library), SPSModel.published(library)))
+    title = f"Conventions of the paper against those of the published code, no network; {n} prior draws"
+    return markdown(title, band_rows(ours - theirs, library.wave))
+
+
 def main() -> None:
-    """Print all tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Parse the command line and run."""
+    parser = study_parser("studies.model_parity", __doc__)
     parser.add_argument("--reference", type=Path, default=REFERENCE)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--library", type=Path, help="SSP library file; the shipped one by default")
     parser.add_argument("--fsps", type=int, default=0, metavar="N", help="compare N draws with python-fsps")
-    args = parser.parse_args()
-    library = SSPLibrary.load(args.library) if args.library else SSPLibrary.default()
-
-    folder = args.reference / "provabgs"
-    if folder.is_dir():
-        nmf = PublishedEmulator(folder / "emulator_nmf_v0.1.npz")
-        theta, t_age = prior_draws(args.draws, np.random.default_rng(args.seed))
-        for title, model in models(library).items():
-            start = time.perf_counter()
-            rows = band_rows(against_nmf(model, nmf, theta, t_age), library.wave)
-            print(markdown(f"Composite: {title}; {args.draws} prior draws", rows))
-            print(f"({time.perf_counter() - start:.1f} s)\n")
-        published = SPSModel.published(library)
-        print(dust_emission_table(published, nmf, np.random.default_rng(args.seed)))
-        burst = PublishedEmulator(folder / "emulator_burst_seed0_199.npz")
-        difference, age = against_burst(published, burst, args.draws, np.random.default_rng(args.seed))
-        for low, high in ((0.01, 0.1), (0.1, 1.0), (1.0, 13.3)):
-            chosen = (age >= low) & (age < high)
-            rows = band_rows(difference[chosen], burst.wave)
-            print(markdown(f"Burst with ISM dust, {low:g}-{high:g} Gyr; {chosen.sum()} draws", rows))
-    else:
-        print(f"{folder}: no such folder; tables against the published emulators are left out\n")
-
-    if args.fsps and not os.environ.get("SPS_HOME"):
-        parser.error("--fsps needs the environment variable SPS_HOME to name a folder of FSPS data")
-    if args.fsps:
-        for title, model in models(library).items():
-            if model.binning == "exact":
-                difference, wave = against_fsps(model, args.fsps, np.random.default_rng(args.seed))
-                print(markdown(f"python-fsps: {title}; {args.fsps} prior draws", band_rows(difference, wave)))
+    run_study(parser, work, {"draws": 16})
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """Coverage of the mass function's and the sequence's errors over synthetic surveys: the tables of docs/massfunction.md.
 
-    python benchmarks/mass_function_coverage.py [--surveys 120] [--results FILE.npz] [--output docs/figures]
+    python -m studies.mass_function_coverage [--surveys 120] [--figures docs/figures]
 
-Each survey has its own seed. Results are saved as they come (the file is no part of the repository): stopped, the same
-command goes on; finished, it draws tables and figure again. About six minutes on one busy core.
+Each survey has its own seed. Results are saved survey by survey: stopped, the same command goes on; finished, it
+prints the tables again. About six minutes on one busy core.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +20,13 @@ from provabgs.plotting.style import new_figure, save, style
 from provabgs.population.survey.mass_function import MassFunction, mass_function, stacked_mass_function
 from provabgs.population.survey.star_forming_sequence import NAMES, star_forming_sequence
 from provabgs.population.survey.volume import SurveyVolume
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.support.synthetic_survey import SurveyRecipe, make_sequence, make_survey, true_mass_function
+from studies.support.command import run_study, study_parser
+from tests.support.synthetic_survey import (
+    SurveyRecipe,
+    make_sequence,
+    make_survey,
+    true_mass_function,
+)
 
 EDGES = np.linspace(9.0, 11.4, 13)
 RECIPE = SurveyRecipe(survey=SurveyVolume(15.0, 0.01, 0.3))
@@ -35,6 +38,7 @@ LEVELS = {0.68: 0.994458, 0.95: 1.959964}
 
 
 def pull(result: MassFunction, truth: np.ndarray) -> np.ndarray:
+    """Deviation of ln phi from the truth ``(bin,)`` over its error."""
     return np.log(result.phi / truth) / result.log_sigma
 
 
@@ -67,6 +71,7 @@ def one_sequence(seed: int, k: int) -> np.ndarray:
 
 
 def mass_table(pulls: np.ndarray) -> str:
+    """Markdown: coverage of the mass function's errors by estimator."""
     lines = ["| estimator | within 68 % | within 95 % | mean pull | worst bin: mean pull | worst bin: within 68 % |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     n = len(pulls)
@@ -85,6 +90,7 @@ def mass_table(pulls: np.ndarray) -> str:
 
 
 def sequence_table(below: np.ndarray) -> str:
+    """Markdown: coverage of the sequence's parameters, and of a fit that ignores errors."""
     lines = ["| parameter | within 68 % | within 95 % | at posterior means: within 68 % | within 95 % |",
              "|---|---|---|---|---|"]  # fmt: skip
     n = len(below)
@@ -142,26 +148,34 @@ def compute(path: Path, pulls: np.ndarray, below: np.ndarray, seed: int, seconds
         if np.isnan(pulls[k]).all() or np.isnan(below[k]).all():
             pulls[k] = one_survey(seed, k, truth) if np.isnan(pulls[k]).all() else pulls[k]
             below[k] = one_sequence(seed, k) if np.isnan(below[k]).all() else below[k]
-            np.savez(path, pulls=pulls, below=below)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".part.npz")
+            np.savez(partial, pulls=pulls, below=below)
+            partial.replace(path)
     return True
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--surveys", type=int, default=120)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("docs/figures"), help="folder of the figure")
-    parser.add_argument("--results", type=Path, default=Path("mass_function_coverage.npz"), help="results so far")
-    parser.add_argument("--seconds", type=float, default=np.inf, help="stop after this long; the same command goes on")
-    args = parser.parse_args()
-    pulls, below = load(args.results, args.surveys)
-    if not compute(args.results, pulls, below, args.seed, args.seconds):
-        print(f"{int(np.isfinite(below[:, 0, 0]).sum())} of {args.surveys} done; the same command goes on")
+def work(options: argparse.Namespace) -> None:
+    """Make the surveys that are missing; print the tables and draw the figure once all are there."""
+    path = options.output / f"seed-{options.seed}.npz"
+    pulls, below = load(path, options.surveys)
+    if not compute(path, pulls, below, options.seed, options.seconds):
+        print(f"{int(np.isfinite(below[:, 0, 0]).sum())} of {options.surveys} done; the same command goes on")
         return
     print(mass_table(pulls))
     print(sequence_table(below))
-    args.output.mkdir(parents=True, exist_ok=True)
-    print(figure(pulls, args.output))
+    if options.figures:
+        options.figures.mkdir(parents=True, exist_ok=True)
+        print(figure(pulls, options.figures))
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = study_parser("studies.mass_function_coverage", __doc__)
+    parser.add_argument("--surveys", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=np.inf, help="stop after this long; the same command goes on")
+    run_study(parser, work, {"surveys": 2})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Routes to samples of one galaxy's posterior, behind one signature, for ``samplers.py``.
+"""Routes to samples of one galaxy's posterior, behind one signature, for `studies.sampler_comparison`.
 
 ``annealed`` and ``emcee`` (twelve dimensions, differential evolution) are the package's. The others work in the eight
 dimensions that are left when the masses are integrated out, and draw masses afterwards with weights that make the
@@ -15,7 +15,6 @@ from typing import NamedTuple
 import blackjax
 import emcee
 import numpy as np
-from nautilus import Sampler as Nautilus
 from scipy.special import ndtri
 
 from provabgs.core.chunks import in_chunks
@@ -23,9 +22,9 @@ from provabgs.core.jax import jax, jnp
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
 from provabgs.inference.marginalised import N_OUTER, CollapsedPosterior
-from provabgs.inference.priors import N_LATENT
 from provabgs.inference.samplers import Target, get_sampler
 from provabgs.inference.samplers.pool import walk
+from tests.support.parameters import N_FREE
 
 N_CHAINS, N_WALKERS, N_ENSEMBLES = 8, 128, 4
 N_LIVE, N_EFFECTIVE = 600, 10_000
@@ -62,9 +61,9 @@ def warm(case: Case) -> None:
     rng = np.random.default_rng(0)
     for n in (BATCH, N_WALKERS // 2):
         case.collapsed.log_marginal(rng.standard_normal((n, N_OUTER)))
-        case.target.log_likelihood(rng.standard_normal((n, N_LATENT)))
+        case.target.log_likelihood(rng.standard_normal((n, N_FREE)))
     case.collapsed.draw_masses(rng.standard_normal((BATCH, N_OUTER)), rng.random((BATCH, 6, 5)))
-    case.target.monitor(rng.standard_normal((BATCH, N_LATENT)))
+    case.target.monitor(rng.standard_normal((BATCH, N_FREE)))
 
 
 def by_name(name: str, **options: float) -> Route:
@@ -85,6 +84,8 @@ def nautilus_collapsed(case: Case, rng: np.random.Generator, _limit: float) -> O
     """Importance nested sampling, to its end: no limit, as a reference may have none. Its weighted points are walked
     over as the default sampler walks over its pool.
     """
+    from nautilus import Sampler  # of the extra `studies`: no other route needs it
+
     start, n_eval = time.process_time(), 0
 
     def log_likelihood(cube: np.ndarray) -> np.ndarray:
@@ -95,7 +96,7 @@ def nautilus_collapsed(case: Case, rng: np.random.Generator, _limit: float) -> O
         return np.where(np.isfinite(value), value, -1e9)
 
     seed = int(rng.integers(2**31))
-    sampler = Nautilus(
+    sampler = Sampler(
         lambda u: u, log_likelihood, N_OUTER, n_live=N_LIVE, n_networks=1, n_batch=BATCH,
         vectorized=True, pass_dict=False, seed=seed,
     )  # fmt: skip

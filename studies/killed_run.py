@@ -1,9 +1,10 @@
 """A survey run of real fits, killed on the way, against one that was left alone.
 
-``python benchmarks/killed_run.py MOCKS -o FOLDER --kills 3`` fits the coadds under MOCKS (``provabgs mock make``) twice
+``python -m studies.killed_run MOCKS -o FOLDER --kills 3`` fits the coadds under MOCKS (``provabgs mock make``) twice
 with ``provabgs run``: once undisturbed, once with all its processes sent SIGKILL after random fractions of the first
 run's time, and started again by the same command each time. It prints what was kept after each kill, and compares both
 catalogs row by row and sample by sample. ``--use photometry --sampler aim_eval=0`` (stop at the gate) is quickest.
+The undisturbed run goes on where it was; the killed one needs a new folder, or its old one deleted.
 """
 
 from __future__ import annotations
@@ -24,11 +25,18 @@ from provabgs.catalog.compare import differences
 from provabgs.catalog.layout import shard_paths
 from provabgs.catalog.shard import read_block
 from provabgs.core.status import Status
+from provabgs.mocks.challenge import ChallengeConfig, make_mocks
+from provabgs.mocks.make import MockConfig
+from provabgs.pipelines.config import RunOptions
+from studies.support.command import plain_parser, run_study
 
+N_SMOKE = 4
+"""Galaxies that ``--smoke`` makes."""
 CONFIG = """
 [run]
 output = "{output}"
 seed = 7
+fit = "{fit}"
 
 [execution]
 batch = 2
@@ -50,7 +58,7 @@ use = "{use}"
 def write_config(folder: Path, name: str, args: argparse.Namespace) -> Path:
     """A run's configuration; output beside it."""
     path = folder / f"{name}.toml"
-    settings = {"mocks": args.mocks.resolve(), "workers": args.workers, "use": args.use}
+    settings = {"mocks": args.mocks.resolve(), "workers": args.workers, "use": args.use, "fit": args.fit}
     path.write_text(CONFIG.format(output=name, sampler="\n".join(args.sampler), **settings))
     return path
 
@@ -89,18 +97,18 @@ def kept(output: Path) -> int:
     return sum(len(read_block(path)) for path in shard_paths(output))
 
 
-def main() -> None:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mocks", type=Path, help="folder of coadd and redrock files")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--kills", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--use", choices=("both", "spectrum", "photometry"), default="both")
-    parser.add_argument("--sampler", nargs="*", default=(), metavar="KEY=VALUE", help="of [fit.sampler]: aim_eval=0")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
-    args = parser.parse_args()
+def work(args: argparse.Namespace) -> None:
+    """Run twice, compare, and say what was found.
+
+    Raises
+    ------
+    SystemExit
+        When the catalogs differ.
+    """
     args.output.mkdir(parents=True, exist_ok=True)
+    if args.mocks is None:
+        make_mocks(ChallengeConfig(output=args.output / "challenge", mock=MockConfig(n=N_SMOKE), chunk=N_SMOKE))
+        args.mocks = args.output / "challenge" / "mocks"
     undisturbed, killed = (write_config(args.output, name, args) for name in ("undisturbed", "killed"))
     seconds = finish(undisturbed)
     print(f"undisturbed: {kept(args.output / 'undisturbed')} galaxies in {seconds:.0f} s", flush=True)
@@ -123,7 +131,22 @@ def main() -> None:
     counts = {Status(int(s)).name: int(np.sum(status == s)) for s in np.unique(status)}
     print(f"{len(status)} galaxies: {counts}")
     print("equal, row by row and sample by sample" if not found else "\n".join(["DIFFERENT", *found]))
-    sys.exit(bool(found))
+    if found:
+        sys.exit(1)
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = plain_parser("studies.killed_run", __doc__)
+    parser.add_argument("mocks", type=Path, nargs="?", help="folder of coadd and redrock files")
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--use", choices=("both", "spectrum", "photometry"), default="both")
+    parser.add_argument("--sampler", nargs="*", default=(), metavar="KEY=VALUE", help="of [fit.sampler]: aim_eval=0")
+    parser.add_argument("--fit", default=RunOptions.model_fields["fit"].default, help="module:function of the fits")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    smoke = {"kills": 1, "workers": 1, "fit": "provabgs.pipelines.dry_run:fit_observation"}
+    run_study(parser, work, smoke, needs="mocks")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What the workflow costs besides fitting: no-op fits through the whole machinery, scaling, and memory.
 
-    python benchmarks/bench_scheduler.py overhead --galaxies 20000
-    python benchmarks/bench_scheduler.py scaling --galaxies 400 --seconds 0.25
-    python benchmarks/bench_scheduler.py memory --galaxies 10000
+    python -m bench.scheduler_speed overhead --galaxies 20000
+    python -m bench.scheduler_speed scaling --galaxies 400 --seconds 0.25
+    python -m bench.scheduler_speed memory --galaxies 10000
 
 ``overhead`` runs fits that take no time and states the cost per galaxy; ``scaling`` runs fits that keep a core busy
 for a given time on 1 and 2 workers (strong: the same galaxies; weak: twice as many on two); ``memory`` follows the
@@ -28,6 +28,7 @@ from provabgs.observe.observation import Observation
 from provabgs.pipelines import dry_run
 from provabgs.pipelines.config import RunConfig, parse_config
 from provabgs.pipelines.run import run
+from studies.support.command import ROOT, plain_parser, run_study
 
 
 def busy_fit(observation: Observation, config: object, seed: int) -> Posterior:
@@ -55,6 +56,7 @@ def make_inputs(folder: Path, n: int, per_file: int = 1000) -> None:
 
 
 def configuration(folder: Path, workers: int, fit: str, batch: int) -> RunConfig:
+    """A run of table rows in `folder`, which is emptied of an earlier one."""
     output = folder / "out"
     shutil.rmtree(output, ignore_errors=True)
     return parse_config(
@@ -71,7 +73,8 @@ class Watch:
     """Resident memory of all descendants, and their processor time, sampled twice a second."""
 
     def __init__(self, progress: Path) -> None:
-        self.progress, self.samples, self._stop = progress, [], threading.Event()
+        self.progress, self._stop = progress, threading.Event()
+        self.samples: list[tuple[float, dict[str, float]]] = []
         self.processor: dict[int, tuple[str, float]] = {}
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -137,9 +140,10 @@ def overhead(folder: Path, n: int, batch: int) -> None:
 
 
 def scaling(folder: Path, n: int, seconds: float) -> None:
+    """Fits that keep a core busy for `seconds`, on one and two workers."""
     os.environ["BENCH_SECONDS"] = str(seconds)
-    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent)
-    fit = "bench_scheduler:busy_fit"
+    os.environ["PYTHONPATH"] = str(ROOT)
+    fit = "bench.scheduler_speed:busy_fit"
     results = {}
     for label, workers, count in (("one", 1, n), ("strong", 2, n), ("weak", 2, 2 * n)):
         make_inputs(folder / "in", count, per_file=100)
@@ -152,6 +156,7 @@ def scaling(folder: Path, n: int, seconds: float) -> None:
 
 
 def memory(folder: Path, n: int) -> None:
+    """Resident memory of a worker and its fit process, early and late in a run."""
     make_inputs(folder / "in", n)
     config = configuration(folder, 1, "provabgs.pipelines.dry_run:fit_observation", 16)
     config = config.model_copy(update={"execution": config.execution.model_copy(update={"restart_after": 0})})
@@ -166,21 +171,25 @@ def memory(folder: Path, n: int) -> None:
     print(json.dumps([round(sum(m.values())) for _, m in watch.samples][:: max(1, len(watch.samples) // 12)]))
 
 
+def work(options: argparse.Namespace) -> None:
+    """Measure what was asked for; the folder is removed afterwards."""
+    if options.what == "overhead":
+        overhead(options.output, options.galaxies, options.batch)
+    elif options.what == "scaling":
+        scaling(options.output, options.galaxies, options.seconds)
+    else:
+        memory(options.output, options.galaxies)
+    shutil.rmtree(options.output, ignore_errors=True)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["overhead", "scaling", "memory"])
+    """Parse the command line and run."""
+    parser = plain_parser("bench.scheduler_speed", __doc__)
+    parser.add_argument("what", nargs="?", default="overhead", choices=["overhead", "scaling", "memory"])
     parser.add_argument("--galaxies", type=int, default=20_000)
     parser.add_argument("--seconds", type=float, default=0.25, help="scaling: processor time of a fit")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--folder", type=Path, default=Path("bench-scheduler"))
-    options = parser.parse_args()
-    if options.what == "overhead":
-        overhead(options.folder, options.galaxies, options.batch)
-    elif options.what == "scaling":
-        scaling(options.folder, options.galaxies, options.seconds)
-    else:
-        memory(options.folder, options.galaxies)
-    shutil.rmtree(options.folder)
+    run_study(parser, work, {"galaxies": 20})
 
 
 if __name__ == "__main__":

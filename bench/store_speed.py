@@ -1,9 +1,9 @@
 """Size and speed of the posterior store: bytes per galaxy by encoding and filter, then queries on many galaxies.
 
-    python benchmarks/bench_store.py --galaxies 100000 --folder /scratch/store
+    python -m bench.store_speed --galaxies 100000 -o /scratch/store
 
 Prints Markdown tables for docs/catalog.md. The samples are synthetic (`provabgs.pipelines.dry_run`): continuous
-draws, which compress as badly as real ones do.
+draws, which compress as badly as real ones do. One filter more with the package hdf5plugin.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeVar
 
 import h5py
-import hdf5plugin
 import numpy as np
 from astropy.table import Table
 
@@ -29,20 +31,24 @@ from provabgs.catalog.records import healpix64, to_block
 from provabgs.catalog.shard import read_block, write_block
 from provabgs.catalog.summary import build_summary
 from provabgs.pipelines.dry_run import synthetic_posterior
+from studies.support.command import plain_parser, run_study
 
+T = TypeVar("T")
 SHARD = 1000
-FILTERS = {
+"""Galaxies of a shard."""
+FILTERS: dict[str, dict[str, Any]] = {
     "none": {},
     "shuffle + gzip 1": {"shuffle": True, "compression": "gzip", "compression_opts": 1},
     "shuffle + gzip 6": {"shuffle": True, "compression": "gzip", "compression_opts": 6},
     "shuffle + lzf": {"shuffle": True, "compression": "lzf"},
-    "bitshuffle + zstd 3 (hdf5plugin)": dict(hdf5plugin.Bitshuffle(cname="zstd", clevel=3)),
 }
+if find_spec("hdf5plugin"):
+    FILTERS["bitshuffle + zstd 3 (hdf5plugin)"] = dict(import_module("hdf5plugin").Bitshuffle(cname="zstd", clevel=3))
 
 
-def timed(call: Callable[[], object], repeat: int = 1) -> tuple[float, object]:
+def timed(call: Callable[[], T], repeat: int = 1) -> tuple[float, T]:
     """Best wall time of some calls, seconds, and the last result."""
-    best, result = np.inf, None
+    best = np.inf
     for _ in range(repeat):
         start = time.perf_counter()
         result = call()
@@ -51,6 +57,7 @@ def timed(call: Callable[[], object], repeat: int = 1) -> tuple[float, object]:
 
 
 def prototype(n: int, n_samples: int = 256) -> Block:
+    """A block of `n` made-up galaxies."""
     rng = np.random.default_rng(0)
     return to_block([synthetic_posterior(i, rng, 300) for i in range(n)], n_samples=n_samples)
 
@@ -123,7 +130,6 @@ def _inside(pixel: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
 def query_table(root: Path, n: int) -> None:
     """Wall time of typical questions."""
     open_s, catalog = timed(lambda: Catalog.open(root))
-    assert isinstance(catalog, Catalog)
     rng = np.random.default_rng(2)
     some = rng.choice(n, 1000, replace=False)
     centre = catalog.table(["RA", "DEC"], limit=1)
@@ -151,27 +157,33 @@ def query_table(root: Path, n: int) -> None:
     catalog.close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--galaxies", type=int, default=100_000)
-    parser.add_argument("--folder", type=Path, default=Path("bench-store"))
-    parser.add_argument("--keep", action="store_true", help="keep the store")
-    options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    filter_table(options.folder)
-    root = options.folder / "catalog"
+def work(options: argparse.Namespace) -> None:
+    """Write a store, ask it questions, print the tables."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    filter_table(options.output)
+    root = options.output / "catalog"
     shutil.rmtree(root, ignore_errors=True)
     write_s = make_store(root, options.galaxies)
     summary_s, n = timed(lambda: build_summary(root))
     shards = shard_paths(root)
     size = sum(p.stat().st_size for p in shards)
-    summary = summary_size(options.folder / "one") * n // SHARD
-    read_s, _ = timed(lambda: [read_block(p) for p in shards[:20]])
+    summary = summary_size(options.output / "one") * n // SHARD
+    some = shards[:20]
+    read_s, _ = timed(lambda: [read_block(p) for p in some])
     print(f"\n{n} galaxies: shards {size / n / 1e3:.2f} kB, summary {summary / n / 1e3:.2f} kB a galaxy;")
-    print(f"written {n / write_s:.0f}, summarised {n / summary_s:.0f}, verified {20 * SHARD / read_s:.0f} galaxies/s")
+    verified = len(some) * SHARD / read_s
+    print(f"written {n / write_s:.0f}, summarised {n / summary_s:.0f}, verified {verified:.0f} galaxies/s")
     query_table(root, options.galaxies)
     if not options.keep:
-        shutil.rmtree(options.folder)
+        shutil.rmtree(options.output)
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = plain_parser("bench.store_speed", __doc__)
+    parser.add_argument("--galaxies", type=int, default=100_000, help="a multiple of 1,000")
+    parser.add_argument("--keep", action="store_true", help="keep the store")
+    run_study(parser, work, {"galaxies": 2 * SHARD, "keep": True})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Figures of docs/nebular.md: the grid that ships, and a real starburst fitted with its lines.
 
-    python benchmarks/nebular_figures.py docs/figures             # the grid and a model galaxy
-    python benchmarks/nebular_figures.py docs/figures --galaxy    # and the starburst: three fits, minutes
+    python -m studies.nebular_figures --figures docs/figures             # the grid and a model galaxy
+    python -m studies.nebular_figures --figures docs/figures --galaxy    # and the starburst: three fits, minutes
 
 The galaxy and the FSPS population that photon rates are held against are reference data (../shared/reference).
 """
@@ -14,7 +14,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from provabgs.catalog import read_posteriors, write_posteriors
 from provabgs.core.jax import jnp
 from provabgs.desi import read_observation
 from provabgs.inference.backends import load_model
@@ -29,9 +31,9 @@ from provabgs.observe.projection import project
 from provabgs.plotting.style import save, style
 from provabgs.sps.model import SPSModel
 from provabgs.sps.nebular import NebularGrid, ionising_photon_rate
-from provabgs.sps.parameters import INDEX, N_PARAMETERS
+from studies.support.command import REFERENCE, run_study, study_parser
+from tests.support.parameters import named
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 COADD = REFERENCE / "desi" / "coadd-4-80613-thru20210324.fits"
 TARGET = 39633345008634465
 FSPS = REFERENCE / "ssp" / "fsps_ref_padova_basel_Z0.0020.npz"
@@ -51,11 +53,10 @@ WINDOWS = {"[O II], [Ne III]": (3700.0, 3990.0), "H beta, [O III]": (4830.0, 504
 SHOWN = ("logmstar_surviving", "log_sfr_100myr", "log_sfr_1gyr", "log_z_mw", "t_age_mw")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--galaxy", action="store_true")
-    options = parser.parse_args()
+def work(options: argparse.Namespace) -> None:
+    """Draw the figures; fits that the output folder holds are not made again."""
+    folder = options.figures or options.output
+    folder.mkdir(parents=True, exist_ok=True)
     with style():
         fig, axes = plt.subplots(2, 2, figsize=(10, 7), constrained_layout=True)
         grid = NebularGrid.default()
@@ -63,9 +64,9 @@ def main() -> None:
         diagram(grid, axes[0, 1])
         model_spectrum(axes[1, 0], (2300.0, 10000.0))
         model_spectrum(axes[1, 1], (6480.0, 6780.0))
-        save(fig, options.folder / "nebular_grid.png")
+        save(fig, folder / "nebular_grid.png")
         if options.galaxy:
-            save(galaxy(), options.folder / "nebular_galaxy.png")
+            save(galaxy(options.output), folder / "nebular_galaxy.png")
 
 
 def photons(grid: NebularGrid, ax: Axes) -> None:
@@ -103,9 +104,7 @@ def diagram(grid: NebularGrid, ax: Axes) -> None:
 
 def model_spectrum(ax: Axes, window: tuple[float, float]) -> None:
     """A star-forming galaxy as DESI's pixels would have it, with and without gas."""
-    theta = np.zeros((1, N_PARAMETERS))
-    for name, value in GALAXY.items():
-        theta[0, INDEX[name]] = value
+    theta = named(**GALAXY)
     wave = np.arange(*window, 0.8)
     for name, options in (("stars and gas", ModelOptions(nebular=True, log_u=-2.5)), ("stars", ModelOptions())):
         model: SPSModel = load_model(options)
@@ -120,12 +119,15 @@ def model_spectrum(ax: Axes, window: tuple[float, float]) -> None:
     ax.legend(fontsize=7)
 
 
-def galaxy() -> plt.Figure:
+def galaxy(folder: Path) -> Figure:
     """The starburst about its lines, with the best fit of either configuration; prints what the fits say."""
     data = read_observation(COADD, TARGET)
     fig, axes = plt.subplots(2, 3, figsize=(12, 6), constrained_layout=True, height_ratios=(3, 1), sharex="col")
     for i, (name, config) in enumerate(CONFIGS.items()):
-        posterior = fit_observation(data, config, seed=1)
+        path = folder / f"{name.replace(', ', '-').replace(' ', '-')}.h5"
+        if not path.exists():
+            write_posteriors(path, [fit_observation(data, config, seed=1)])
+        posterior = next(iter(read_posteriors(path)))
         report(name, posterior)
         draw_fit(axes, data, config, posterior, f"C{i}", name)
     for (title, window), ax, below in zip(WINDOWS.items(), axes[0], axes[1], strict=True):
@@ -172,6 +174,13 @@ def report(name: str, p: Posterior) -> None:
         f"{name}: {p.status.name} {p.message} chi2 {p.chi2_spec:.0f} / {p.dof_spec}, {p.chi2_phot:.1f} / {p.dof_phot}"
     )
     print(f"  engine error {p.diagnostics.engine_dlnl:.3f}, {values}")
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = study_parser("studies.nebular_figures", __doc__)
+    parser.add_argument("--galaxy", action="store_true", help="fit the real starburst, too")
+    run_study(parser, work, {})
 
 
 if __name__ == "__main__":

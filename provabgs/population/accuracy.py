@@ -127,6 +127,7 @@ def infer_accuracy(
     if not np.all(good.any(axis=1)):
         row = int(np.argmin(good.any(axis=1)))
         raise InputError(f"galaxy {row} of {len(d)} has no finite draw; leave it out")
+    # galaxies may keep different numbers of draws: each counts as a mean over its own
     weight = np.where(good, weight, -np.inf) - np.log(good.sum(axis=1, keepdims=True))
     d = np.where(good, d, 0.0)
     mu, ln_sigma, log_p = _zoom(d, weight, sigma_prior)
@@ -307,12 +308,14 @@ def accuracy_over_plane(
 
     Parameters
     ----------
-    draws, truth, log_prior, min_count
+    draws, truth
         As in `accuracy_in_bins`.
     x, y
         ``(n,)`` quantities that span the plane.
     x_edges, y_edges
         ``(nx + 1,)`` and ``(ny + 1,)`` edges of its cells.
+    log_prior, min_count
+        As in `accuracy_in_bins`.
 
     Returns
     -------
@@ -332,6 +335,7 @@ def accuracy_over_plane(
         for j in range(shape[1]):
             rows = np.flatnonzero(inside & (ys >= ey[j]) & (ys < ey[j + 1]))
             count[i, j] = rows.size
+            # (mu, sigma) of few galaxies says more about the prior of sigma than about them
             if rows.size > min_count:
                 prior = None if values is None else values[rows]
                 mu[i, j], sigma[i, j] = infer_accuracy(d[rows] - t[rows, None], prior).peak

@@ -118,6 +118,11 @@ def survey_column(name: str, dtype: str = "f4", unit: str = "", description: str
     unit, description
         In words that astropy and people understand.
 
+    Returns
+    -------
+    Column
+        For the schema of a catalog.
+
     Raises
     ------
     ValueError

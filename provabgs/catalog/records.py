@@ -36,11 +36,22 @@ from provabgs.sps.parameters import ParameterSet, Quantity
 NSIDE = 64
 """HEALPix resolution of the shards, nested order, as in DESI's own directories."""
 DEFAULT_SAMPLES = 256
-"""Draws kept per galaxy unless told otherwise."""
+"""Draws kept per galaxy by default."""
 
 
 def healpix64(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Nested nside-64 pixel of positions in degrees; -1 where a coordinate is NaN or outside the sky."""
+    """Nested nside-64 HEALPix pixel of positions.
+
+    Parameters
+    ----------
+    ra, dec
+        ``(n,)`` degrees.
+
+    Returns
+    -------
+    NDArray
+        ``(n,)`` pixel; -1 where a coordinate is NaN or outside the sky.
+    """
     ra, dec = np.atleast_1d(ra).astype(float), np.atleast_1d(dec).astype(float)
     pixel = np.full(ra.shape, -1, dtype=np.int32)
     good = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
@@ -63,6 +74,11 @@ def to_block(
         Draws to keep of each, evenly spaced; None keeps all. Galaxies with fewer are padded with NaN.
     encoding
         ``"uint16"`` (see `provabgs.catalog.encode`) or ``"float32"``.
+
+    Returns
+    -------
+    Block
+        One row per posterior.
 
     Raises
     ------

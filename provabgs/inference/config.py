@@ -37,6 +37,11 @@ def load_fit_config(path: str | Path | None, changes: Mapping[str, Any] | None =
     changes
         Options of the command line, by key and by table; None stands for "not given".
 
+    Returns
+    -------
+    FitConfig
+        With absolute paths.
+
     Raises
     ------
     ConfigError

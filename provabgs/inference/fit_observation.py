@@ -167,7 +167,20 @@ def _flat(result: SamplerResult) -> FloatArray:
 
 
 def galaxy_rng(seed: int, targetid: int) -> np.random.Generator:
-    """Random generator of one galaxy, a function of run seed and TARGETID alone."""
+    """Random generator of one galaxy, a function of run seed and TARGETID alone.
+
+    Parameters
+    ----------
+    seed
+        Seed of the run.
+    targetid
+        DESI TARGETID; negative ones (sky fibers) are taken modulo 2^64.
+
+    Returns
+    -------
+    np.random.Generator
+        Independent of those of other galaxies.
+    """
     return np.random.default_rng(np.random.SeedSequence([seed, targetid & (2**64 - 1)]))
 
 

@@ -53,6 +53,20 @@ MAX_LENGTH = 4096
 def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOptions) -> SamplerResult:
     """Sample by annealed importance sampling of `target.marginal`.
 
+    Parameters
+    ----------
+    target
+        The posterior.
+    rng
+        Random generator.
+    options
+        Convergence criterion and budget.
+
+    Returns
+    -------
+    SamplerResult
+        Metropolis chains over the weighted draws, with the log evidence.
+
     Raises
     ------
     StartError
@@ -80,7 +94,7 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
             break
         if n_eval + n_more > options.max_eval:
             break
-        # the next round takes at least the share of the time so far that the pool grows by
+        # the next round takes at least the fraction of the time so far that the pool grows by
         if (1 + GROWTH) * (time.perf_counter() - start) > options.time_limit_s:
             break
         weights = truncated(normalised(pool.log_weights()))

@@ -89,7 +89,27 @@ class Sampler(Protocol):
     """A sampler: deterministic given the generator, never raising for a bad posterior."""
 
     def __call__(self, target: Target, rng: np.random.Generator, options: SamplerOptions) -> SamplerResult:
-        """Sample until the convergence criterion of `options` holds or its budget ends."""
+        """Sample until the convergence criterion of `options` holds or its budget ends.
+
+        Parameters
+        ----------
+        target
+            The posterior.
+        rng
+            Random generator: the only source of random numbers.
+        options
+            Convergence criterion and budget.
+
+        Returns
+        -------
+        SamplerResult
+            Converged or not.
+
+        Raises
+        ------
+        StartError
+            When the likelihood is nowhere finite.
+        """
         ...
 
 
@@ -98,7 +118,25 @@ class StartError(Exception):
 
 
 def find_start(target: Target, rng: np.random.Generator, n_prior: int = 4096) -> tuple[FloatArray, FloatArray, int]:
-    """Prior draws with their ln L, best first: ``(n, n_dim)``, ``(n,)``, and the number of evaluations.
+    """Draw points from the prior to start chains from.
+
+    Parameters
+    ----------
+    target
+        The posterior.
+    rng
+        Random generator.
+    n_prior
+        Number of draws.
+
+    Returns
+    -------
+    points
+        ``(n_prior, n_dim)`` latent coordinates, best first.
+    values
+        ``(n_prior,)`` ln L.
+    n_eval
+        Number of evaluations.
 
     Raises
     ------

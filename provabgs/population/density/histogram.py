@@ -107,7 +107,20 @@ class HistogramDensity:
         return values, vectors
 
     def log_prob(self, eta: jax.Array, theta: jax.Array) -> jax.Array:
-        """Ln p(theta | eta), see `Density.log_prob`; -inf outside the edges."""
+        """Ln p(theta | eta), see `Density.log_prob`; -inf outside the edges.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)`` parameters of the density.
+        theta
+            ``(..., ndim)`` properties.
+
+        Returns
+        -------
+        jax.Array
+            ``(...)``.
+        """
         cell, inside = self.bin_of(theta)
         return jnp.where(inside, self.log_density(eta).astype(theta.dtype)[cell], -jnp.inf)
 

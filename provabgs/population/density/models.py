@@ -123,7 +123,20 @@ class GaussianDensity:
         return 2 * d + d * (d - 1) // 2
 
     def log_prob(self, eta: jax.Array, theta: jax.Array) -> jax.Array:
-        """Ln p(theta | eta), see `Density.log_prob`."""
+        """Ln p(theta | eta), see `Density.log_prob`.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)`` parameters of the density.
+        theta
+            ``(..., ndim)`` properties.
+
+        Returns
+        -------
+        jax.Array
+            ``(...)``.
+        """
         mean, factor = self._mean_and_factor(eta.astype(theta.dtype))
         return _log_normal(theta, mean, factor)
 
@@ -200,7 +213,20 @@ class MixtureDensity:
         return self.n_component - 1 + self.n_component * self.component.n_eta
 
     def log_prob(self, eta: jax.Array, theta: jax.Array) -> jax.Array:
-        """Ln p(theta | eta), see `Density.log_prob`."""
+        """Ln p(theta | eta), see `Density.log_prob`.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)`` parameters of the density.
+        theta
+            ``(..., ndim)`` properties.
+
+        Returns
+        -------
+        jax.Array
+            ``(...)``.
+        """
         log_weight, parts = self._split(eta.astype(theta.dtype))
         logs = jnp.stack([self.component.log_prob(p, theta) for p in parts], axis=-1)
         return jax.scipy.special.logsumexp(logs + log_weight, axis=-1)

@@ -190,10 +190,12 @@ def open_population(
 
     Parameters
     ----------
-    path, where, mode
-        See `open_source`.
+    path
+        Catalog directory, posterior file or challenge folder; see `open_source`.
     names
         Sample columns (LOGMSTAR, LOGSFR_1GYR, LOGZ_MW, T_AGE_MW ...), one to three.
+    where, mode
+        See `open_source`.
     weights
         Summary columns to weigh galaxies by (W_ZFAIL, W_FIBASSIGN).
     prior
@@ -227,6 +229,7 @@ def open_population(
     if not (np.isfinite(z) & (z > 0)).all():
         bad = int(np.argmin(np.isfinite(z) & (z > 0)))
         raise InputError(f"{source.label}: TARGETID {source.columns['TARGETID'][bad]} has redshift {z[bad]:g}")
+    # draws divided by another prior than the one they were made under give a wrong population without a sign of it
     if not isinstance(prior, FlatPrior):
         theirs = shared_config(source.configs, claimed or (prior.config if prior else None), source.label)
         if prior is None:

@@ -166,7 +166,7 @@ class HistoryBases:
             mass = self._published_masses(t_age, node_age)
         else:
             raise InputError(f"unknown age binning {binning!r}; use 'exact' or 'published'")
-        # weights restore the joint normalisation: f_i is then beta_i times what basis i has formed by t_age
+        # normalised jointly, a basis counts by what it has formed by t_age: its mass fraction is not beta_i
         return HistoryTables(
             t_age=t_age,
             weight=np.ones_like(formed) if normalisation == "per-basis" else formed,

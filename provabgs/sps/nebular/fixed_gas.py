@@ -85,7 +85,7 @@ def refine(library: SSPLibrary, grid: NebularGrid) -> SSPLibrary:
     """
     if library.line_nodes.size:
         raise InputError("this SSP library has nebular emission already; give the one without")
-    # a spike needs a node of the library on either side, which its own outer nodes must not reach
+    # all three nodes of a spike must lie inside the library's wavelengths, or its area is not that of the line
     inside = (grid.line_wave > library.wave[1]) & (grid.line_wave < library.wave[-2])
     lines = grid.line_wave[inside]
     wave = np.unique(np.concatenate([library.wave, *(lines * (1 + k * SPIKE) for k in (-1, 0, 1))]))
@@ -95,7 +95,7 @@ def refine(library: SSPLibrary, grid: NebularGrid) -> SSPLibrary:
     right = np.searchsorted(library.wave, wave[new])
     share = (wave[new] - library.wave[right - 1]) / (library.wave[right] - library.wave[right - 1])
     spectrum[..., new] = library.spectrum[..., right - 1] * (1 - share) + library.spectrum[..., right] * share
-    # photons that the gas re-emits must not be counted twice
+    # the gas re-emits these photons: left in, their energy would count twice
     rate = grid.photon_rate(np.log10(library.metallicity), library.log_age)
     spectrum[..., wave < LYMAN_LIMIT_AA] *= (rate <= 0)[..., None]
     return replace(

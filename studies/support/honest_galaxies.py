@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from provabgs import Observation, Photometry, Spectrum
 from provabgs.core.arrays import FloatArray
@@ -205,7 +206,7 @@ class HonestGalaxies:
         return np.asarray(screen * light * lib.lsun_cgs)
 
     @staticmethod
-    def _weights(stars: History, which: FloatArray, lib: SSPLibrary) -> FloatArray:
+    def _weights(stars: History, which: NDArray[np.bool_], lib: SSPLibrary) -> FloatArray:
         """Mass on each (metallicity, age) of a library, flat; bilinear in log Z and log age."""
         mass = stars.mass[which]
         position = []

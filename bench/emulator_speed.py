@@ -30,7 +30,7 @@ from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
 from studies.support.command import plain_parser, run_study
 from tests.support.engine_mocks import NO_FLOOR, draw_theta, mock, near
-from tests.support.parameters import prior_draws, prior_of, put
+from tests.support.parameters import prior_draws, prior_of, put, stars_of, values_of
 
 BATCHES = (1, 64, 1024)
 T_AGE = 11.0
@@ -43,12 +43,12 @@ def rest_frame(reference: Path | None) -> Timed:
     model = SPSModel.published()
     rng = np.random.default_rng(0)
     theta = jnp.asarray(put(prior_draws(max(BATCHES), rng), fburst=0.0, logmstar=0.0))
-    inputs = nmf_inputs(theta, T_AGE)
+    inputs = nmf_inputs(values_of(theta), T_AGE)
     ours = RestFrameEmulator(load_emulator(data_path("emulator_published.h5")), model)
     spectrum, tables = jax.jit(model.spectrum), model.tables(T_AGE)
 
     def log_spectrum(theta: jax.Array) -> jax.Array:
-        return jnp.log(spectrum(theta, tables, model.flat_spectra))
+        return jnp.log(spectrum(stars_of(theta), tables, model.flat_spectra))
 
     calls: Timed = {}
     for n in BATCHES:
@@ -72,9 +72,9 @@ def likelihoods() -> tuple[Timed, str]:
     emulated = EmulatedLikelihood(compressed, weights)
     exact = ExactLikelihood(projection, model)
     points = jnp.tile(near(compressed, theta, prior_of(data), rng, n=64), (16, 1))
-    log_like = make_log_likelihood(weights)
+    log_like = make_log_likelihood(weights, model)
     gradient = jax.jit(jax.value_and_grad(lambda t, r: log_like(t, r).sum()))
-    columns, emulated_columns = jax.jit(make_normal_equations(model)), jax.jit(emulated.equations)
+    columns, emulated_columns = jax.jit(make_normal_equations(model)), jax.jit(emulated.linear_system.equations)
     calls: Timed = {("ln L, exact", 64): lambda: exact(points[:64])}
     for n in (64, 256, 1024):
         part = points[:n]

@@ -68,6 +68,11 @@ class Prior:
         normal
             Mean and sigma of normal priors by name; a normal parameter that is not named is held at 1.
 
+        Returns
+        -------
+        Prior
+            In double precision.
+
         Raises
         ------
         ConfigError
@@ -100,7 +105,19 @@ class Prior:
 
 
 def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
-    """Parameters ``(..., size)`` from the unit cube ``(..., n_coordinate)``.
+    """Parameters from the unit cube.
+
+    Parameters
+    ----------
+    unit
+        ``(..., n_coordinate)`` in [0, 1].
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., size)``, each parameter in its own unit.
 
     Raises
     ------
@@ -111,6 +128,7 @@ def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
     if not shape or shape[-1] != prior.n_coordinate:
         names = ", ".join(prior.parameters.coordinates)
         raise InputError(f"unit cube has shape {shape}, expected (..., {prior.n_coordinate}) for {names}")
+    # n fractions on the simplex take n - 1 coordinates, so that coordinates and parameters are counted apart
     columns = prior.low + unit * (prior.high - prior.low)
     out: list[jax.Array] = []
     k = 0
@@ -132,7 +150,25 @@ def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
 
 
 def unit_from_theta(theta: jax.Array, prior: Prior) -> jax.Array:
-    """Inverse of `theta_from_unit`; values outside the prior come out outside [0, 1]."""
+    """Inverse of `theta_from_unit`.
+
+    Parameters
+    ----------
+    theta
+        ``(..., size)`` parameter vectors; fractions on their simplex.
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., n_coordinate)``; outside [0, 1] for values outside the prior.
+
+    Raises
+    ------
+    InputError
+        When the last axis of theta does not have `size` entries.
+    """
     prior.parameters.check(theta)
     columns: list[jax.Array] = []
     normals: list[tuple[int, int]] = []
@@ -152,7 +188,25 @@ def unit_from_theta(theta: jax.Array, prior: Prior) -> jax.Array:
 
 
 def theta_from_latent(latent: jax.Array, prior: Prior) -> jax.Array:
-    """Parameters ``(..., size)`` from standard-normal coordinates ``(..., n_coordinate)``."""
+    """Parameters from standard-normal coordinates.
+
+    Parameters
+    ----------
+    latent
+        ``(..., n_coordinate)``.
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., size)``, each parameter in its own unit.
+
+    Raises
+    ------
+    InputError
+        When there is another number of coordinates.
+    """
     return theta_from_unit(unit_from_latent(latent), prior)
 
 
@@ -183,6 +237,7 @@ def log_prior(theta: jax.Array, prior: Prior) -> jax.Array:
     """
     unit = unit_from_theta(theta, prior)
     inside = jnp.all((unit >= -_SLACK) & (unit <= 1 + _SLACK), axis=-1)
+    # the coordinates' map is linear but for logarithms, whose Jacobian is 1 / value, and normal priors
     density = jnp.zeros(theta.shape[:-1])
     k = 0
     for group in prior.parameters.groups:

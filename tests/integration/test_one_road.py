@@ -24,7 +24,7 @@ from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.supervisor import fit_environment
 from tests.support.desi_files import Target, source_id, write_pair
 
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
+ROOT = Path(__file__).resolve().parents[2]
 SEED, DRAWS = 11, 40
 GOOD, FAR, FARTHER, SKY, DOUBTED = (source_id(k) for k in range(1, 6))
 TARGETS = [
@@ -88,7 +88,7 @@ def by_python(folder: Path) -> list[Posterior]:
 def process(*arguments: str) -> None:
     """A fresh interpreter with the threads of a run's fit processes: the order of sums is part of the last digit."""
     done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=400, env=fit_environment()
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=400, env=fit_environment(), cwd=ROOT
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -111,7 +111,7 @@ def test_true_fits_give_one_row(folder: Path) -> None:
     """Draws, statistics, survey columns, META, origin, messages: all but wall times."""
     config, files = str(folder / "run.toml"), [str(folder / name) for name in ("python.h5", "command.h5")]
     process("-c", PYTHON_AND_COMMAND, str(coadd(folder)), config, str(SEED), *files)
-    process(str(SUPPORT / "run_catalog.py"), config)
+    process("-m", "tests.support.run_catalog", config)
     python, command = (read_block(Path(file)) for file in files)
     run = concatenate([read_block(p) for p in shard_paths(folder / "catalog")])
     status = dict(zip(python.summary["TARGETID"].tolist(), map(Status, python.summary["STATUS"].tolist()), strict=True))

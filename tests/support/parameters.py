@@ -53,12 +53,12 @@ def log_prior_of(theta: FloatArray, prior: Prior) -> FloatArray:
     return np.asarray(log_prior(jnp.asarray(theta), prior))
 
 
-def named(n: int = 1, **values: float | FloatArray) -> FloatArray:
+def named(n: int = 1, /, **values: float | FloatArray) -> FloatArray:
     """``(n, N_THETA)`` with the parameters named, numbers or ``(n,)``; all others are 0."""
     return put(np.zeros((n, N_THETA)), **values)
 
 
-def put(theta: FloatArray, **values: float | FloatArray) -> FloatArray:
+def put(theta: FloatArray, /, **values: float | FloatArray) -> FloatArray:
     """`theta` ``(..., N_THETA)`` itself, after the parameters named have been given their values."""
     for name, value in values.items():
         theta[..., PARAMETERS.index(name)] = value

@@ -101,7 +101,13 @@ def derived_columns(model: SPSModel, theta: FloatArray, tables: HistoryTables) -
     -------
     dict
         In the order of ``model.properties``.
+
+    Raises
+    ------
+    InputError
+        When theta has another number of columns.
     """
+    model.parameters.check(theta)
     values = in_chunks(lambda t: _compiled_derived(model)(t, tables), theta, CHUNK)
     return dict(zip((p.name for p in model.properties), values.T, strict=True))
 

@@ -140,10 +140,10 @@ def test_nothing_is_extrapolated(case: Case, emulator: ComponentEmulator, model:
 def test_theta_of_another_length_is_refused(case: Case, emulator: ComponentEmulator, model: SPSModel) -> None:
     system, short = case.emulated.linear_system, case.points[:, :12]
     for call in (case.emulated, case.emulated.with_reference, lambda t: system.equations(t, system.data)):
-        with pytest.raises(InputError, match=r"expected \(\.\.\., 13\) for the parameters logmstar, .*, f_fiber$"):
+        with pytest.raises(InputError, match=r"expected \(\.\.\., 13\) for the parameters logmstar, .*, f_fiber(\n|$)"):
             call(short)
     for wrong in (case.points, short[:, :11]):
-        with pytest.raises(InputError, match=r"expected \(\.\.\., 12\) for the parameters logmstar, .*, n_dust$"):
+        with pytest.raises(InputError, match=r"expected \(\.\.\., 12\) for the parameters logmstar, .*, n_dust(\n|$)"):
             emulator.spectrum(wrong, model, 11.0)
         with pytest.raises(InputError, match=r"expected \(\.\.\., 12\)"):
             ComponentModel(emulator, model).spectrum(wrong, model.tables(11.0))

@@ -40,19 +40,19 @@ class Density(Protocol):
         ...
 
     def log_prob(self, eta: jax.Array, theta: jax.Array) -> jax.Array:
-        """Ln p(theta | eta); -inf outside the support.
+        """Ln p(theta | eta).
 
         Parameters
         ----------
         eta
-            ``(n_eta,)`` parameters of the density.
+            ``(n_eta,)``.
         theta
             ``(..., ndim)`` properties.
 
         Returns
         -------
         jax.Array
-            ``(...)``, per unit of each property.
+            ``(...)``; -inf outside the support.
         """
         ...
 
@@ -74,15 +74,15 @@ class Density(Protocol):
         Parameters
         ----------
         eta
-            ``(n_eta,)`` parameters of the density.
+            ``(n_eta,)``.
         rng
-            Random generator.
+            Source of randomness.
         n
             Number of galaxies.
 
         Returns
         -------
-        FloatArray
+        numpy.ndarray
             ``(n, ndim)``.
         """
         ...

@@ -17,7 +17,8 @@ from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.errors import ConfigError, InputError
 from provabgs.core.jax import jnp
 from provabgs.inference.config import FitConfig
-from provabgs.population.density.likelihood import Draws, pad
+from provabgs.population.density.likelihood import Draws
+from provabgs.population.density.streamed import pad
 from provabgs.population.prior.induced import N_DRAWS, InducedPrior
 from provabgs.population.rows import RowSelection
 from provabgs.population.sources import Source, fitted_source, open_source
@@ -31,18 +32,18 @@ class PriorDensity(Protocol):
     """The density p0 that draws are divided by."""
 
     def log_density(self, values: ArrayLike, redshift: ArrayLike) -> FloatArray:
-        """Ln p0 of draws.
+        """Ln p0 of posterior draws.
 
         Parameters
         ----------
         values
-            ``(n, S, d)`` properties.
+            ``(n, S, d)``.
         redshift
-            ``(n,)``.
+            ``(n,)`` of the galaxies.
 
         Returns
         -------
-        FloatArray
+        numpy.ndarray
             ``(n, S)``.
         """
         ...
@@ -241,7 +242,7 @@ def open_population(
     if not (np.isfinite(z) & (z > 0)).all():
         bad = int(np.argmin(np.isfinite(z) & (z > 0)))
         raise InputError(f"{source.label}: TARGETID {source.columns['TARGETID'][bad]} has redshift {z[bad]:g}")
-    # draws divided by another prior than the one they were made under give a wrong population without a sign of it
+    # draws divided by another prior than their own give a wrong population without any sign of it
     if not isinstance(prior, FlatPrior):
         theirs = shared_config(source.configs, claimed or (prior.config if prior else None), source.label)
         if prior is None:

@@ -189,7 +189,7 @@ def bgs_bright(photsys: str = "S") -> MagnitudeLimit:
 
 
 def parse_selection(text: str, photsys: str = "S") -> Selection:
-    """Selection from its text.
+    """A selection from its name or from a magnitude limit.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ no age bins, no bin centres. The published 42-bin sum is kept for parity.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from astropy.table import Table
@@ -152,11 +152,13 @@ class HistoryBases:
         Raises
         ------
         InputError
-            When an age is not positive or `binning` is unknown.
+            When an age is not positive, or `binning` or `normalisation` is unknown.
         """
         t_age = np.asarray(t_age, dtype=np.float64)
         if np.any(~(t_age > 0)):
             raise InputError(f"age of the universe must be positive, got {t_age.min()} Gyr; check the redshift")
+        if normalisation not in get_args(Normalisation):
+            raise InputError(f"unknown normalisation {normalisation!r}; use 'per-basis' or 'joint'")
         formed = self._over(0, t_age)
         if binning == "exact":
             mass = self._exact_masses(t_age, node_age) / formed[..., None]

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import Z_RANGE_PROVABGS
+from provabgs.core.errors import ConfigError
 from provabgs.core.jax import jax, jnp
 from provabgs.sps.histories.base import HistoryTables, LinearBlock, Moments, fractions, mean, mix
 from provabgs.sps.histories.bases import Binning, HistoryBases, Normalisation
@@ -111,6 +112,11 @@ class NMFHistories:
         ``"exact"`` or the ``"published"`` 42-bin sum; see `HistoryBases.tables`.
     normalisation
         Of the SFH bases, ``"per-basis"`` or ``"joint"``; see `HistoryBases.tables`.
+
+    Raises
+    ------
+    ConfigError
+        For another word than these.
     """
 
     resolved_gyr = BURST_RANGE_GYR[0]
@@ -119,6 +125,10 @@ class NMFHistories:
     def __init__(
         self, bases: HistoryBases | None = None, binning: Binning = "exact", normalisation: Normalisation = "per-basis"
     ) -> None:
+        for key, value, known in (("binning", binning, Binning), ("normalisation", normalisation, Normalisation)):
+            if value not in get_args(known):
+                words = " or ".join(repr(w) for w in get_args(known))
+                raise ConfigError(f"model.history_options: {key} = {value!r}; use {words}")
         self.bases = bases if bases is not None else HistoryBases.published()
         self.binning: Binning = binning
         self.normalisation: Normalisation = normalisation

@@ -252,6 +252,7 @@ def _diagnostics(exact: ExactLikelihood, result: SamplerResult, engine_error: fl
         sampler=result.sampler,
         log_evidence=result.log_evidence,
         engine_dlnl=engine_error,
+        evidence_spread=result.evidence_spread,
     )
 
 
@@ -263,6 +264,8 @@ def _verdict(result: SamplerResult, config: FitConfig, engine_error: float) -> t
             f"the {config.engine} likelihood is off by {engine_error:.2g} in ln L at the posterior; refit with "
             "engine = 'exact'"
         )
+    if result.reason:
+        return Status.NOT_CONVERGED, result.reason
     if report.passes(config.sampler.rhat, config.sampler.ess):
         return Status.CONVERGED, ""
     reached = f"R-hat {report.rhat_max:.3g}, ESS {report.ess_min:.3g} after {result.n_eval} evaluations"

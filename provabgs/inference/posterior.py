@@ -40,6 +40,9 @@ class Diagnostics:
         Which sampler produced the samples.
     log_evidence
         log Z where the method gives it, else NaN.
+    evidence_spread
+        ln Z of the best independent start over that of the second best; a posterior that only one start found is not
+        converged.
     engine_dlnl
         Standard deviation over draws of the approximate minus the exact ln L, nats; 0 for the exact likelihood, NaN
         where nothing was compared. Above a limit it decides about the STATUS.
@@ -54,6 +57,7 @@ class Diagnostics:
     sampler: str = ""
     log_evidence: float = float("nan")
     engine_dlnl: float = float("nan")
+    evidence_spread: float = float("nan")
 
     @property
     def rhat_max(self) -> float:

@@ -82,6 +82,10 @@ class SamplerResult(NamedTuple):
     sampler: str
     n_divergent: int = 0
     log_evidence: float = float("nan")
+    evidence_spread: float = float("nan")
+    """ln Z of the best independent start over that of the second best."""
+    reason: str = ""
+    """Why the draws are not converged whatever `convergence` says; empty where nothing speaks against them."""
     message: str = ""
 
 

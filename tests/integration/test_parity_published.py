@@ -7,7 +7,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from studies import model_parity
 
 from provabgs.core.errors import DataFileError
 from provabgs.emulator.published import PublishedEmulator, nmf_inputs

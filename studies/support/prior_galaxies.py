@@ -1,7 +1,7 @@
 """Galaxies of the prior with data from the exact model: DESI-like cameras with white noise, and five bands.
 
 The noise is all that there is: fits of them use no noise floors, so that their likelihood is the one that the noise was
-drawn from. `tests.support.engine_mocks` has galaxies with DESI's resolution matrices in place of a Gaussian width.
+drawn from. `tests/support/engine_mocks.py` has galaxies with DESI's resolution matrices in place of a Gaussian width.
 """
 
 from __future__ import annotations

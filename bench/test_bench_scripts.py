@@ -1,6 +1,6 @@
 """The scripts of this folder at the size of their ``--smoke``, so that `make bench` times and prints them, too.
 
-make bench        (one in full: python -m bench.store_speed --galaxies 100000)
+One in full: ``python -m bench.store_speed --galaxies 100000``.
 """
 
 from __future__ import annotations

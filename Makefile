@@ -25,7 +25,7 @@ help:
 	@echo "make bench      timings (bench/README.md)"
 	@echo "make studies-smoke  every study, small: does it run? (studies/README.md says how to run one in full)"
 	@echo "make docs       documentation under docs/_build/html"
-	@echo "make lint       ruff and mypy;  make format  applies ruff's format"
+	@echo "make lint       ruff, mypy and numpydoc;  make format  applies ruff's format"
 	@echo "make clean      what the above wrote; distclean: $(VENV) too"
 
 # ---- environments: one folder, a stamp per set of extras, redone when pyproject.toml changes -------------------------
@@ -83,10 +83,13 @@ demo: $(VENV)/.runtime $(COADD)
 
 test: lint unit
 
+DOCUMENTED = $(shell find $(addprefix provabgs/,sps observe inference catalog population) -name '*.py')
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/numpydoc lint $(DOCUMENTED)
 
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not benchmark" --benchmark-disable -p no:cacheprovider -q
 

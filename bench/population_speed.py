@@ -23,10 +23,11 @@ from provabgs.core.jax import jnp
 from provabgs.population.density.grid import onto_histogram, onto_nodes
 from provabgs.population.density.histogram import HistogramDensity
 from provabgs.population.density.importance import sample_streamed
-from provabgs.population.density.likelihood import Draws, Gridded, StreamedLikelihood, gridded_chunks
+from provabgs.population.density.likelihood import Draws, Gridded
 from provabgs.population.density.models import Density, GaussianDensity, MixtureDensity
 from provabgs.population.density.nuts import SamplingOptions, sample_population
 from provabgs.population.density.reading import FlatPrior, open_population
+from provabgs.population.density.streamed import StreamedLikelihood, gridded_chunks
 from studies.support.command import plain_parser, run_study
 
 CHUNK, S = 4096, 256

@@ -248,13 +248,13 @@ def learn(
     # an eigenvector's sign is arbitrary: the largest value is made positive, so that the file is always the same
     largest = np.abs(modes).argmax(axis=1)
     modes = modes * np.sign(modes[np.arange(k), largest])[:, None]
-    return modes, np.asarray(eigenvalue[order], dtype=np.float64)
+    return modes, eigenvalue[order]
 
 
 def left_over(modes: FloatArray, d: FloatArray, noise: float = TRANSFER_NOISE) -> tuple[FloatArray, FloatArray]:
     """What components leave of differences ``(n, nwave)`` when fitted with their prior; also the coefficients."""
     solve = np.eye(len(modes)) + modes @ modes.T / noise**2
-    coefficients = np.linalg.solve(solve, modes @ d.T / noise**2).T
+    coefficients: FloatArray = np.linalg.solve(solve, modes @ d.T / noise**2).T.astype(np.float64)
     return d - coefficients @ modes, coefficients
 
 

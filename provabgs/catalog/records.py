@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from provabgs.catalog.columns import (
     QUANTILES,
     SURVEY,
     SURVEY_COLUMNS,
+    Column,
     Schema,
     survey_column,
     union,
@@ -28,16 +30,28 @@ from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status
 from provabgs.inference.posterior import Diagnostics, Posterior
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
+from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.parameters import ParameterSet, Quantity
 
 NSIDE = 64
 """HEALPix resolution of the shards, nested order, as in DESI's own directories."""
 DEFAULT_SAMPLES = 256
-"""Draws kept per galaxy unless told otherwise."""
+"""Draws kept per galaxy by default."""
 
 
 def healpix64(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Nested nside-64 pixel of positions in degrees; -1 where a coordinate is NaN or outside the sky."""
+    """Nested nside-64 HEALPix pixel of positions.
+
+    Parameters
+    ----------
+    ra, dec
+        ``(n,)`` degrees.
+
+    Returns
+    -------
+    NDArray
+        ``(n,)`` pixel; -1 where a coordinate is NaN or outside the sky.
+    """
     ra, dec = np.atleast_1d(ra).astype(float), np.atleast_1d(dec).astype(float)
     pixel = np.full(ra.shape, -1, dtype=np.int32)
     good = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
@@ -60,6 +74,11 @@ def to_block(
         Draws to keep of each, evenly spaced; None keeps all. Galaxies with fewer are padded with NaN.
     encoding
         ``"uint16"`` (see `provabgs.catalog.encode`) or ``"float32"``.
+
+    Returns
+    -------
+    Block
+        One row per posterior.
 
     Raises
     ------
@@ -102,13 +121,17 @@ def _check(posterior: Posterior) -> None:
     n, who = posterior.samples.shape[0], f"TARGETID {posterior.targetid}"
     if posterior.samples.ndim != 2:
         raise InputError(f"{who}: samples have shape {posterior.samples.shape}, expected two axes")
-    posterior.parameters.check(posterior.samples, f"{who}: samples")
+    posterior.parameters.check(posterior.samples, f"{who}: sample array")
     lengths = {LOG_PROB: posterior.log_prob.size, **{k: v.size for k, v in posterior.derived.items()}}
     for what, length in lengths.items():
         if length != n:
             raise InputError(f"{who}: {what} has {length} entries for {n} samples")
     if not 0 <= posterior.seed < 2**63:
         raise InputError(f"{who}: seed {posterior.seed} is outside 0 .. 2^63 - 1")
+    described = {p.name for p in posterior.properties}
+    if n and (odd := sorted(described ^ posterior.derived.keys())):
+        lack = "no draws" if odd[0] in described else "no description"
+        raise InputError(f"{who}: derived property {odd[0]!r} has {lack}; `derived` and `properties` must agree")
 
 
 def _sample_arrays(
@@ -147,7 +170,7 @@ def _row(
     row: dict[str, Any] = {
         "TARGETID": p.targetid, "RA": p.ra, "DEC": p.dec, "Z": p.redshift, "ZERR": p.zerr, "STATUS": int(p.status),
         "RHAT_MAX": d.rhat_max, "ESS_MIN": d.ess_min, "N_EVAL": d.n_eval, "N_DIVERGENT": d.n_divergent,
-        "LOG_EVIDENCE": d.log_evidence, "ENGINE_DLNL": d.engine_dlnl,
+        "LOG_EVIDENCE": d.log_evidence, "ENGINE_DLNL": d.engine_dlnl, "LOG_EVIDENCE_SPREAD": d.evidence_spread,
         "RUNTIME_S": d.runtime_s, "CHI2_SPEC": p.chi2_spec, "CHI2_PHOT": p.chi2_phot,
         "DOF_SPEC": p.dof_spec, "DOF_PHOT": p.dof_phot, "N_DRAWS": p.samples.shape[0], "N_SAMPLES": n_kept,
         "SAMPLER": d.sampler, "SEED": p.seed, "DATA_HASH": p.data_hash, "MESSAGE": p.message,
@@ -155,7 +178,8 @@ def _row(
         "MODEL_ID": models.index(_model(p)) if len(p.samples) else -1,
     }  # fmt: skip
     edge = [p.prior_edge.get(n, float("nan")) for n in p.parameters.names]
-    row["PRIOR_EDGE"] = sum(1 << k for k, fraction in enumerate(edge) if fraction > PRIOR_EDGE_FRACTION)
+    # a 64-bit integer has 63 bits; parameters beyond them have their EDGE columns alone
+    row["PRIOR_EDGE"] = sum(1 << k for k, fraction in enumerate(edge[:63]) if fraction > PRIOR_EDGE_FRACTION)
     best = p.best
     for quantity in p.quantities if len(p.samples) else ():
         name, column = quantity.name, quantity.column
@@ -221,7 +245,13 @@ def _model(posterior: Posterior) -> str:
         survey = tuple(survey_column(name, **about) for name, about in described.items() if name not in known)
     except (TypeError, ValueError) as error:
         raise InputError(f"TARGETID {posterior.targetid}: {SURVEY_COLUMNS} of its reader: {error}") from None
-    return Schema(posterior.parameters.parameters, posterior.properties, survey).to_json()
+    return _schema_text(posterior.parameters, posterior.properties, survey)
+
+
+@lru_cache(maxsize=64)
+def _schema_text(parameters: ParameterSet, properties: tuple[DerivedProperty, ...], survey: tuple[Column, ...]) -> str:
+    """JSON of a schema: thousands of rows share one."""
+    return Schema(tuple(parameters), properties, survey).to_json()
 
 
 def _posterior(
@@ -281,6 +311,7 @@ def _diagnostics(row: np.void, schema: Schema) -> Diagnostics:
         sampler=_plain(row["SAMPLER"]),
         log_evidence=float(row["LOG_EVIDENCE"]),
         engine_dlnl=float(row["ENGINE_DLNL"]),
+        evidence_spread=float(row["LOG_EVIDENCE_SPREAD"]),
     )
 
 

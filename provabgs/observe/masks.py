@@ -64,15 +64,15 @@ def emission_line_mask(
     redshift
         Of the galaxy.
     kind
-        ``"published"``: five strong lines. ``"default"``: [N II], [S II], He I and interstellar Na D too, at half the
-        width. ``"extended"``: weaker lines too, for strong starbursts (it costs Ca H and K and the cores of the higher
-        Balmer lines, which carry age information in quiescent galaxies). ``"none"``: nothing.
+        ``"published"``: five strong lines. ``"extended"``: weaker ones too, for strong starbursts, at half the width
+        (it costs the cores of the higher Balmer lines, which carry age information in quiescent galaxies).
+        ``"none"``: nothing.
     half_width_aa
         Half width around each strong line, observed Angstrom.
 
     Returns
     -------
-    numpy.ndarray
+    NDArray
         ``(npix,)`` True where masked.
     """
     masked = np.zeros(wave.shape, dtype=bool)

@@ -18,6 +18,7 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import SPECTRUM_UNIT
 from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.status import Status
+from provabgs.observe import data_error  # noqa: F401, registers its noise terms
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import band_weights, load_filter
 from provabgs.observe.linespread import resolution_matrix, spread_matrix, velocity_sigma
@@ -98,6 +99,20 @@ class Projection:
 def project(observation: Observation, library: SSPLibrary, options: ObservingOptions | None = None) -> Projection:
     """Compute the operators of one galaxy.
 
+    Parameters
+    ----------
+    observation
+        The galaxy's data.
+    library
+        SSP library: its wavelengths are those of the model.
+    options
+        Masks, dispersions, noise terms and cosmology; defaults when None.
+
+    Returns
+    -------
+    Projection
+        Operators from a rest-frame spectrum to pixels and bands, with the data and their noise.
+
     Raises
     ------
     UnusableTargetError
@@ -136,6 +151,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     return Projection(
         redshift=z,
         t_age=cosmology.age_gyr(z),
+        # a flux density per Angstrom is stretched over (1 + z) times as many Angstrom
         flux_factor=library.lsun_cgs / (4 * np.pi * distance**2) / (1 + z) / SPECTRUM_UNIT,
         wave_model=wave_model,
         spectrum=spectrum,
@@ -180,10 +196,28 @@ def camera_operator(
     line_nodes: NDArray[np.int64] | None = None,
     gas_vdisp_kms: float | None = None,
 ) -> sparse.csr_matrix:
-    """Operator of one camera, all its pixels: velocity dispersion, pixel average, resolution; ``(npix, nwave)``.
+    """Operator of one camera, all its pixels: velocity dispersion, pixel average, resolution.
 
-    Light on `line_nodes` is broadened by the gas's dispersion, where one is given. (So are the stars there: over the
-    1e-6 of a wavelength that such a node covers, 0.1 % of their light in a line's core moves by a pixel or two.)
+    Emission on `line_nodes` is broadened by the gas's dispersion, where one is given. (So is starlight there: over the
+    1e-6 of a wavelength that such a node covers, 0.1 % of the flux in a line's core moves by a pixel or two.)
+
+    Parameters
+    ----------
+    spectrum
+        The camera's pixels and resolution.
+    wave_model
+        ``(nwave,)`` observed wavelength of the model, Angstrom.
+    vdisp_kms
+        Stellar velocity dispersion, km/s.
+    line_nodes
+        ``(nline,)`` indices of emission lines on `wave_model`.
+    gas_vdisp_kms
+        Velocity dispersion of the gas, km/s; that of the stars when None.
+
+    Returns
+    -------
+    sparse.csr_matrix
+        ``(npix, nwave)``.
     """
     sigma_aa = spectrum.sigma_aa if spectrum.resolution is None else 0.0
     matrix = spread_matrix(wave_model, spectrum.wave, velocity_sigma(spectrum.wave, vdisp_kms, sigma_aa))
@@ -220,8 +254,8 @@ class _Pixels(NamedTuple):
             return self
         kept = ~bad
         camera = tuple(c for c, keep in zip(self.camera, kept.tolist(), strict=True) if keep)
-        arrays = (a[kept] for a in (self.wave, self.flux, self.variance, self.level))
-        return _Pixels(self.operator[kept], *arrays, camera, self.wave[bad])
+        wave, flux, variance, level = (a[kept] for a in (self.wave, self.flux, self.variance, self.level))
+        return _Pixels(self.operator[kept], wave, flux, variance, level, camera, self.wave[bad])
 
 
 class _Bands(NamedTuple):

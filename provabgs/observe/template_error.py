@@ -181,6 +181,11 @@ class TemplateError:
         group
             One of those in the file.
 
+        Returns
+        -------
+        TemplateError
+            Double precision.
+
         Raises
         ------
         DataFileError

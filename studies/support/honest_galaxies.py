@@ -5,8 +5,7 @@ bursty), metallicities that rise while stars form, dust of Calzetti's shape with
 are drawn here and integrated here: none of the package's code of histories, dust or composites is used. Optional
 imperfections of the data: calibration ripples by camera, a colour tilt of the fiber, bad pixels without a flag.
 
-    galaxies = HonestGalaxies(SSPLibrary.load("bc03.h5"))
-    galaxy = galaxies.make(0, seed=1)
+    galaxy = of_kind("bc03", "bc03.h5").make(0, seed=1)
     posterior = provabgs.fit(galaxy.observation)
 
 All masses in the truth are for a Chabrier (2003) IMF: those of another library are divided by the ratio of light per
@@ -15,6 +14,8 @@ mass formed of the two IMFs, and the surviving mass is what the library that shi
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from provabgs import Observation, Photometry, Spectrum
 from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import SOLAR_Z_PROVABGS, SPECTRUM_UNIT
+from provabgs.core.errors import InputError
 from provabgs.data.build_template_error import imf_light
 from provabgs.mocks.noise import NoiseModel
 from provabgs.mocks.photometry import BANDS, photometric_sigma
@@ -53,6 +55,8 @@ class Imperfections(NamedTuple):
 
 
 NONE = Imperfections(0.0, 0.0, 0.0)
+KINDS = {"bc03": NONE, "emiles": NONE, "own": Imperfections()}
+"""Stars, and what else is wrong by default. Components to fit with: without-bc03, without-emiles, all."""
 
 
 class Galaxy(NamedTuple):
@@ -80,19 +84,19 @@ class History(NamedTuple):
 def draw_history(kind: str, t_age: float, rng: np.random.Generator) -> History:
     """A history of one of `HISTORIES` for a universe `t_age` Gyr old.
 
-    Delayed: SFR ~ t exp(-t / tau), t from the first stars, which are 0.4 to 1 of `t_age` old; tau 0.3-10 Gyr.
-    Quenched: from 0.3-5 Gyr ago on, the SFR falls with an e-folding time of 0.05-0.5 Gyr.
+    Delayed: SFR ~ t exp(-t / tau), t from the first stars, which are 0.4 to 1 of `t_age` old; tau 1-10 Gyr.
+    Quenched: from 0.3-5 Gyr ago on, the SFR falls, with an e-folding time of 0.05-0.5 Gyr, to 0.1-3 % of what it were.
     Bursty: one to three Gaussian bursts, 20 Myr-3 Gyr ago, 0.3-30 % of the mass each, add to a delayed history.
     """
     edge = np.geomspace(1e-4, t_age, N_TIME + 1)
     edge[0] = 0.0
     age, width = 0.5 * (edge[1:] + edge[:-1]), np.diff(edge)
-    first, tau = t_age * rng.uniform(0.4, 1.0), 10 ** rng.uniform(-0.5, 1.0)
+    first, tau = t_age * rng.uniform(0.4, 1.0), 10 ** rng.uniform(0.0, 1.0)
     since = np.maximum(first - age, 0.0)
     rate = since * np.exp(-since / tau)
     if kind == "quenched":
         quenched, fall = min(rng.uniform(0.3, 5.0), 0.7 * first), 10 ** rng.uniform(-1.3, -0.3)
-        rate *= np.exp(-np.maximum(quenched - age, 0.0) / fall)
+        rate *= np.maximum(np.exp(-np.maximum(quenched - age, 0.0) / fall), 10 ** rng.uniform(-3.0, -1.5))
     mass = rate * width / np.sum(rate * width)
     if kind == "bursty":
         for _ in range(int(rng.integers(1, 4))):
@@ -113,6 +117,21 @@ def calzetti(wave: FloatArray) -> FloatArray:
     return np.maximum(np.where(x < 0.63, blue, red), 0.0) / 4.05
 
 
+def to_six_micron(library: SSPLibrary) -> SSPLibrary:
+    """The library with its red end continued as lambda^-4 where it stops short of 60000 A, for W2 of near galaxies."""
+    end = library.wave[-1]
+    if end >= 59_000.0:
+        return library
+    more = np.linspace(end, 60_000.0, 200)[1:]
+    last = library.spectrum[:, :, library.wave > end - 500.0].mean(axis=-1)
+    tail = last[:, :, None] * ((end - 250.0) / more) ** 4
+    return replace(
+        library,
+        wave=np.concatenate([library.wave, more]),
+        spectrum=np.concatenate([library.spectrum, tail.astype(np.float32)], axis=-1),
+    )
+
+
 class HonestGalaxies:
     """Makes galaxies of the stars of one library.
 
@@ -127,6 +146,7 @@ class HonestGalaxies:
     """
 
     def __init__(self, library: SSPLibrary, imperfections: Imperfections = NONE, cosmology: str = "Planck13") -> None:
+        library = to_six_micron(library)
         self.library, self.imperfections, self.cosmology = library, imperfections, Cosmology(cosmology)
         self.noise = NoiseModel.load()
         self.survivors = SSPLibrary.default()
@@ -275,3 +295,30 @@ class HonestGalaxies:
         true = np.array([band_weights(band, wave) @ flux for band in BANDS])
         sigma = photometric_sigma(10 ** rng.uniform(-0.3, 0.5))
         return Photometry(BANDS, true + sigma * rng.standard_normal(true.size), 1 / sigma**2)
+
+
+def of_kind(kind: str, library: str | Path | None = None, imperfections: Imperfections | None = None) -> HonestGalaxies:
+    """Maker of galaxies of one of `KINDS`.
+
+    Parameters
+    ----------
+    kind
+        Key of `KINDS`.
+    library
+        Library file made by ``provabgs ssp build --source bc03`` or ``emiles``; not needed for "own".
+    imperfections
+        In place of the kind's own.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind, or one of another library without its file.
+    """
+    if kind not in KINDS:
+        raise InputError(f"no kind of galaxy named {kind!r}; choose one of {', '.join(KINDS)}")
+    if kind != "own" and library is None:
+        raise InputError(
+            f"galaxies of kind {kind!r} need the library: `provabgs ssp build --source {kind} -o {kind}.h5`"
+        )
+    stars = SSPLibrary.default() if library is None else SSPLibrary.load(library)
+    return HonestGalaxies(stars, KINDS[kind] if imperfections is None else imperfections)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from provabgs.core.constants import SOLAR_Z_PROVABGS
+from provabgs.core.errors import InputError
 from provabgs.observe.filters import band_weights
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
@@ -126,3 +127,20 @@ def test_imperfections(study: ModuleType, perfect: Any, library: SSPLibrary) -> 
     assert 0.003 < np.median(np.abs(ratio)) < 0.12
     np.testing.assert_array_equal(clean.photometry.flux, wrong.photometry.flux)
     assert np.isfinite(band_weights("decam2014-r", library.wave)).all()
+
+
+def test_library_that_ends_at_four_micron(study: ModuleType, library: SSPLibrary) -> None:
+    keep = library.wave < 40000
+    short = replace(library, wave=library.wave[keep], spectrum=np.ascontiguousarray(library.spectrum[:, :, keep]))
+    mine = study.HonestGalaxies(short).make(2).observation
+    whole = study.HonestGalaxies(library).make(2).observation
+    w2 = mine.photometry.bands.index("wise2010-W2")
+    assert mine.photometry.flux[w2] == pytest.approx(whole.photometry.flux[w2], rel=0.1)
+
+
+def test_kinds(study: ModuleType) -> None:
+    assert study.of_kind("own").imperfections == study.Imperfections()
+    with pytest.raises(InputError, match="choose one of bc03, emiles, own"):
+        study.of_kind("galaxev")
+    with pytest.raises(InputError, match="provabgs ssp build --source emiles"):
+        study.of_kind("emiles")

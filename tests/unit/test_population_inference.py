@@ -17,11 +17,11 @@ from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.inference.config import FitConfig
 from provabgs.population.density.importance import sample_streamed
 from provabgs.population.density.infer import infer_population, make_density
-from provabgs.population.density.likelihood import StreamedLikelihood
 from provabgs.population.density.models import GaussianDensity
 from provabgs.population.density.nuts import SamplingOptions
 from provabgs.population.density.posterior import PopulationWarning, judge
 from provabgs.population.density.reading import FlatPrior, open_population
+from provabgs.population.density.streamed import StreamedLikelihood
 from provabgs.population.prior.density_table import tabulate, tabulate_joint
 from provabgs.population.prior.draws import draw_properties
 from provabgs.population.prior.induced import InducedPrior, PriorCoordinates

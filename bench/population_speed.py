@@ -2,7 +2,7 @@
 
     python -m bench.population_speed --galaxies 1000000 --store 50000 -o /scratch/population
 
-Prints the Markdown tables of docs/population.md. The streaming is timed on as many synthetic draws as asked for, in
+Prints the Markdown tables of docs/guide/population.md. Streaming is timed on as many synthetic draws as asked for, in
 chunks that come and go; reading is timed on a store written by the real writer, of `--store` galaxies.
 """
 

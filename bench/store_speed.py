@@ -2,7 +2,7 @@
 
     python -m bench.store_speed --galaxies 100000 -o /scratch/store
 
-Prints Markdown tables for docs/catalog.md. The samples are synthetic (`provabgs.pipelines.dry_run`): continuous
+Prints Markdown tables for docs/studies/store.md. The samples are synthetic (`provabgs.pipelines.dry_run`): continuous
 draws, which compress as badly as real ones do. One filter more with the package hdf5plugin.
 """
 

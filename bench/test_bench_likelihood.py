@@ -2,10 +2,11 @@
 
     make bench        (or: pytest bench/test_bench_likelihood.py -m benchmark --benchmark-only)
 
-Prints the table of docs/engine.md: microseconds per ln L (median and quartiles over rounds of one batch), ratio to the
-published recipe, memory. On a machine that is busy with other work add ``--benchmark-timer=time.process_time`` and keep
-XLA to one thread (``XLA_FLAGS="--xla_cpu_multi_thread_eigen=false"``): processor time is what one core would
-take. Data: one mock galaxy, three DESI cameras and five bands, S/N 20 per pixel.
+Prints the table of docs/studies/likelihood.md: microseconds per ln L (median and quartiles over rounds of one batch),
+ratio to the published recipe, memory. On a machine that is busy with other work add
+``--benchmark-timer=time.process_time`` and keep XLA to one thread
+(``XLA_FLAGS="--xla_cpu_multi_thread_eigen=false"``): processor time is what one core would take.
+Data: one mock galaxy, three DESI cameras and five bands, S/N 20 per pixel.
 
 The published recipe is what its authors' code does for one parameter vector: NMF and burst networks (here compiled,
 which flatters them), redshifting, velocity dispersion by FFT in log wavelength, resampling by the trapezium rule,

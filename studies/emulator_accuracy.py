@@ -1,4 +1,4 @@
-"""Errors of the emulators that ship, on galaxies over the full prior: tables and figures of docs/emulator.md.
+"""Errors of the emulators that ship, on galaxies over the full prior: tables and figures of docs/studies/emulator.md.
 
     python -m studies.emulator_accuracy --galaxies 10000 --figures docs/figures [--reference FOLDER]
 

@@ -1,4 +1,4 @@
-"""One galaxy's posterior by backend, overlaid, and the differences of several: figure and table of docs/emulator.md.
+"""One galaxy's posterior by backend, overlaid, differences of several: figure and table of docs/studies/emulator.md.
 
     python -m studies.emulator_posteriors --galaxies 24 --figures docs/figures
 

@@ -1,4 +1,4 @@
-"""Posteriors of the compressed engine against the exact likelihood's: table and figure of docs/engine.md.
+"""Posteriors of the compressed engine against the exact likelihood's: table and figure of docs/studies/likelihood.md.
 
     python -m studies.engine_posteriors --galaxies 24 --figures docs/figures
 

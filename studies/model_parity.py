@@ -5,7 +5,7 @@
 FOLDER holds ``provabgs/emulator_*.npz`` (``../shared/reference`` by default). Each table is kept in the output folder
 when it is done, under a name that says of how many draws it is. With ``--fsps N`` and a real SPS_HOME,
 N prior draws are computed by FSPS itself (tabulated SFH and ZH) as well. `tests/integration/test_parity_published.py`
-holds the first table to its limits; docs/model.md quotes all of them.
+holds the first table to its limits; docs/studies/parity.md quotes all of them.
 """
 
 from __future__ import annotations

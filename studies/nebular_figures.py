@@ -1,4 +1,4 @@
-"""Figures of docs/nebular.md: the grid that ships, and a real starburst fitted with its lines.
+"""Figures of docs/studies/nebular.md: the grid that ships, and a real starburst fitted with its lines.
 
     python -m studies.nebular_figures --figures docs/figures             # the grid and a model galaxy
     python -m studies.nebular_figures --figures docs/figures --galaxy    # and the starburst: three fits, minutes

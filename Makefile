@@ -89,7 +89,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/numpydoc lint $(DOCUMENTED)
+	@$(BIN)/numpydoc lint $(DOCUMENTED)
 
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not benchmark" --benchmark-disable -p no:cacheprovider -q
 

@@ -7,12 +7,13 @@ diagnostics follow from it. A catalog of several models has the columns of all (
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TypeVar
 
-from provabgs.core.errors import DataFileError
+from provabgs.core.errors import ConfigError, DataFileError
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.parameters import Parameter, Quantity
@@ -74,13 +75,14 @@ QUALITY: tuple[Column, ...] = (
     Column("N_EVAL", "i8", "", "likelihood evaluations spent"),
     Column("N_DIVERGENT", "i4", "", "divergent transitions"),
     Column("LOG_EVIDENCE", "f8", "", "log evidence where the sampler gives it"),
+    Column("LOG_EVIDENCE_SPREAD", "f4", "", "log evidence of the best independent start over the second best"),
     Column("ENGINE_DLNL", "f4", "", "scatter in ln L of the likelihood backend about the exact likelihood"),
     Column("RUNTIME_S", "f4", "s", "wall time of the fit"),
     Column("CHI2_SPEC", "f8", "", "chi^2 of the best fit, spectrum"),
     Column("CHI2_PHOT", "f8", "", "chi^2 of the best fit, photometry"),
     Column("DOF_SPEC", "i4", "", "pixels in CHI2_SPEC"),
     Column("DOF_PHOT", "i4", "", "bands in CHI2_PHOT"),
-    Column("PRIOR_EDGE", "i4", "", "bit k: more than 5 % of draws of the fit's parameter k are at a prior edge"),
+    Column("PRIOR_EDGE", "i8", "", "bit k: more than 5 % of draws of the fit's parameter k are at a prior edge"),
     Column("N_DRAWS", "i4", "", "draws that the fit returned"),
     Column("N_SAMPLES", "i4", "", "draws kept in the store"),
 )
@@ -100,6 +102,40 @@ PROVENANCE: tuple[Column, ...] = (
 )
 
 
+_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
+SURVEY_COLUMNS = "SURVEY_COLUMNS"
+"""Key of `Posterior.meta` under which a reader describes columns of its own: name to unit and description."""
+
+
+def survey_column(name: str, dtype: str = "f4", unit: str = "", description: str = "") -> Column:
+    """A column that a reader fills.
+
+    Parameters
+    ----------
+    name
+        Upper-case letters, digits and underscores.
+    dtype
+        ``"f4"``, ``"f8"``, or ``"i1"`` for a selection.
+    unit, description
+        In words that astropy and people understand.
+
+    Returns
+    -------
+    Column
+        For the schema of a catalog.
+
+    Raises
+    ------
+    ValueError
+        For a name or type that cannot be one.
+    """
+    if not _NAME.fullmatch(name) or dtype not in ("f4", "f8", "i1"):
+        raise ValueError(
+            f"survey column {name!r} ({dtype}): need an upper-case name of at most 40 characters, f4, f8 or i1"
+        )
+    return Column(name, dtype, unit, description)
+
+
 @dataclass(frozen=True)
 class Schema:
     """Parameters and derived properties of a fit.
@@ -110,10 +146,25 @@ class Schema:
         In the order of theta.
     properties
         Derived ones.
+    survey
+        Columns beyond `SURVEY` that the reader filled (`SURVEY_COLUMNS` of its meta): magnitudes of another survey, ...
+
+    Raises
+    ------
+    ConfigError
+        When two quantities share a name, or two columns would, a reader's own included.
     """
 
     parameters: tuple[Parameter, ...]
     properties: tuple[DerivedProperty, ...]
+    survey: tuple[Column, ...] = ()
+
+    def __post_init__(self) -> None:
+        # queries may mix draws and the summary's columns, so that no name may be in both
+        columns = [*self.sample_columns, *(c.name for c in self.columns)]
+        for what, names in (("name", [q.name for q in self.quantities]), ("column", columns)):
+            if twice := [n for n, times in Counter(names).items() if times > 1]:
+                raise ConfigError(f"a catalog would have the {what} {twice[0]!r} twice; rename one of them")
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -133,7 +184,12 @@ class Schema:
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """Every column of the summary, in order."""
-        return (*IDENTITY, *SURVEY, *QUALITY, *self._statistics(), *PROVENANCE)
+        return (*IDENTITY, *self.survey_columns, *QUALITY, *self._statistics(), *PROVENANCE)
+
+    @property
+    def survey_columns(self) -> tuple[Column, ...]:
+        """All columns that a reader may fill."""
+        return (*SURVEY, *self.survey)
 
     @cached_property
     def by_name(self) -> dict[str, Column]:
@@ -162,6 +218,7 @@ class Schema:
         parts = {
             "parameters": [p.as_dict() for p in self.parameters],
             "properties": [p.as_dict() for p in self.properties],
+            "survey": [asdict(c) for c in self.survey],
         }
         return json.dumps(parts, sort_keys=True)
 
@@ -177,7 +234,8 @@ class Schema:
         try:
             data = json.loads(text)
             parameters = tuple(Parameter.from_dict(d) for d in data["parameters"])
-            return cls(parameters, tuple(DerivedProperty.from_dict(d) for d in data["properties"]))
+            properties = tuple(DerivedProperty.from_dict(d) for d in data["properties"])
+            return cls(parameters, properties, tuple(survey_column(**c) for c in data["survey"]))
         except (ValueError, KeyError, TypeError) as error:
             raise DataFileError(f"not the description of a model ({type(error).__name__}: {error})") from None
 
@@ -186,34 +244,61 @@ STANDARD = Schema(tuple(PARAMETERS), PROPERTIES)
 """Of the default fit."""
 
 
-Q = TypeVar("Q", bound=Quantity)
-
-
 def union(schemas: Iterable[Schema]) -> Schema:
     """The quantities of all schemas, each once, in the order met; the standard one for none.
+
+    Parameters
+    ----------
+    schemas
+        One per model. A quantity that is a parameter of one model and derived in another counts as a parameter.
+
+    Returns
+    -------
+    Schema
+        Its columns are those of every model.
 
     Raises
     ------
     DataFileError
-        When two models give one column name to different quantities.
+        When two models give one column to different quantities, or one quantity two columns; when two readers fill one
+        column in different units.
     """
-    parameters: dict[str, Parameter] = {}
-    properties: dict[str, DerivedProperty] = {}
-    for schema in schemas:
-        for p in schema.parameters:
-            _add(parameters, p)
-        for d in schema.properties:
-            _add(properties, d)
-    return Schema(tuple(parameters.values()), tuple(properties.values())) if parameters else STANDARD
-
-
-def _add(known: dict[str, Q], quantity: Q) -> None:
-    other = known.setdefault(quantity.column, quantity)
-    if (other.name, other.unit) != (quantity.name, quantity.unit):
-        raise DataFileError(
-            f"column {quantity.column} holds {other.name!r} [{other.unit}] in some fits and {quantity.name!r} "
-            f"[{quantity.unit}] in others; keep these fits in separate catalogs"
+    schemas = list(schemas)
+    if not schemas:
+        return STANDARD
+    columns: dict[str, Quantity] = {}
+    names: dict[str, Quantity] = {}
+    for quantity in (q for schema in schemas for q in schema.quantities):
+        for other in (columns.setdefault(quantity.column, quantity), names.setdefault(quantity.name, quantity)):
+            _check_same(other, quantity)
+    parameters = {p.column: p for schema in reversed(schemas) for p in reversed(schema.parameters)}
+    properties = {d.column: d for schema in reversed(schemas) for d in reversed(schema.properties)}
+    try:
+        return Schema(
+            tuple(parameters[c] for c in columns if c in parameters),
+            tuple(properties[c] for c in columns if c not in parameters),
+            _survey(c for schema in schemas for c in schema.survey),
         )
+    except ConfigError as error:
+        raise DataFileError(f"{error}, or keep these fits in separate catalogs") from None
+
+
+def _check_same(first: Quantity, second: Quantity) -> None:
+    """Refuse two quantities in one column, and one quantity in two."""
+    a, b = (f"{q.column} holds {q.name!r} [{q.unit}]" for q in (first, second))
+    if a != b:
+        raise DataFileError(f"column {a} in some fits, {b} in others; keep these fits in separate catalogs")
+
+
+def _survey(columns: Iterable[Column]) -> tuple[Column, ...]:
+    """Each column of readers once; one that two of them fill differently is refused."""
+    known: dict[str, Column] = {}
+    for column in columns:
+        first = known.setdefault(column.name, column)
+        if (first.dtype, first.unit) != (column.dtype, column.unit):
+            a, b = (f"{c.dtype} [{c.unit}]" for c in (first, column))
+            raise DataFileError(f"survey column {column.name} is {a} in some rows, {b} in others; rename one of them")
+    return tuple(known.values())
 
 
 VOLATILE: frozenset[str] = frozenset({"RUNTIME_S", "VERSIONS_ID", "CONFIG_ID", "MODEL_ID"})

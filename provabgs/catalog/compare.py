@@ -14,7 +14,7 @@ from provabgs.catalog.shard import read_block
 
 
 def differences(first: str | Path, second: str | Path, *, limit: int = 20) -> list[str]:
-    """What differs between two catalog directories, in words; empty when they are equal.
+    """What differs between two catalog directories, in words.
 
     Rows are matched by (TARGETID, INPUT, ROW), so that neither the order nor the division into shards matters. Wall
     times are left out; every other column and every stored draw must agree exactly, NaN with NaN.
@@ -26,6 +26,11 @@ def differences(first: str | Path, second: str | Path, *, limit: int = 20) -> li
     limit
         Stop after this many differences.
 
+    Returns
+    -------
+    list of str
+        One sentence per difference; empty when the catalogs are equal.
+
     Raises
     ------
     DataFileError
@@ -36,13 +41,27 @@ def differences(first: str | Path, second: str | Path, *, limit: int = 20) -> li
 
 
 def block_differences(first: Block, second: Block) -> list[str]:
-    """What differs between the rows of two blocks, as `differences` does for catalogs."""
+    """What differs between the rows of two blocks, as `differences` does for catalogs.
+
+    Parameters
+    ----------
+    first, second
+        Rows in any order.
+
+    Returns
+    -------
+    list of str
+        One sentence per difference; empty when the blocks are equal.
+    """
     if len(first) != len(second):
         return [f"the first has {len(first)} galaxies, the second has {len(second)}"]
     a, b = _sorted(first), _sorted(second)
     found: list[str] = []
+    columns = [set(x.summary.dtype.names or ()) for x in (a, b)]
+    if only := sorted(columns[0] ^ columns[1]):
+        found.append(f"columns that one of them lacks: {', '.join(only)}")
     for name in a.summary.dtype.names or ():
-        if name not in VOLATILE:
+        if name not in VOLATILE and name in columns[1]:
             _compare(name, a.summary[name], b.summary[name], a.summary["TARGETID"], found)
     if a.samples.keys() != b.samples.keys():
         return [*found, f"samples of different quantities: {sorted(a.samples.keys() ^ b.samples.keys())}"]
@@ -52,6 +71,8 @@ def block_differences(first: Block, second: Block) -> list[str]:
             _compare(f"scale/{name}", a.scale[name], b.scale[name], a.summary["TARGETID"], found)
     if a.configs != b.configs or a.versions != b.versions:
         found.append("fit configurations or versions differ")
+    if a.models != b.models:
+        found.append("parameters or derived properties of the models differ")
     return found
 
 

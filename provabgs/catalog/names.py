@@ -34,14 +34,15 @@ def summary_sql(columns: list[str]) -> dict[str, str]:
     for linear, log in LINEAR.items():
         for suffix in (*QUANTILES, "BF"):
             if f"{log}_{suffix}" in table:
-                table[f"{linear}_{suffix}"] = f"pow(10, {_quoted(f'{log}_{suffix}')})"
+                table.setdefault(f"{linear}_{suffix}", f"pow(10, {_quoted(f'{log}_{suffix}')})")
     return table
 
 
 def sample_formulas(schema: Schema) -> dict[str, str]:
-    """The formulas of `SAMPLE_FORMULAS` whose columns a catalog has."""
+    """The formulas of `SAMPLE_FORMULAS` whose columns a catalog has; one that stores a name has no formula for it."""
     stored = set(schema.sample_columns)
-    return {n: f for n, f in SAMPLE_FORMULAS.items() if set(expression.names(expression.parse(f))) <= stored}
+    possible = {n: f for n, f in SAMPLE_FORMULAS.items() if set(expression.names(expression.parse(f))) <= stored}
+    return {n: f for n, f in possible.items() if n not in stored}
 
 
 def sample_names(schema: Schema) -> list[str]:

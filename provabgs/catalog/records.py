@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,23 +13,45 @@ from astropy_healpix import HEALPix
 from numpy.typing import NDArray
 
 from provabgs.catalog.block import Block
-from provabgs.catalog.columns import LOG_PROB, PRIOR_EDGE_FRACTION, QUANTILES, SURVEY, Schema, union
+from provabgs.catalog.columns import (
+    LOG_PROB,
+    PRIOR_EDGE_FRACTION,
+    QUANTILES,
+    SURVEY,
+    SURVEY_COLUMNS,
+    Column,
+    Schema,
+    survey_column,
+    union,
+)
 from provabgs.catalog.encode import Encoding, quantise
 from provabgs.core.arrays import thin
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status
 from provabgs.inference.posterior import Diagnostics, Posterior
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
+from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.parameters import ParameterSet, Quantity
 
 NSIDE = 64
 """HEALPix resolution of the shards, nested order, as in DESI's own directories."""
 DEFAULT_SAMPLES = 256
-"""Draws kept per galaxy unless told otherwise."""
+"""Draws kept per galaxy by default."""
 
 
 def healpix64(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Nested nside-64 pixel of positions in degrees; -1 where a coordinate is NaN or outside the sky."""
+    """Nested nside-64 HEALPix pixel of positions.
+
+    Parameters
+    ----------
+    ra, dec
+        ``(n,)`` degrees.
+
+    Returns
+    -------
+    NDArray
+        ``(n,)`` pixel; -1 where a coordinate is NaN or outside the sky.
+    """
     ra, dec = np.atleast_1d(ra).astype(float), np.atleast_1d(dec).astype(float)
     pixel = np.full(ra.shape, -1, dtype=np.int32)
     good = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
@@ -52,6 +75,11 @@ def to_block(
     encoding
         ``"uint16"`` (see `provabgs.catalog.encode`) or ``"float32"``.
 
+    Returns
+    -------
+    Block
+        One row per posterior.
+
     Raises
     ------
     InputError
@@ -68,7 +96,7 @@ def to_block(
     samples, scale = _sample_arrays(posteriors, kept, width, encoding, schema)
     configs = tuple(sorted({p.config for p in posteriors}))
     versions = tuple(sorted({_json(p.versions) for p in posteriors}))
-    rows = [_row(p, k.size, configs, versions, models) for p, k in zip(posteriors, kept, strict=True)]
+    rows = [_row(p, k.size, configs, versions, models, schema) for p, k in zip(posteriors, kept, strict=True)]
     summary = _structured(rows, schema)
     summary["HPIX_64"] = healpix64(summary["RA"], summary["DEC"])
     return Block(summary, samples, scale, configs, versions, models)
@@ -93,13 +121,17 @@ def _check(posterior: Posterior) -> None:
     n, who = posterior.samples.shape[0], f"TARGETID {posterior.targetid}"
     if posterior.samples.ndim != 2:
         raise InputError(f"{who}: samples have shape {posterior.samples.shape}, expected two axes")
-    posterior.parameters.check(posterior.samples, f"{who}: samples")
+    posterior.parameters.check(posterior.samples, f"{who}: sample array")
     lengths = {LOG_PROB: posterior.log_prob.size, **{k: v.size for k, v in posterior.derived.items()}}
     for what, length in lengths.items():
         if length != n:
             raise InputError(f"{who}: {what} has {length} entries for {n} samples")
     if not 0 <= posterior.seed < 2**63:
         raise InputError(f"{who}: seed {posterior.seed} is outside 0 .. 2^63 - 1")
+    described = {p.name for p in posterior.properties}
+    if n and (odd := sorted(described ^ posterior.derived.keys())):
+        lack = "no draws" if odd[0] in described else "no description"
+        raise InputError(f"{who}: derived property {odd[0]!r} has {lack}; `derived` and `properties` must agree")
 
 
 def _sample_arrays(
@@ -126,14 +158,19 @@ def _sample_arrays(
 
 
 def _row(
-    posterior: Posterior, n_kept: int, configs: tuple[str, ...], versions: tuple[str, ...], models: tuple[str, ...]
+    posterior: Posterior,
+    n_kept: int,
+    configs: tuple[str, ...],
+    versions: tuple[str, ...],
+    models: tuple[str, ...],
+    schema: Schema,
 ) -> dict[str, Any]:
     """One summary row as a dictionary; columns left out are filled with their unknown value."""
     p, d = posterior, posterior.diagnostics
     row: dict[str, Any] = {
         "TARGETID": p.targetid, "RA": p.ra, "DEC": p.dec, "Z": p.redshift, "ZERR": p.zerr, "STATUS": int(p.status),
         "RHAT_MAX": d.rhat_max, "ESS_MIN": d.ess_min, "N_EVAL": d.n_eval, "N_DIVERGENT": d.n_divergent,
-        "LOG_EVIDENCE": d.log_evidence, "ENGINE_DLNL": d.engine_dlnl,
+        "LOG_EVIDENCE": d.log_evidence, "ENGINE_DLNL": d.engine_dlnl, "LOG_EVIDENCE_SPREAD": d.evidence_spread,
         "RUNTIME_S": d.runtime_s, "CHI2_SPEC": p.chi2_spec, "CHI2_PHOT": p.chi2_phot,
         "DOF_SPEC": p.dof_spec, "DOF_PHOT": p.dof_phot, "N_DRAWS": p.samples.shape[0], "N_SAMPLES": n_kept,
         "SAMPLER": d.sampler, "SEED": p.seed, "DATA_HASH": p.data_hash, "MESSAGE": p.message,
@@ -141,7 +178,8 @@ def _row(
         "MODEL_ID": models.index(_model(p)) if len(p.samples) else -1,
     }  # fmt: skip
     edge = [p.prior_edge.get(n, float("nan")) for n in p.parameters.names]
-    row["PRIOR_EDGE"] = sum(1 << k for k, fraction in enumerate(edge) if fraction > PRIOR_EDGE_FRACTION)
+    # a 64-bit integer has 63 bits; parameters beyond them have their EDGE columns alone
+    row["PRIOR_EDGE"] = sum(1 << k for k, fraction in enumerate(edge[:63]) if fraction > PRIOR_EDGE_FRACTION)
     best = p.best
     for quantity in p.quantities if len(p.samples) else ():
         name, column = quantity.name, quantity.column
@@ -152,7 +190,7 @@ def _row(
             row[f"{column}_{suffix}"] = table.get(name, np.nan)
         if name in p.prior_edge:
             row[f"{column}_EDGE"] = p.prior_edge[name]
-    promoted = {c.name: p.meta[c.name] for c in SURVEY if _fits(c.dtype, p.meta.get(c.name))}
+    promoted = {c.name: p.meta[c.name] for c in schema.survey_columns if _fits(c.dtype, p.meta.get(c.name))}
     row.update(promoted)
     row["META"] = _json({k: v for k, v in p.meta.items() if k not in promoted})
     return row
@@ -201,7 +239,19 @@ def _json(value: dict[str, Any]) -> str:
 
 def _model(posterior: Posterior) -> str:
     """Schema of a posterior's quantities, JSON."""
-    return Schema(posterior.parameters.parameters, posterior.properties).to_json()
+    try:
+        described = dict(posterior.meta.get(SURVEY_COLUMNS, {}))
+        known = {c.name for c in SURVEY}
+        survey = tuple(survey_column(name, **about) for name, about in described.items() if name not in known)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"TARGETID {posterior.targetid}: {SURVEY_COLUMNS} of its reader: {error}") from None
+    return _schema_text(posterior.parameters, posterior.properties, survey)
+
+
+@lru_cache(maxsize=64)
+def _schema_text(parameters: ParameterSet, properties: tuple[DerivedProperty, ...], survey: tuple[Column, ...]) -> str:
+    """JSON of a schema: thousands of rows share one."""
+    return Schema(tuple(parameters), properties, survey).to_json()
 
 
 def _posterior(
@@ -217,7 +267,8 @@ def _posterior(
         raise DataFileError(
             f"TARGETID {row['TARGETID']} has STATUS {row['STATUS']}, unknown to this version; upgrade provabgs"
         ) from None
-    meta = {c.name: _plain(row[c.name]) for c in SURVEY if not _unknown(row[c.name])}
+    survey = block.schema.survey_columns
+    meta = {c.name: _plain(row[c.name]) for c in survey if not _unknown(row[c.name])}
     return Posterior(
         targetid=int(row["TARGETID"]),
         redshift=float(row["Z"]),
@@ -260,6 +311,7 @@ def _diagnostics(row: np.void, schema: Schema) -> Diagnostics:
         sampler=_plain(row["SAMPLER"]),
         log_evidence=float(row["LOG_EVIDENCE"]),
         engine_dlnl=float(row["ENGINE_DLNL"]),
+        evidence_spread=float(row["LOG_EVIDENCE_SPREAD"]),
     )
 
 

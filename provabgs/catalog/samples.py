@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from provabgs.catalog import expression
 from provabgs.catalog.columns import LOG_PROB, Schema, union
 from provabgs.catalog.encode import dequantise
-from provabgs.catalog.names import SAMPLE_FORMULAS
+from provabgs.catalog.names import sample_formulas
 from provabgs.catalog.shard import open_shard
 from provabgs.core.errors import DataFileError
 from provabgs.core.messages import first_line
@@ -36,12 +36,25 @@ class SampleChunk:
 
 
 def stored_columns(names: list[str], schema: Schema) -> list[str]:
-    """The stored columns from which the given names (stored or computed) are made."""
+    """The stored columns from which some names (stored or computed) are made.
+
+    Parameters
+    ----------
+    names
+        Sample columns or computed ones; see `provabgs.catalog.names`.
+    schema
+        Of the catalog.
+
+    Returns
+    -------
+    list of str
+        Without repeats.
+    """
+    formulas = sample_formulas(schema)
     needed: list[str] = []
     for name in names:
-        formula = SAMPLE_FORMULAS.get(name)
-        needed += [name] if formula is None else expression.names(expression.parse(formula))
-    return [c for c in dict.fromkeys(needed) if c in schema.sample_columns]
+        needed += expression.names(expression.parse(formulas[name])) if name in formulas else [name]
+    return list(dict.fromkeys(needed))
 
 
 def read_chunks(
@@ -60,13 +73,19 @@ def read_chunks(
     schema
         Of the catalog; a shard may lack columns of it, of models that it has no fits of.
 
+    Yields
+    ------
+    SampleChunk
+        One per shard.
+
     Raises
     ------
     DataFileError
         When a shard is missing, damaged, or holds fewer rows than the summary says.
     """
-    columns = stored_columns(names, schema)
+    columns, formulas = stored_columns(names, schema), sample_formulas(schema)
     _, first, inverse = np.unique(shards.astype(str), return_index=True, return_inverse=True)
+    # grouped by shard, so that each file is opened once
     order = np.argsort(inverse, kind="stable")
     for positions in np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1) if first.size else ():
         path = root / str(shards[positions[0]])
@@ -74,13 +93,13 @@ def read_chunks(
             try:
                 own = union(Schema.from_json(m) for m in f["models"].asstr()[:]).sample_columns
                 arrays = {c: _read(f, c, rows[positions], c in own) for c in columns}
-            except (OSError, KeyError, RuntimeError, IndexError) as error:
+            except (OSError, KeyError, RuntimeError, IndexError, ValueError) as error:
                 reason = first_line(error)
                 raise DataFileError(
                     f"{path}: corrupt, or not the shard that the summary was built from ({reason}); "
                     "repeat `provabgs run` with the same configuration"
                 ) from None
-        yield SampleChunk(positions, {n: _value(n, arrays) for n in names})
+        yield SampleChunk(positions, {n: _value(n, arrays, formulas) for n in names})
 
 
 def _read(f: h5py.File, column: str, rows: NDArray[np.int64], held: bool) -> NDArray[np.float64]:
@@ -97,7 +116,6 @@ def _read(f: h5py.File, column: str, rows: NDArray[np.int64], held: bool) -> NDA
     return stored.astype(np.float64)
 
 
-def _value(name: str, arrays: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+def _value(name: str, arrays: dict[str, NDArray[np.float64]], formulas: dict[str, str]) -> NDArray[np.float64]:
     """A stored column, or the formula of a computed one."""
-    formula = SAMPLE_FORMULAS.get(name)
-    return arrays[name] if formula is None else expression.evaluate(expression.parse(formula), arrays)
+    return expression.evaluate(expression.parse(formulas[name]), arrays) if name in formulas else arrays[name]

@@ -88,6 +88,20 @@ def write_block(path: str | Path, block: Block, *, attrs: Mapping[str, Any] | No
 
     The file is composed in memory and written in one piece: a full disk is then a plain OSError, where HDF5 would be
     left with a file that it can neither finish nor close, and parallel file systems like one long write better.
+
+    Parameters
+    ----------
+    path
+        Final name; an existing file is replaced in one step.
+    block
+        Rows.
+    attrs
+        Added to the file's attributes; dictionaries are stored as JSON.
+
+    Raises
+    ------
+    OSError
+        When the disk is full, or the folder cannot be written.
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(_image(block, attrs or {}))
@@ -118,7 +132,19 @@ def _image(block: Block, attrs: Mapping[str, Any]) -> bytes:
 
 
 def read_block(path: str | Path, *, verify: bool = True) -> Block:
-    """Read a file in column form; `verify` recomputes the checksum over everything read.
+    """Read a file in column form.
+
+    Parameters
+    ----------
+    path
+        File written by `write_block` or `write_shard`.
+    verify
+        Recompute the checksum over everything read.
+
+    Returns
+    -------
+    Block
+        All rows of the file.
 
     Raises
     ------
@@ -173,16 +199,17 @@ def read_summary(path: str | Path) -> ShardSummary:
         try:
             attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in f.attrs.items()}
             configs, versions, models = (tuple(f[name].asstr()[:]) for name in ("configs", "versions", "models"))
+            union(Schema.from_json(m) for m in models)
             return ShardSummary(_rows(f["summary"]), configs, versions, models, attrs)
         except _DAMAGE as error:
             raise DataFileError(f"{path}: corrupt posterior file ({first_line(error)}); fit these rows again") from None
 
 
-def read_models(path: str | Path) -> tuple[str, ...]:
-    """Schemas (JSON) of the models of a shard; raises DataFileError as `read_shard`."""
+def read_models(path: str | Path) -> dict[str, Schema]:
+    """Schemas of the models of a shard by their JSON texts; raises DataFileError as `read_shard`."""
     with open_shard(path) as f:
         try:
-            return tuple(f["models"].asstr()[:])
+            return {text: Schema.from_json(text) for text in f["models"].asstr()[:]}
         except _DAMAGE as error:
             raise DataFileError(f"{path}: corrupt posterior file ({first_line(error)}); fit these rows again") from None
 
@@ -200,11 +227,11 @@ def open_shard(path: str | Path) -> h5py.File:
         raise DataFileError(f"{path}: no such file")
     try:
         f = h5py.File(path, "r")
-    except OSError as error:
+    except _DAMAGE as error:
         raise DataFileError(f"{path}: truncated or not an HDF5 file ({first_line(error)})") from None
     try:
         found = f.attrs.get("format")
-    except (OSError, RuntimeError):
+    except _DAMAGE:
         found = None
     if found == FORMAT:
         return f

@@ -83,7 +83,22 @@ class Origin:
         self.seen: dict[str, dict[str, Path]] = {"fit configurations": {}, "versions": {}}
 
     def add(self, path: Path, configs: Iterable[str], versions: Iterable[str]) -> None:
-        """Note a shard's tables; raises DataFileError when they differ from those before."""
+        """Note a shard's tables.
+
+        Parameters
+        ----------
+        path
+            The shard.
+        configs
+            Its fit configurations, JSON.
+        versions
+            Its version tables, JSON.
+
+        Raises
+        ------
+        DataFileError
+            When they differ from those of earlier shards and mixing is not allowed.
+        """
         for what, texts in (("fit configurations", configs), ("versions", versions)):
             known = self.seen[what]
             for text in texts:
@@ -96,7 +111,20 @@ class Origin:
                 )
 
     def metadata(self, n_rows: int, n_shards: int) -> dict[str, str]:
-        """Key-value metadata of the Parquet file."""
+        """Key-value metadata of the Parquet file.
+
+        Parameters
+        ----------
+        n_rows
+            Galaxies in the catalog.
+        n_shards
+            Shards in the catalog.
+
+        Returns
+        -------
+        dict
+            Text by key; every key starts with ``provabgs:``.
+        """
         return {
             "provabgs:format": FORMAT,
             "provabgs:n_galaxies": str(n_rows),
@@ -145,7 +173,7 @@ def _arrow_array(column: Column, values: NDArray[Any]) -> pa.Array:
         return pa.array([v.decode() or None for v in values.tolist()], pa.string())
     if column.dtype.startswith("f"):
         return pa.array(values, _ARROW[column.dtype], mask=np.isnan(values))
-    mask = values == -1 if column.name in _NULLABLE_INTEGERS else None
+    mask = values == -1 if column.dtype == "i1" or column.name in _NULLABLE_INTEGERS else None
     return pa.array(values, _ARROW[column.dtype], mask=mask)
 
 
@@ -160,10 +188,17 @@ def _arrow_schema(schema: Schema) -> pa.Schema:
 
 def _schema_of(paths: list[Path]) -> Schema:
     """Quantities of all models in a catalog's shards."""
-    models: dict[str, None] = {}
+    known: dict[str, Schema] = {}
     for path in paths:
-        models.update(dict.fromkeys(read_models(path)))
-    return union(Schema.from_json(m) for m in models)
+        for text, schema in read_models(path).items():
+            if text in known:
+                continue
+            known[text] = schema
+            try:
+                union(known.values())
+            except DataFileError as error:
+                raise DataFileError(f"{path}: {error}") from None
+    return union(known.values())
 
 
 def _tables(root: Path, paths: list[Path], origin: Origin, schema: Schema) -> Iterator[pa.Table]:

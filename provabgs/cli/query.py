@@ -95,7 +95,8 @@ def _table(
     """What was asked for, as one table."""
     if samples:
         return catalog.samples(None, [c.strip() for c in samples.split(",")])
-    wanted = _DEFAULT_COLUMNS if select is None else [c.strip() for c in select.split(",")]
+    usual = [c for c in _DEFAULT_COLUMNS if c in catalog.columns]
+    wanted = usual if select is None else [c.strip() for c in select.split(",")]
     names = None if wanted == ["*"] else wanted
     if probability is None:
         return catalog.table(names, limit=limit)

@@ -82,7 +82,7 @@ def summary_table(posteriors: Sequence[Posterior]) -> Table:
     for p in posteriors:
         cells = []
         for name in KEY:
-            low, median, high = p.quantiles(name)
+            low, median, high = p.quantiles(name) if name in p.derived else (np.nan,) * 3
             cells.append(f"{median:.2f}±{(high - low) / 2:.2f}" if np.isfinite(median) else "")
         d = p.diagnostics
         convergence = (f"{worst_rhat(p):.2f}", f"{d.ess_min:.0f}") if p.status.has_samples else ("", "")

@@ -121,6 +121,7 @@ def infer_accuracy(
     if not np.all(good.any(axis=1)):
         row = int(np.argmin(good.any(axis=1)))
         raise InputError(f"galaxy {row} of {len(d)} has no finite draw; leave it out")
+    # galaxies may keep different numbers of draws: each counts as a mean over its own
     weight = np.where(good, weight, -np.inf) - np.log(good.sum(axis=1, keepdims=True))
     d = np.where(good, d, 0.0)
     mu, ln_sigma, log_p = _zoom(d, weight, sigma_prior)

@@ -30,7 +30,7 @@ def survey_columns(system: PhotometricSystem, photometry: Photometry | None, row
     -------
     dict
         Magnitudes (AB) and colours (mag) of bands with a positive measured flux, selections 0 or 1. What is not known
-        is left out.
+        is left out. SURVEY_COLUMNS describes them, for catalogs that have not heard of the survey.
     """
     magnitudes = _magnitudes(system, photometry)
     columns: dict[str, Any] = {}
@@ -49,7 +49,10 @@ def survey_columns(system: PhotometricSystem, photometry: Photometry | None, row
         bits = [int(b) for b in found if isinstance(b, (int, np.integer))]
         if bits:  # of several columns (phases of a survey) those that do not apply are 0
             columns[name] = int(any(b >> flag.bit & 1 for b in bits))
-    return columns
+    described = {
+        c.name: {"dtype": c.dtype, "unit": c.unit, "description": c.description} for c in system.filled_columns()
+    }
+    return columns | {"SURVEY_COLUMNS": {name: described[name] for name in columns if name in described}}
 
 
 def magnitude(flux: float) -> float:

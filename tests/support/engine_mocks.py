@@ -8,14 +8,14 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.jax import jax, jnp
-from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.likelihood import ExactLikelihood, fit_parameters
 from provabgs.inference.priors import Prior, latent_from_unit, theta_from_latent, unit_from_theta
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
 from provabgs.surveys import load_system
-from tests.support.parameters import column, prior_draws, put
+from tests.support.parameters import prior_draws, put
 
 GRIDS = {"b": (3600.0, 2751, 2.2), "r": (5760.0, 2326, 1.2), "z": (7520.0, 2881, 0.9)}
 """Camera: first wavelength, pixels of 0.8 A, noise relative to the pivot."""
@@ -50,29 +50,30 @@ def mock(
     cameras: str = "brz",
     photometry: bool = True,
 ) -> Observation:
-    """Noisy data of a galaxy; `snr` is per pixel, at the median flux, for noise of 1."""
-    theta = np.array(theta)
+    """Noisy data of a galaxy with a fit's theta ``(size,)``; `snr` is per pixel, at the median flux, for noise of 1."""
+    theta, f_fiber = np.array(theta), fit_parameters(model).index("f_fiber")
     if not (cameras and photometry):
-        put(theta, f_fiber=1.0)
+        theta[f_fiber] = 1.0
     spectra = []
     for c in cameras:
         start, n, _ = GRIDS[c]
-        spectra.append(Spectrum(c, start + 0.8 * np.arange(n), np.ones(n), np.ones(n), gaussian_resolution(n)))
+        wave: FloatArray = start + 0.8 * np.arange(n, dtype=np.float64)
+        spectra.append(Spectrum(c, wave, np.ones(n), np.ones(n), gaussian_resolution(n)))
     bands = load_system("legacy").filters(photsys)
     blank = Observation(redshift, tuple(spectra), Photometry(bands, np.ones(5), np.ones(5)))
     truth = ExactLikelihood(project(blank, model.library, NO_FLOOR), model)
     pixels, fluxes = truth.predict(jnp.asarray(theta)[None])
     noisy = []
     if pixels is not None:
-        flux = np.asarray(pixels)[0]
+        flux: FloatArray = np.asarray(pixels, np.float64)[0]
         unit = np.median(flux) / snr
         for s, part in zip(spectra, np.split(flux, np.cumsum([s.wave.size for s in spectra])[:-1]), strict=True):
             sigma = unit * GRIDS[s.camera][2]
             data = part + sigma * rng.standard_normal(part.size)
             noisy.append(Spectrum(s.camera, s.wave, data, np.full(part.size, sigma**-2), s.resolution))
-    sigma = BAND_SIGMA * min(1.0, 8 / snr)
-    phot = Photometry(bands, np.asarray(fluxes)[0] + sigma * rng.standard_normal(5), sigma**-2)
-    fiber = float(column(theta, "f_fiber"))
+    band_sigma: FloatArray = BAND_SIGMA * min(1.0, 8 / snr)
+    phot = Photometry(bands, np.asarray(fluxes)[0] + band_sigma * rng.standard_normal(5), band_sigma**-2.0)
+    fiber = float(theta[f_fiber])
     both = bool(cameras) and photometry
     return Observation(redshift, tuple(noisy), phot if photometry else None, (fiber, 0.1 * fiber) if both else None)
 
@@ -85,7 +86,7 @@ def near(
     n: int = 32,
     drop: float = 30.0,
 ) -> jax.Array:
-    """Points ``(n, 13)`` up to `drop` nats below the truth, uniform in nats, along random latent directions.
+    """Points ``(n, size)`` up to `drop` nats below the truth, uniform in nats, along random latent directions.
 
     The start must be the truth itself, however far out in the prior: at S/N 100 a latent coordinate moved by 0.1 costs
     1e5 nats, and points around such a start are nowhere near the maximum.

@@ -9,13 +9,16 @@ from scipy.special import logsumexp
 from provabgs.core.weights import normalised
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import convergence
-from provabgs.inference.marginalised import N_OUTER, OUTER_INDEX, CollapsedPosterior
-from provabgs.inference.priors import N_LATENT
 from provabgs.inference.samplers.annealed import sample_annealed
-from provabgs.inference.samplers.base import StartError, Target
+from provabgs.inference.samplers.base import MarginalPosterior, StartError, Target
 from provabgs.inference.samplers.mixture import combine, fit_mixture
 from provabgs.inference.samplers.pool import ProposalPool
 from provabgs.inference.samplers.weights import truncated
+from provabgs.inference.standard import PARAMETERS
+from tests.support.parameters import N_FREE
+
+OUTER = PARAMETERS.nonlinear_coordinates
+N_OUTER = len(OUTER)
 
 CENTRES = np.array([np.full(N_OUTER, -0.8), np.full(N_OUTER, 0.8)])
 SHARES = np.array([0.3, 0.7])
@@ -32,19 +35,19 @@ def two_modes(x):
 
 
 def target_of(log_marginal, log_ratio=lambda outer: np.zeros(len(outer))):
-    def draw_masses(outer, uniforms):
-        latent = np.zeros((len(outer), N_LATENT))
-        latent[:, OUTER_INDEX] = outer
+    def draw_linear(outer, uniforms):
+        latent = np.zeros((len(outer), N_FREE))
+        latent[:, OUTER] = outer
         return latent, log_marginal(outer) + log_ratio(outer)
 
-    collapsed = CollapsedPosterior(log_marginal, draw_masses)
-    return Target(N_LATENT, lambda z: log_marginal(z[:, OUTER_INDEX]), lambda z: z[:, OUTER_INDEX], collapsed)
+    marginal = MarginalPosterior(log_marginal, draw_linear, N_OUTER, N_FREE, N_FREE - N_OUTER + 1)
+    return Target(N_FREE, lambda z: log_marginal(z[:, OUTER]), lambda z: z[:, OUTER], marginal)
 
 
 def test_two_separated_modes_with_their_weights_and_evidence():
     result = sample_annealed(target_of(two_modes), np.random.default_rng(0), SamplerOptions())
     assert result.convergence.passes(1.01, 400)
-    x = result.draws.reshape(-1, N_LATENT)[:, OUTER_INDEX]
+    x = result.draws.reshape(-1, N_FREE)[:, OUTER]
     assert np.mean(x[:, 0] > 0) == pytest.approx(SHARES[1], abs=0.04)
     assert x[x[:, 0] > 0].std(axis=0) == pytest.approx(np.full(N_OUTER, SIGMA), rel=0.1)
     assert result.log_evidence == pytest.approx(0.0, abs=0.15)
@@ -55,7 +58,7 @@ def test_weights_of_the_masses_correct_the_marginal():
     tilt = 0.6
     target = target_of(lambda x: two_modes(x) + tilt * x[:, 0], lambda outer: -tilt * outer[:, 0])
     result = sample_annealed(target, np.random.default_rng(1), SamplerOptions())
-    x = result.draws.reshape(-1, N_LATENT)[:, OUTER_INDEX]
+    x = result.draws.reshape(-1, N_FREE)[:, OUTER]
     assert np.mean(x[:, 0] > 0) == pytest.approx(SHARES[1], abs=0.06)
 
 
@@ -85,7 +88,7 @@ def two_proposals():
 
 def test_pool_weights_by_the_density_of_all_its_proposals():
     wide, one_mode = two_proposals()
-    pool = ProposalPool(target_of(two_modes).collapsed)
+    pool = ProposalPool(target_of(two_modes).marginal)
     rng = np.random.default_rng(4)
     alone = [pool.add(p, n, rng) for p, n in ((wide, 5000), (one_mode, 3000))]
     density = (5000 * np.exp(wide.log_density(pool.outer)) + 3000 * np.exp(one_mode.log_density(pool.outer))) / 8000
@@ -98,7 +101,7 @@ def test_pool_weights_by_the_density_of_all_its_proposals():
 
 def test_merged_pools_are_one_pool():
     wide, one_mode = two_proposals()
-    posterior = target_of(two_modes).collapsed
+    posterior = target_of(two_modes).marginal
     rng = np.random.default_rng(4)
     both, one, two = (ProposalPool(posterior) for _ in range(3))
     both.add(wide, 3000, rng)

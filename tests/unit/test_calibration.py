@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from provabgs.core.errors import InputError
-from provabgs.core.jax import jnp
 from provabgs.core.status import Status
 from provabgs.inference.calibration import (
     biased,
@@ -19,12 +18,12 @@ from provabgs.inference.calibration import (
 from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
-from provabgs.inference.priors import N_LATENT, Prior, theta_from_unit
+from provabgs.inference.standard import PARAMETERS
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX, NAMES
+from tests.support.parameters import STARS, prior_draws, stars_of
 from tests.support.small_library import small_library
 
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")
@@ -85,7 +84,7 @@ def test_shapes_that_do_not_match_are_named():
 def simulated(seed: int, model: SPSModel, config: FitConfig) -> tuple[Observation, np.ndarray]:
     """Truth from the prior, bands from the exact model, noise as the likelihood has it."""
     rng = np.random.default_rng([seed, 5])
-    theta = np.array(theta_from_unit(jnp.asarray(rng.random((1, N_LATENT))), Prior.create()))
+    theta = prior_draws(1, rng)
     z = rng.uniform(0.05, 0.4)
     blank = Observation(z, (), Photometry(BANDS, np.ones(3), np.ones(3)))
     bands = ExactLikelihood(project(blank, model.library, config.observing), model).predict(theta)[1][0]
@@ -104,8 +103,8 @@ def fitted(tmp_path_factory):
     pairs = [simulated(seed, model, config) for seed in range(N_GALAXY)]
     posteriors = [fit_observation(o, config, seed=2) for o, _ in pairs]
     assert [p.status for p in posteriors] == [Status.CONVERGED] * N_GALAXY
-    keep = [INDEX[n] for n in NAMES if n != "f_fiber"]
-    return np.stack([p.samples[:, keep] for p in posteriors]), np.stack([t[keep] for _, t in pairs])
+    assert all(p.parameters == PARAMETERS for p in posteriors)
+    return np.stack([stars_of(p.samples) for p in posteriors]), np.stack([stars_of(t) for _, t in pairs])
 
 
 def test_fits_are_calibrated(fitted):
@@ -113,7 +112,7 @@ def test_fits_are_calibrated(fitted):
     draws, truth = fitted
     rank = ranks(draws, truth)
     assert min(uniformity(rank[:, i]).p_ks for i in range(rank.shape[1])) > 1e-3
-    mass = rank[:, INDEX["logmstar"]]
+    mass = STARS.get(rank, "logmstar")
     assert central_coverage(mass, 0.68)[0] == pytest.approx(0.68, abs=3 * central_coverage(mass, 0.68)[1])
 
 
@@ -121,4 +120,4 @@ def test_fits_are_calibrated(fitted):
 def test_spoilt_fits_are_not(fitted, factor, shift):
     draws, truth = fitted
     rank = ranks(biased(overconfident(draws, factor), shift), truth)
-    assert uniformity(rank[:, INDEX["logmstar"]]).p_ks < 1e-3
+    assert uniformity(STARS.get(rank, "logmstar")).p_ks < 1e-3

@@ -22,8 +22,8 @@ from provabgs.core.errors import InputError, MissingDependencyError
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
+from provabgs.inference.standard import PARAMETERS
 from provabgs.pipelines.dry_run import synthetic_posterior
-from provabgs.sps.parameters import NAMES
 
 PUBLISHED = {
     *("TARGETID", "RA", "DEC", "Z_HP", "ZERR", "TSNR2_BGS", "MAG_G", "MAG_R", "MAG_Z", "MAG_W1", "FIBMAG_R"),
@@ -63,9 +63,9 @@ def test_published_layout(root: Path, posteriors: list[Posterior], tmp_path: Pat
     p = posteriors[2]
     np.testing.assert_allclose(by_id[2]["PROVABGS_THETA_BF"], p.best_fit)
     stored = np.asarray(by_id[2]["PROVABGS_MCMC"])
-    kept = p.samples[((np.arange(256) + 0.5) * 300 / 256).astype(int)][((np.arange(100) + 0.5) * 2.56).astype(int)]
+    kept = p.samples[np.linspace(0, 299, 256).round().astype(int)][np.linspace(0, 255, 100).round().astype(int)]
     np.testing.assert_allclose(stored, kept, atol=2e-5 * np.ptp(p.samples, axis=0).max())
-    np.testing.assert_array_equal(stored[:, NAMES.index("logmstar")], by_id[2]["PROVABGS_LOGMSTAR"])
+    np.testing.assert_array_equal(stored[:, PARAMETERS.index("logmstar")], by_id[2]["PROVABGS_LOGMSTAR"])
     assert np.isnan(by_id[99]["PROVABGS_MCMC"]).all()
     read = Table.read(tmp_path / "a.fits")
     np.testing.assert_array_equal(read["PROVABGS_MCMC"], table["PROVABGS_MCMC"])

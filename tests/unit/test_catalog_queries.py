@@ -130,7 +130,7 @@ def test_samples_come_in_the_order_asked_for(catalog: Catalog, posteriors: list[
     np.testing.assert_array_equal(table["LOGMSTAR"][1], table["LOGMSTAR"][3])
     assert np.isnan(table["LOGMSTAR"][2]).all()
     p = posteriors[250]
-    kept = ((np.arange(64) + 0.5) * 100 / 64).astype(int)
+    kept = np.linspace(0, 99, 64).round().astype(int)
     np.testing.assert_allclose(table["LOGMSTAR"][0], p.derived["logmstar_surviving"][kept], atol=1e-4)
     np.testing.assert_allclose(table["TAU_ISM"][0], p["tau_ism"][kept], atol=1e-4)
     np.testing.assert_allclose(np.log10(table["SFR_1GYR"][0]), p.derived["log_sfr_1gyr"][kept], atol=1e-4)

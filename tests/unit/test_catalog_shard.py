@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provabgs.catalog.block import concatenate
-from provabgs.catalog.columns import LOG_PROB, SAMPLED
+from provabgs.catalog.columns import LOG_PROB, STANDARD
 from provabgs.catalog.encode import dequantise, quantise
 from provabgs.catalog.records import healpix64, to_block, to_posteriors
 from provabgs.catalog.shard import FORMAT, digest, read_block, read_shard, write_shard
@@ -21,8 +21,8 @@ from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
+from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.pipelines.dry_run import synthetic_posterior
-from provabgs.sps.parameters import DERIVED_NAMES, NAMES
 
 
 def make(n: int, n_draws: int = 300) -> list[Posterior]:
@@ -56,12 +56,15 @@ def test_round_trip(tmp_path: Path, encoding: str) -> None:
         assert q.samples.shape == p.samples.shape
         span = np.ptp(p.samples, axis=0) if p.samples.size else 0.0
         assert np.all(np.abs(q.samples - p.samples) <= span / 131_064 * 1.01 + 1e-6 * np.abs(p.samples))
-        for name in DERIVED_NAMES:
+        assert (q.parameters, q.properties) == (p.parameters, p.properties)
+        assert q.derived.keys() == p.derived.keys() == {d.name for d in PROPERTIES}
+        for name in p.derived:
             np.testing.assert_allclose(q.derived[name], p.derived[name], rtol=2e-5, atol=2e-5)
         np.testing.assert_array_equal(q.best_fit, p.best_fit)
         assert q.best_fit_derived == p.best_fit_derived
         assert q.diagnostics.rhat == pytest.approx(p.diagnostics.rhat)
         assert q.diagnostics.n_eval == p.diagnostics.n_eval
+        assert q.diagnostics.engine_dlnl == pytest.approx(p.diagnostics.engine_dlnl, nan_ok=True)
         assert (q.chi2_spec, q.dof_spec) == pytest.approx((p.chi2_spec, p.dof_spec), nan_ok=True)
     with h5py.File(tmp_path / "a.h5") as f:
         assert f.attrs["run_seed"] == 3
@@ -181,7 +184,7 @@ def test_inconsistent_posteriors_are_refused_by_targetid(tmp_path: Path) -> None
     p = synthetic_posterior(77, np.random.default_rng(0))
     for bad, what in (
         (replace(p, log_prob=p.log_prob[:-1]), "LOG_PROB"),
-        (replace(p, samples=p.samples[:, :5]), "samples have shape"),
+        (replace(p, samples=p.samples[:, :5]), "sample array has shape"),
         (replace(p, seed=-1), "seed"),
     ):
         with pytest.raises(InputError, match=f"TARGETID 77: {what}"):
@@ -194,9 +197,10 @@ def test_summary_has_quantiles_of_all_draws_and_no_magic_numbers(tmp_path: Path)
     p = synthetic_posterior(1, np.random.default_rng(0), 2000)
     empty = Posterior.without_samples(Status.TIMED_OUT, "too slow", FitConfig(), 0, targetid=2, redshift=0.1)
     block = to_block([p, empty], n_samples=16)
-    for name in NAMES:
-        assert block.summary[f"{SAMPLED[name]}_P50"][0] == pytest.approx(np.median(p[name]), rel=1e-6)
-        assert np.isnan(block.summary[f"{SAMPLED[name]}_P50"][1])
+    for name in PARAMETERS.names:
+        column = STANDARD.column_of[name]
+        assert block.summary[f"{column}_P50"][0] == pytest.approx(np.median(p[name]), rel=1e-6)
+        assert np.isnan(block.summary[f"{column}_P50"][1])
     assert block.values(LOG_PROB).shape == (2, 16)
     for field in block.summary.dtype.names or ():
         if block.summary.dtype[field].kind == "f":

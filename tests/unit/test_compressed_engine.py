@@ -10,33 +10,34 @@ import pytest
 
 from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.jax import jax, jnp
-from provabgs.inference import engines
+from provabgs.inference import backends
+from provabgs.inference.backends import make_likelihood
 from provabgs.inference.compressed import (
     CompressedLikelihood,
     Size,
-    columns,
-    compiled_batch,
     make_log_likelihood,
     reduce_projection,
     size_of,
-    stack_reductions,
 )
 from provabgs.inference.compressed.compressed_likelihood import CPU_CHUNK, make_prediction
 from provabgs.inference.compressed.interpolation_points import point_basis
-from provabgs.inference.compressed.photometry import split_at_step
-from provabgs.inference.compressed.reduction import REFERENCE_LOG_MASS
+from provabgs.inference.compressed.merged_nodes import merged_nodes
+from provabgs.inference.compressed.normal_equations import COLUMNS_IN_CACHE, make_normal_equations
+from provabgs.inference.compressed.photometry import N_BAND_NODES, split_at_step
 from provabgs.inference.config import FitConfig, SamplerOptions
-from provabgs.inference.fit_observation import fit_observation, make_likelihood
+from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
-from provabgs.inference.priors import Prior
+from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS
+from provabgs.inference.standard import PARAMETERS
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import Projection, project
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
 from provabgs.surveys import load_system
 from tests.support.engine_mocks import draw_theta, mock, near
+from tests.support.parameters import N_THETA, column, prior_of, put, stars_of
+from tests.support.small_library import BETAS
 
 SIZE = Size(192, 192)
 """One size for most tests, so that functions compile once."""
@@ -53,9 +54,9 @@ def galaxy(model: SPSModel, seed: int, redshift: float, snr: float, order: int |
     theta = draw_theta(rng)
     data = mock(model, theta, redshift, snr, rng, **kwargs)
     if data.fiber_fraction is None:
-        theta[INDEX["f_fiber"]] = 1.0
+        put(theta, f_fiber=1.0)
     projection = project(data, model.library, ObservingOptions(calibration_order=order))
-    return projection, theta, Prior.create(data.fiber_fraction), rng
+    return projection, theta, prior_of(data), rng
 
 
 def differences(model: SPSModel, projection: Projection, engine: CompressedLikelihood, points: jax.Array) -> np.ndarray:
@@ -130,11 +131,11 @@ def test_columns_give_the_same_likelihood(model) -> None:
     """The quadratic form in the masses is ln L, burst and all, in batches below and above the chunk."""
     projection, _, _, rng = galaxy(model, 7, 0.2, 20)
     engine = CompressedLikelihood(projection, model, size=SIZE)
-    theta = np.stack([draw_theta(rng) for _ in range(columns.CHUNK + 6)])
-    theta[0, INDEX["fburst"]] = 1.0
-    mass = 10 ** (theta[:, INDEX["logmstar"]] - REFERENCE_LOG_MASS)
-    masses = mass[:, None] * theta[:, INDEX["beta1"] : INDEX["beta4"] + 1]
-    equations = jax.jit(columns.make_normal_equations(model))(jnp.asarray(theta), engine.reduction)
+    theta = np.stack([draw_theta(rng) for _ in range(COLUMNS_IN_CACHE // len(BETAS) + 6)])
+    put(theta[0], fburst=1.0)
+    mass = 10 ** (column(theta, "logmstar") - REFERENCE_LOG_MASS)
+    masses = mass[:, None] * column(theta, *BETAS)
+    equations = jax.jit(make_normal_equations(model))(jnp.asarray(theta), engine.reduction)
     linear, quadratic = (masses * equations.b).sum(1), np.einsum("bi,bij,bj->b", masses, equations.q, masses)
     expected = np.asarray(engine(jnp.asarray(theta)))
     np.testing.assert_allclose(-0.5 * (equations.constant - 2 * linear + quadratic), expected, rtol=2e-5)
@@ -158,8 +159,7 @@ def test_size_follows_tolerance_and_noise(model) -> None:
 def test_step_of_the_attenuation(model, redshift) -> None:
     """The 0.7 % jump at 6300 A is followed to a small fraction of its size, pixel by pixel."""
     projection, theta, *_ = galaxy(model, 5, redshift, 50, photometry=False)
-    dusty = np.array(theta)
-    dusty[INDEX["tau_ism"]], dusty[INDEX["n_dust"]] = 2.5, 0.0
+    dusty = put(np.array(theta), tau_ism=2.5, n_dust=0.0)
     engine = CompressedLikelihood(projection, model, size=Size(256, 256))
     mine, truth = (
         engine.predict(dusty[None])[0],
@@ -183,20 +183,16 @@ def test_single_precision_is_enough_at_high_signal(model) -> None:
 
 
 def _double(model: SPSModel, theta: jax.Array, r) -> jax.Array:
-    from provabgs.inference.compressed.merged_nodes import merged_nodes
-    from provabgs.inference.compressed.photometry import N_BAND_NODES
-    from provabgs.sps.attenuation import transmission
+    values = PARAMETERS.values(theta)
+    young, old = merged_nodes(model).weights(model, values, r.tables)
+    mass = 10 ** (values["logmstar"] - REFERENCE_LOG_MASS)[:, None]
 
-    young, old = merged_nodes(model).weights(model, theta, r.tables)
-    dust = [theta[:, INDEX[n]] for n in ("tau_bc", "tau_ism", "n_dust")]
-    mass = 10 ** (theta[:, INDEX["logmstar"]] - REFERENCE_LOG_MASS)[:, None]
+    def at(places):
+        through = model.attenuation.transmission(places.curves, values)
+        return (young @ places.ssps.young * through.young + old @ places.ssps.old * through.old) * mass
 
-    def at(part):
-        a_old, a_young = transmission(part.curves, *dust)
-        return (young @ part.young * a_young + old @ part.old * a_old) * mass
-
-    rows = (at(r.spectrum) * theta[:, INDEX["f_fiber"], None]) @ r.spectrum.rows
-    bands = r.photometry.root_ivar * at(r.photometry).reshape(len(theta), -1, N_BAND_NODES).sum(axis=-1)
+    rows = (at(r.spectrum.places) * values["f_fiber"][:, None]) @ r.spectrum.rows
+    bands = r.photometry.root_ivar * at(r.photometry.places).reshape(len(theta), -1, N_BAND_NODES).sum(axis=-1)
     chi2 = (
         r.spectrum.constant + jnp.sum((r.spectrum.data - rows) ** 2, 1) + jnp.sum((r.photometry.flux - bands) ** 2, 1)
     )
@@ -211,12 +207,11 @@ def test_gradient(model) -> None:
     double = jax.tree.map(lambda x: x.astype(jnp.float64), engine.reduction)
     gradient = np.asarray(jax.jit(jax.grad(lambda t, r: log_like(t, r).sum()))(points, engine.reduction))
     for name in ("logmstar", "beta2", "fburst", "gamma1", "tau_ism", "n_dust", "tau_bc"):
-        step = jnp.zeros(13).at[INDEX[name]].set(1e-6 * max(1e-3, float(abs(points[0, INDEX[name]]))))
+        i = PARAMETERS.index(name)
+        step = jnp.zeros(N_THETA).at[i].set(1e-6 * max(1e-3, float(abs(points[0, i]))))
         up, down = _double(model, points + step, double), _double(model, points - step, double)
-        numeric = np.asarray((up - down) / (2 * step[INDEX[name]]))
-        np.testing.assert_allclose(
-            gradient[:, INDEX[name]], numeric, rtol=5e-3, atol=2e-3 * np.abs(numeric).max() + 0.05
-        )
+        numeric = np.asarray((up - down) / (2 * step[i]))
+        np.testing.assert_allclose(gradient[:, i], numeric, rtol=5e-3, atol=2e-3 * np.abs(numeric).max() + 0.05)
 
 
 def test_large_batches_are_cut_without_changing_anything(model) -> None:
@@ -227,24 +222,6 @@ def test_large_batches_are_cut_without_changing_anything(model) -> None:
     np.testing.assert_allclose(np.asarray(engine(points)), pieces, rtol=0, atol=2e-2)
 
 
-def test_stacked_galaxies_equal_single_ones(model) -> None:
-    engines, points = [], []
-    for seed, redshift in ((1, 0.05), (2, 0.33), (3, 0.57)):
-        projection, theta, prior, rng = galaxy(model, seed, redshift, 20)
-        engines.append(CompressedLikelihood(projection, model, size=SIZE))
-        points.append(near(engines[-1], theta, prior, rng, n=8))
-    together = compiled_batch(model)(jnp.stack(points), stack_reductions([e.reduction for e in engines]))
-    alone = np.stack([np.asarray(e(p)) for e, p in zip(engines, points, strict=True)])
-    np.testing.assert_allclose(np.asarray(together), alone, rtol=0, atol=5e-3)
-
-
-def test_sizes_that_differ_do_not_stack(model) -> None:
-    projection, *_ = galaxy(model, 1, 0.05, 20)
-    reductions = [reduce_projection(projection, model, size=s) for s in (SIZE, Size(224, 192))]
-    with pytest.raises(InputError, match="different sizes"):
-        stack_reductions(reductions)
-
-
 def test_a_narrow_window_fills_any_size(model) -> None:
     """A short spectrum has fewer candidate points than the class asks for."""
     rng = np.random.default_rng(2)
@@ -252,8 +229,8 @@ def test_a_narrow_window_fills_any_size(model) -> None:
     data = Observation(0.1, (Spectrum("r", wave, 10 + rng.standard_normal(300), np.ones(300)),))
     projection = project(data, model.library)
     engine = CompressedLikelihood(projection, model, size=SIZE)
-    theta = jnp.asarray(np.stack([draw_theta(rng) for _ in range(4)])).at[:, INDEX["logmstar"]].set(9.5)
-    d = differences(model, projection, engine, theta)
+    theta = put(np.stack([draw_theta(rng) for _ in range(4)]), logmstar=9.5)
+    d = differences(model, projection, engine, jnp.asarray(theta))
     assert np.abs(d).max() < 0.05
 
 
@@ -279,7 +256,7 @@ def test_a_fit_falls_back_on_the_exact_engine_and_says_so(model, caplog) -> None
     exact = ExactLikelihood(project(data, model.library), model)
     with caplog.at_level("WARNING"):
         assert make_likelihood(exact, FitConfig()) is exact
-    assert "exact engine in its place" in caplog.text
+    assert "compressed likelihood not usable, the exact one in its place" in caplog.text
 
 
 def test_a_measured_error_beyond_the_limit_falls_back_and_says_so(model, caplog) -> None:
@@ -291,7 +268,7 @@ def test_a_measured_error_beyond_the_limit_falls_back_and_says_so(model, caplog)
     with caplog.at_level("WARNING"):
         assert make_likelihood(exact, FitConfig()) is exact
     assert "measured error" in caplog.text
-    assert "exact engine in its place" in caplog.text
+    assert "compressed likelihood not usable, the exact one in its place" in caplog.text
 
 
 def test_a_fit_uses_the_compressed_engine_unless_told_otherwise(model, monkeypatch) -> None:
@@ -303,7 +280,7 @@ def test_a_fit_uses_the_compressed_engine_unless_told_otherwise(model, monkeypat
             super().__init__(*args, **kwargs)
             made.append(self)
 
-    monkeypatch.setattr(engines, "CompressedLikelihood", Recorded)
+    monkeypatch.setattr(backends, "CompressedLikelihood", Recorded)
     rng = np.random.default_rng(4)
     data = mock(model, draw_theta(rng), 0.2, 10, rng, cameras="")
     few = SamplerOptions(max_eval=20_000, time_limit_s=5, ess=1.5, rhat=10)
@@ -331,15 +308,15 @@ def test_band_beyond_the_library_is_refused_by_name(model) -> None:
 def test_bands_are_integrated_at_every_redshift(model, photsys) -> None:
     """The step of the attenuation wanders through every band and through their leaking tails."""
     rng = np.random.default_rng(8)
-    theta = jnp.asarray(np.stack([draw_theta(rng) for _ in range(6)]))
-    theta = theta.at[:3, INDEX["tau_ism"]].set(2.0)
+    theta = np.stack([draw_theta(rng) for _ in range(6)])
+    put(theta[:3], tau_ism=2.0)
     for redshift in np.linspace(0.02, 0.59, 20):
         data = Observation(
             float(redshift), (), Photometry(load_system("legacy").filters(photsys), np.ones(5), np.ones(5))
         )
         projection = project(data, model.library)
         reduction = reduce_projection(projection, model)
-        bands = _prediction(model)(theta, reduction).photometry / reduction.photometry.root_ivar
+        bands = _prediction(model)(jnp.asarray(theta), reduction).photometry / reduction.photometry.root_ivar
         exact = _exact_bands(model, projection, theta)
         np.testing.assert_allclose(np.asarray(bands), exact, rtol=2e-3, atol=1e-5)
 
@@ -349,8 +326,8 @@ def _prediction(model: SPSModel):
     return jax.jit(make_prediction(model))
 
 
-def _exact_bands(model: SPSModel, projection: Projection, theta: jax.Array) -> np.ndarray:
-    luminosity = model.spectrum(theta, jax.tree.map(jnp.asarray, model.tables(projection.t_age)))
+def _exact_bands(model: SPSModel, projection: Projection, theta: np.ndarray) -> np.ndarray:
+    luminosity = model.spectrum(jnp.asarray(stars_of(theta)), jax.tree.map(jnp.asarray, model.tables(projection.t_age)))
     return np.asarray(luminosity) * projection.flux_factor @ projection.photometry.operator.T
 
 

@@ -15,15 +15,16 @@ from provabgs.emulator.component import ComponentEmulator
 from provabgs.emulator.models import ComponentModel
 from provabgs.emulator.weights import load_emulator
 from provabgs.inference.compressed import CompressedLikelihood
-from provabgs.inference.compressed.normal_equations import make_normal_equations
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS
 from provabgs.inference.likelihood.emulated import EmulatedLikelihood, make_log_likelihood
-from provabgs.inference.priors import Prior
+from provabgs.inference.standard import PARAMETERS
 from provabgs.observe.projection import project
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
 from tests.support.engine_mocks import NO_FLOOR, draw_theta, mock, near
+from tests.support.parameters import column, prior_of, put
+from tests.support.small_library import BETAS
 
 
 class Case(NamedTuple):
@@ -52,9 +53,9 @@ def make_case(
     data = mock(model, theta, redshift, 20, rng, **options)
     projection = project(data, model.library, NO_FLOOR)
     compressed = CompressedLikelihood(projection, model)
-    prior = Prior.create(data.fiber_fraction)
+    prior = prior_of(data)
     if data.fiber_fraction is None:
-        theta[INDEX["f_fiber"]] = 1.0
+        put(theta, f_fiber=1.0)
     points = near(compressed, theta, prior, rng, n=24, drop=10)
     return Case(theta, points, ExactLikelihood(projection, model), compressed, EmulatedLikelihood(compressed, emulator))
 
@@ -92,13 +93,13 @@ def test_pixels_agree(case: Case, model: SPSModel, emulator: ComponentEmulator) 
 def test_normal_equations_are_the_likelihood(case: Case) -> None:
     """The quadratic form, at the masses of theta, is chi^2 itself; and it is near the compressed engine's."""
     theta = case.points
-    q, b, constant = (np.asarray(a) for a in case.emulated.equations(theta, case.emulated.reduction))
-    beta = np.asarray(theta[:, INDEX["beta1"] : INDEX["beta4"] + 1])
-    masses = beta * 10.0 ** (np.asarray(theta[:, INDEX["logmstar"], None]) - 10.0)
+    mine, other = case.emulated.linear_system, case.compressed.linear_system
+    q, b, constant = (np.asarray(a) for a in mine.equations(theta, mine.data))
+    masses = column(theta, *BETAS) * 10.0 ** (column(theta, "logmstar")[:, None] - REFERENCE_LOG_MASS)
     chi2 = constant - 2 * np.einsum("bi,bi->b", b, masses) + np.einsum("bi,bij,bj->b", masses, q, masses)
     np.testing.assert_allclose(-0.5 * chi2, case.emulated(theta), atol=0.02)
-    other = make_normal_equations(case.exact.model)(theta, case.compressed.reduction)
-    diagonal = np.diagonal(q, axis1=1, axis2=2) / np.diagonal(np.asarray(other.q), axis1=1, axis2=2)
+    theirs = np.asarray(other.equations(theta, other.data).q)
+    diagonal = np.diagonal(q, axis1=1, axis2=2) / np.diagonal(theirs, axis1=1, axis2=2)
     np.testing.assert_allclose(diagonal, 1.0, atol=5e-3)
 
 
@@ -109,14 +110,15 @@ def test_one_kind_of_data(model: SPSModel, emulator: ComponentEmulator, options:
     assert scatter(case, case.emulated) < 3.0
 
 
-def test_gradient(case: Case, emulator: ComponentEmulator) -> None:
-    log_like = make_log_likelihood(emulator)
+def test_gradient(case: Case, emulator: ComponentEmulator, model: SPSModel) -> None:
+    log_like = make_log_likelihood(emulator, model)
     one = jnp.asarray(case.theta)
     gradient = jax.grad(lambda t: log_like(t[None], case.emulated.reduction)[0])(one)
     for name in ("tau_ism", "n_dust", "logmstar", "fburst"):
-        step = jnp.zeros(one.size).at[INDEX[name]].set(1e-3)
+        i = PARAMETERS.index(name)
+        step = jnp.zeros(one.size).at[i].set(1e-3)
         both = case.emulated(jnp.stack([one + step, one - step]))
-        assert float(gradient[INDEX[name]]) == pytest.approx(float(both[0] - both[1]) / 2e-3, rel=0.1, abs=30)
+        assert float(gradient[i]) == pytest.approx(float(both[0] - both[1]) / 2e-3, rel=0.1, abs=30)
 
 
 def test_batches_are_cut_without_a_trace(case: Case) -> None:
@@ -126,12 +128,25 @@ def test_batches_are_cut_without_a_trace(case: Case) -> None:
 
 def test_nothing_is_extrapolated(case: Case, emulator: ComponentEmulator, model: SPSModel) -> None:
     theta = np.repeat(case.theta[None], 3, axis=0)
-    theta[1, INDEX["gamma1"]] = 2e-2
-    theta[2, INDEX["gamma2"]] = np.nan
+    put(theta[1], gamma1=2e-2)
+    put(theta[2], gamma2=np.nan)
     value = np.asarray(case.emulated(theta))
     assert np.isfinite(value[0])
     np.testing.assert_array_equal(value[1:], -np.inf)
-    assert np.isnan(np.asarray(case.emulated.equations(jnp.asarray(theta), case.emulated.reduction).b)[1:]).all()
+    system = case.emulated.linear_system
+    assert np.isnan(np.asarray(system.equations(jnp.asarray(theta), system.data).b)[1:]).all()
+
+
+def test_theta_of_another_length_is_refused(case: Case, emulator: ComponentEmulator, model: SPSModel) -> None:
+    system, short = case.emulated.linear_system, case.points[:, :12]
+    for call in (case.emulated, case.emulated.with_reference, lambda t: system.equations(t, system.data)):
+        with pytest.raises(InputError, match=r"expected \(\.\.\., 13\) for the parameters logmstar, .*, f_fiber(\n|$)"):
+            call(short)
+    for wrong in (case.points, short[:, :11]):
+        with pytest.raises(InputError, match=r"expected \(\.\.\., 12\) for the parameters logmstar, .*, n_dust(\n|$)"):
+            emulator.spectrum(wrong, model, 11.0)
+        with pytest.raises(InputError, match=r"expected \(\.\.\., 12\)"):
+            ComponentModel(emulator, model).spectrum(wrong, model.tables(11.0))
 
 
 def test_a_galaxy_too_far_away_is_refused(model: SPSModel, emulator: ComponentEmulator) -> None:

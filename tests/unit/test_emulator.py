@@ -26,10 +26,24 @@ from provabgs.emulator.training_spectra import Parts, draw_inputs, smooth_ranges
 from provabgs.emulator.weights import default_emulator, load_emulator, save_emulator, training_curve
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
-from tests.support.small_library import draws, small_library, theta
+from tests.support.parameters import column, put, stars_of
+from tests.support.small_library import BETAS, small_library
+from tests.support.small_library import draws as draws_of_fit
+from tests.support.small_library import theta as theta_of_fit
 
 T_AGE = (7.5, 13.5)
+
+
+def theta(**values: float) -> np.ndarray:
+    """One parameter vector of the model; see `tests.support.small_library.theta`."""
+    return stars_of(theta_of_fit(**values))
+
+
+def draws(n: int, rng: np.random.Generator) -> np.ndarray:
+    """The same for draws."""
+    return stars_of(draws_of_fit(n, rng))
+
+
 N_YOUNG, N_OLD, N_BURST = 5, 10, 16
 
 
@@ -77,14 +91,14 @@ def weights(emulator: ComponentEmulator, tmp_path: Path) -> Path:
 # ---- what is learnt -----------------------------------------------------------------------------------------------
 
 
-def test_parts_add_up_to_the_models_dust_free_light(model: SPSModel) -> None:
+def test_parts_add_up_to_the_models_unattenuated_light(model: SPSModel) -> None:
     rng = np.random.default_rng(1)
     th, t_age = draws(20, rng), rng.uniform(*T_AGE, 20)
-    th[:, INDEX["fburst"]] = 0.0
+    put(th, fburst=0.0)
     parts, tables = Parts.of(model, T_AGE), model.tables(t_age)
-    x = np.column_stack([np.log10(th[:, [INDEX["gamma1"], INDEX["gamma2"]]]), t_age])
-    betas = th[:, INDEX["beta1"] : INDEX["beta4"] + 1]
-    exact = model.dust_free(jnp.asarray(th), tables)
+    x = np.column_stack([np.log10(column(th, "gamma1", "gamma2")), t_age])
+    betas = column(th, *BETAS)
+    exact = model.unattenuated(jnp.asarray(th), tables)
     for k, nodes in enumerate((model.young_nodes, model.old_nodes)):
         mass = betas * tables.mass[..., nodes].sum(axis=-1)
         mine = np.einsum("bi,biw->bw", mass[:, list(parts[k])], smooth_spectra(model, parts, x)[k])
@@ -137,14 +151,13 @@ def test_bursts_are_the_models_own(emulator: ComponentEmulator, model: SPSModel)
     """No network takes part: what is left is the basis's truncation."""
     rng = np.random.default_rng(3)
     th = draws(60, rng)
-    th[:, INDEX["fburst"]] = 1.0
-    th[:, INDEX["tburst"]] = np.concatenate(
-        [rng.uniform(0.01, 12.0, 50), [0.0999, 0.1001, 0.15, 0.12, 13.0, 13.27, 1, 2, 3, 4]]
-    )
+    put(th, fburst=1.0)
+    around = [0.0999, 0.1001, 0.15, 0.12, 13.0, 13.27, 1, 2, 3, 4]
+    put(th, tburst=np.concatenate([rng.uniform(0.01, 12.0, 50), around]))
     t_age = np.full(60, 13.2)
     exact = np.asarray(model.spectrum(jnp.asarray(th), model.tables(t_age)))
     mine = np.asarray(emulator.spectrum(jnp.asarray(th), model, t_age))
-    happened = th[:, INDEX["tburst"]] <= 13.2
+    happened = column(th, "tburst") <= 13.2
     assert (~happened).sum() == 1
     np.testing.assert_array_equal(mine[~happened], 0.0)
     np.testing.assert_allclose(mine[happened], exact[happened], rtol=3e-3)
@@ -166,16 +179,19 @@ def test_as_a_model_and_in_the_published_form(emulator: ComponentEmulator, model
     as_model = ComponentModel(emulator, model)
     direct = np.asarray(emulator.spectrum(jnp.asarray(th), model, t_age))
     np.testing.assert_allclose(as_model.spectrum(jnp.asarray(th), model.tables(t_age)), direct, rtol=1e-4)
-    th[:, [INDEX["fburst"], INDEX["logmstar"]]] = 0.0
+    put(th, fburst=0.0, logmstar=0.0)
     rest = RestFrameEmulator(emulator, model)
-    ln = np.asarray(rest.ln_luminosity(nmf_inputs(jnp.asarray(th), jnp.asarray(t_age))))
+    inputs = nmf_inputs(model.parameters.values(jnp.asarray(th)), jnp.asarray(t_age))
+    ln = np.asarray(rest.ln_luminosity(inputs))
     np.testing.assert_allclose(ln, np.log(emulator.spectrum(jnp.asarray(th), model, t_age)), atol=2e-4)
     chunk = RestFrameEmulator(emulator, model, chunks=(1, 2))
     assert chunk.wave[0] >= 3600
     assert chunk.wave[-1] < 7410
     inside = np.isin(rest.wave, chunk.wave)
     np.testing.assert_allclose(
-        chunk.ln_luminosity(nmf_inputs(jnp.asarray(th), jnp.asarray(t_age))), ln[:, inside], atol=1e-5
+        chunk.ln_luminosity(nmf_inputs(model.parameters.values(jnp.asarray(th)), jnp.asarray(t_age))),
+        ln[:, inside],
+        atol=1e-5,
     )
 
 
@@ -213,7 +229,7 @@ def test_refuses_what_it_was_not_trained_for(
 
 @pytest.mark.parametrize(("column", "value"), [(8, 7.0), (3, 1e-6), (5, np.nan), (6, -1.0), (0, 1.5)])
 def test_published_form_refuses_too(emulator: ComponentEmulator, model: SPSModel, column: int, value: float) -> None:
-    inputs = np.array(nmf_inputs(jnp.asarray(theta()), 10.0))
+    inputs = np.array(nmf_inputs(model.parameters.values(jnp.asarray(theta())), 10.0))
     rest = RestFrameEmulator(emulator, model)
     assert not rest.flag(inputs)[0]
     inputs[0, column] = value

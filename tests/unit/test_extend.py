@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
 import pytest
+from astropy.table import Table
 
 from provabgs.catalog import Catalog, read_posteriors, write_posteriors
 from provabgs.core.arrays import thin
@@ -21,8 +23,10 @@ from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior
 from provabgs.inference.prior_draws import draw_prior
 from provabgs.inference.priors import Prior
-from provabgs.observe.observation import Observation, Photometry, Spectrum
+from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.projection import project
+from provabgs.pipelines.config import InputOptions
+from provabgs.pipelines.inputs import make_reader
 from provabgs.plotting.corner import plot_corner
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "extend.md"
@@ -58,13 +62,38 @@ def config() -> FitConfig:
 
 
 @pytest.fixture(scope="module")
-def galaxy(config: FitConfig) -> Observation:
-    """A mock of the toy model: one camera and five bands, truth as above."""
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's survey with its filter curve beside it."""
+    folder = tmp_path_factory.mktemp("survey")
+    wave = np.arange(4200.0, 4801.0, 10.0)
+    np.savetxt(folder / "n450.dat", np.column_stack([wave, np.exp(-0.5 * ((wave - 4500) / 90) ** 2)]))
+    path = folder / "narrow.toml"
+    path.write_text(PAGE.read_text().split("```toml\n# narrow.toml\n")[1].split("```")[0])
+    return path
+
+
+def read_table(survey: Path, flux: np.ndarray, ivar: np.ndarray) -> Observation:
+    """One row of a table of the survey, as `provabgs run` reads it."""
+    names = ("N450", "R", "W1", "W2")
+    columns = {f"FLUX_{n}": [f] for n, f in zip(names, flux, strict=True)}
+    columns |= {f"IVAR_{n}": [w] for n, w in zip(names, ivar, strict=True)}
+    path = survey.with_name("table.ecsv")
+    Table({"TARGETID": [77], "RA": [10.0], "DEC": [1.0], "Z": [REDSHIFT], **columns}).write(path, overwrite=True)
+    reader = make_reader(InputOptions(paths=(str(path),), reader="photometry", options={"survey": str(survey)}))
+    (result,) = reader.read(path, [77], [0])
+    assert result.observation is not None, result.message
+    return result.observation
+
+
+@pytest.fixture(scope="module")
+def galaxy(config: FitConfig, survey: Path) -> Observation:
+    """A mock of the toy model: one camera, and four bands of the toy survey, truth as above."""
     model = load_model(config.model)
     wave = np.arange(3700.0, 9000.0, 4.0)
-    bands = ("decam2014-g", "decam2014-r", "decam2014-z", "wise2010-W1", "wise2010-W2")
-    ones, five = np.ones(wave.size), np.ones(5)
-    blank = Observation(REDSHIFT, (Spectrum("s", wave, ones, ones, sigma_aa=2.0),), Photometry(bands, five, five))
+    ones = np.ones(wave.size)
+    blank = replace(
+        read_table(survey, np.ones(4), np.ones(4)), spectra=(Spectrum("s", wave, ones, ones, sigma_aa=2.0),)
+    )
     exact = ExactLikelihood(project(blank, model.library, config.observing), model)
     values = TRUTH | {f"bin{i + 1}": f for i, f in enumerate(FRACTIONS)}
     pixels, fluxes = exact.predict(exact.parameters.theta(values)[None])
@@ -73,8 +102,9 @@ def galaxy(config: FitConfig) -> Observation:
     rng = np.random.default_rng(4)
     sigma, band_sigma = np.median(pixels) / SNR, 0.03 * fluxes[0]
     spectrum = Spectrum("s", wave, pixels[0] + sigma * rng.standard_normal(wave.size), ones / sigma**2, sigma_aa=2.0)
-    phot = Photometry(bands, fluxes[0] + band_sigma * rng.standard_normal(5), band_sigma**-2)
-    return Observation(REDSHIFT, (spectrum,), phot, fiber_fraction=(0.4, 0.03), targetid=77)
+    seen = read_table(survey, fluxes[0] + band_sigma * rng.standard_normal(4), band_sigma**-2)
+    known = replace(seen, spectra=(spectrum,), fiber_fraction=(0.4, 0.03))
+    return sys.modules[MODULE].with_concentration(known, 2.7)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +137,11 @@ def test_it_is_stored_queried_and_drawn_under_its_own_names(posterior: Posterior
     kept = thin(len(posterior.samples), len(again.samples))
     np.testing.assert_allclose(again["f_hot"], posterior["f_hot"][kept], atol=1e-4)
     catalog = Catalog.open(path)
-    row = catalog.select("F_HOT_P50 > 0 and BIN8_P84 < 1 and LOGSSFR_FORMED_P50 < -8").table(["TARGETID", "LOG_Z_P50"])
+    chosen = catalog.select("F_HOT_P50 > 0 and LOGSSFR_FORMED_P50 < -8 and MAG_N450 > 15 and CONCENTRATION > 2")
+    row = chosen.table(["TARGETID", "LOG_Z_P50", "MAG_OUR_R", "MAG_R"])
+    assert np.isfinite(row["MAG_OUR_R"][0])
+    assert np.isnan(row["MAG_R"][0])  # the r band of another camera is not the Legacy Surveys'
+    assert catalog.schema.by_name["MAG_N450"].unit == "mag"
     assert row["TARGETID"].tolist() == [77]
     assert row["LOG_Z_P50"][0] == pytest.approx(np.quantile(posterior["log_z"], 0.5), abs=1e-3)
     assert 0 < catalog.probability("LOG_Z > -1.9 and F_HOT < 0.25")["PROBABILITY"][0] < 1

@@ -14,14 +14,14 @@ from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
+from tests.support.parameters import column, put, stars_of
 from tests.support.small_library import draws, small_library
 
 Z = 0.15
 MODEL = SPSModel(small_library())
 THETA = draws(6, np.random.default_rng(0))
-THETA[:, INDEX["logmstar"]] = np.random.default_rng(1).uniform(9.5, 11, 6)
-THETA[:, INDEX["tburst"]] = np.random.default_rng(2).uniform(0.01, 11, 6)
+put(THETA, logmstar=np.random.default_rng(1).uniform(9.5, 11, 6))
+put(THETA, tburst=np.random.default_rng(2).uniform(0.01, 11, 6))
 
 
 def observation(spectra: bool = True, photometry: bool = True) -> Observation:
@@ -49,10 +49,10 @@ def with_flux(engine: ExactLikelihood, flux: np.ndarray) -> ExactLikelihood:
 def by_hand(engine: ExactLikelihood) -> tuple[np.ndarray, np.ndarray]:
     """chi^2 of spectrum and photometry with dense matrices in numpy."""
     p = engine.projection
-    light = np.asarray(MODEL.spectrum(jnp.asarray(THETA), MODEL.tables(p.t_age))) * p.flux_factor
+    light = np.asarray(MODEL.spectrum(jnp.asarray(stars_of(THETA)), MODEL.tables(p.t_age))) * p.flux_factor
     spec = phot = np.zeros(len(THETA))
     if p.spectrum is not None:
-        pixels = THETA[:, [INDEX["f_fiber"]]] * (light @ p.spectrum.operator.toarray().T)
+        pixels = column(THETA, "f_fiber")[:, None] * (light @ p.spectrum.operator.toarray().T)
         spec = np.sum(p.spectrum.ivar * (p.spectrum.flux - pixels) ** 2, axis=1)
     if p.photometry is not None:
         phot = np.sum(p.photometry.ivar * (p.photometry.flux - light @ p.photometry.operator.T) ** 2, axis=1)
@@ -104,7 +104,7 @@ def test_absent_data_predict_nothing_and_cost_nothing(which, missing):
 def test_f_fiber_scales_the_spectrum_and_not_the_photometry():
     engine = likelihood()
     halved = THETA.copy()
-    halved[:, INDEX["f_fiber"]] /= 2
+    put(halved, f_fiber=column(THETA, "f_fiber") / 2)
     pixels, bands = engine.predict(THETA)
     half_pixels, same_bands = engine.predict(halved)
     np.testing.assert_allclose(2 * half_pixels, pixels, rtol=1e-12)
@@ -136,8 +136,8 @@ def test_calibration_marginalisation_is_the_gaussian_integral():
     engine = likelihood(options, photometry=False)
     data = engine.projection.spectrum
     theta = np.repeat(THETA[:1], 3, axis=0)
-    theta[:, INDEX["f_fiber"]] *= [1.0, 1.2, 1.2]
-    theta[2, INDEX["tau_ism"]] += 0.3
+    put(theta, f_fiber=column(theta, "f_fiber") * [1.0, 1.2, 1.2])
+    put(theta[2], tau_ism=column(theta[2], "tau_ism") + 0.3)
     pixels = np.asarray(engine.predict(theta)[0])
     flux = pixels[0] * 1.08 + np.random.default_rng(0).normal(0, 0.3, data.flux.size)
     engine = with_flux(engine, flux)
@@ -174,6 +174,6 @@ def test_gradient_is_finite_and_right():
     theta = jnp.asarray(THETA[:1])
     gradient = jax.grad(lambda t: engine(t)[0])(theta)
     assert np.all(np.isfinite(gradient))
-    i, step = INDEX["tau_ism"], 1e-3
+    i, step = engine.parameters.index("tau_ism"), 1e-3
     up, down = (float(engine(theta.at[0, i].add(s))[0]) for s in (step, -step))
     assert float(gradient[0, i]) == pytest.approx((up - down) / (2 * step), rel=1e-3)

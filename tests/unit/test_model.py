@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from provabgs.core.jax import jnp
-from provabgs.sps.derived import derived_properties, history_curves
+from provabgs.core.jax import jax, jnp
+from provabgs.inference.likelihood import fit_parameters
+from provabgs.sps.derived import DERIVED, derived_properties, history_curves
+from provabgs.sps.histories import NMFHistories
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import DERIVED_NAMES, INDEX
+from tests.support.parameters import column, put, stars_of
 from tests.support.small_library import draws, small_library, theta
 
 T_AGE = 11.0
@@ -26,11 +28,11 @@ def true_model(library: SSPLibrary) -> SPSModel:
 
 
 def spectrum(model: SPSModel, parameters: np.ndarray, t_age=T_AGE) -> np.ndarray:
-    return np.asarray(model.spectrum(jnp.asarray(parameters), model.tables(t_age)))
+    return np.asarray(model.spectrum(jnp.asarray(stars_of(parameters)), model.tables(t_age)))
 
 
 def derived(model: SPSModel, parameters: np.ndarray, t_age=T_AGE) -> dict[str, np.ndarray]:
-    values = derived_properties(model, jnp.asarray(parameters), model.tables(t_age))
+    values = derived_properties(model, jnp.asarray(stars_of(parameters)), model.tables(t_age))
     return {name: np.asarray(value) for name, value in values.items()}
 
 
@@ -65,7 +67,7 @@ def test_burst_on_a_node_is_that_ssp(model, node):
 def test_burst_between_nodes_is_linear_in_log_age_and_log_z(model):
     library = model.library
     age, gamma = 0.5, 2e-3
-    z = np.clip(gamma * model.bases.metallicity_bases(library.age_gyr).sum(axis=0), 4.49e-5, 4.49e-2)
+    z = np.clip(gamma * model.histories.bases.metallicity_bases(library.age_gyr).sum(axis=0), 4.49e-5, 4.49e-2)
     logz = np.log10(z / 0.0190)  # PROVABGS's solar value, whatever the library's
     at_z = np.array(
         [
@@ -109,9 +111,18 @@ def test_ism_dust_dims_all_ages_alike(model):
 
 
 def test_f_fiber_does_not_enter_the_rest_frame(model):
-    rows = np.concatenate([theta(f_fiber=0.1), theta(f_fiber=1.0)])
-    light = spectrum(model, rows)
-    np.testing.assert_array_equal(light[0], light[1])
+    """It belongs to the observation: a fit has it, after all that the model has."""
+    assert "f_fiber" not in model.parameters
+    assert fit_parameters(model).names == (*model.parameters.names, "f_fiber")
+
+
+def test_what_a_model_keeps_is_of_no_compilation():
+    """A first call inside a compiled function leaves no tracers for later ones, in another function or in none."""
+    fresh, parameters = SPSModel(small_library()), jnp.asarray(stars_of(theta(tau_ism=0.5)))
+    tables = fresh.tables(T_AGE)
+    first = jax.jit(lambda t: fresh.spectrum(t, tables))(parameters)
+    np.testing.assert_allclose(jax.jit(lambda t: 2 * fresh.spectrum(t, tables))(parameters), 2 * first, rtol=1e-6)
+    np.testing.assert_allclose(fresh.spectrum(parameters, tables), first, rtol=1e-6)
 
 
 def test_one_table_per_batch_entry(model):
@@ -120,7 +131,7 @@ def test_one_table_per_batch_entry(model):
     apart = np.concatenate([spectrum(model, row[None], t) for row, t in zip(parameters, t_age, strict=True)])
     np.testing.assert_allclose(spectrum(model, parameters, t_age), apart, rtol=2e-6)
     together = derived(model, parameters, t_age)
-    for name in DERIVED_NAMES:
+    for name in (p.name for p in DERIVED):
         each = [derived(model, row[None], t)[name][0] for row, t in zip(parameters, t_age, strict=True)]
         np.testing.assert_allclose(together[name], each, rtol=1e-10)
 
@@ -136,7 +147,7 @@ def test_published_conventions():
 def test_exact_and_published_binning_agree_to_their_coarseness(true_model):
     """The 42 bins are 0.1 dex wide: a per cent or two of light, neither zero nor large."""
     exact = spectrum(true_model, theta())
-    binned = spectrum(SPSModel(true_model.library, binning="published"), theta())
+    binned = spectrum(SPSModel(true_model.library, NMFHistories(binning="published")), theta())
     difference = np.abs(binned / exact - 1).max()
     assert 1e-4 < difference < 0.05
 
@@ -149,21 +160,30 @@ def test_derived_properties_by_integrating_the_curves(true_model, t_age):
     """SFR, age and metallicity from SFH(t) and ZH(t) on a fine grid, burst drawn as a top hat."""
     rng = np.random.default_rng(2)
     parameters = draws(6, rng)
-    parameters[:, INDEX["tburst"]] = [0.06, 0.3, 0.9, 2.0, 5.0, 7.0]
-    parameters[:, INDEX["fburst"]] = rng.uniform(0.05, 0.6, 6)
+    put(parameters, tburst=[0.06, 0.3, 0.9, 2.0, 5.0, 7.0])
+    put(parameters, fburst=rng.uniform(0.05, 0.6, 6))
     dt = 2e-5
     t = np.arange(dt / 2, t_age, dt)
     # narrow enough that all of it is on one side of 0.1 and 1 Gyr, and that Z hardly changes across it
-    sfr, z = history_curves(true_model, parameters, t_age, t, burst_width_gyr=0.02)
-    mass = sfr * dt * 1e9
+    values = true_model.parameters.values(stars_of(parameters))
+    sfr, z = true_model.histories.curves(values, t_age, t, burst_width_gyr=0.02)
+    mass = 10 ** column(parameters, "logmstar")[:, None] * sfr * dt * 1e9
     total = mass.sum(axis=1)
-    np.testing.assert_allclose(total, 10 ** parameters[:, INDEX["logmstar"]], rtol=2e-3)
+    np.testing.assert_allclose(total, 10 ** column(parameters, "logmstar"), rtol=2e-3)
     got = derived(true_model, parameters, t_age)
     np.testing.assert_allclose(10 ** got["log_sfr_100myr"], mass[:, t < 0.1].sum(axis=1) / 1e8, rtol=4e-3)
     np.testing.assert_allclose(10 ** got["log_sfr_1gyr"], mass[:, t < 1.0].sum(axis=1) / 1e9, rtol=4e-3)
     np.testing.assert_allclose(got["t_age_mw"], (mass * t).sum(axis=1) / total, rtol=2e-3)
     # Z is taken at the age nodes, 0.05 dex apart: not the same as the continuous average, but near it
     np.testing.assert_allclose(got["log_z_mw"], np.log10((mass * z).sum(axis=1) / total), atol=5e-3)
+
+
+def test_history_curves_are_of_the_mass_that_theta_holds(model):
+    parameters, t = stars_of(draws(4, np.random.default_rng(5))), np.linspace(0.01, 12.0, 50)
+    sfr, z = history_curves(model, parameters, T_AGE, t)
+    per_mass, same_z = model.histories.curves(model.parameters.values(parameters), T_AGE, t)
+    np.testing.assert_array_equal(sfr, 10 ** column(parameters, "logmstar")[:, None] * per_mass)
+    np.testing.assert_array_equal(z, same_z)
 
 
 def test_surviving_mass_by_hand(model):
@@ -176,8 +196,8 @@ def test_surviving_mass_by_hand(model):
 def test_surviving_mass_is_below_the_formed_mass(true_model):
     parameters = draws(300, np.random.default_rng(3))
     got = derived(true_model, parameters)
-    ratio = got["logmstar_surviving"] - parameters[:, INDEX["logmstar"]]
-    happened = parameters[:, INDEX["tburst"]] <= T_AGE
+    ratio = got["logmstar_surviving"] - column(parameters, "logmstar")
+    happened = column(parameters, "tburst") <= T_AGE
     assert np.all(ratio < 0)
     # Chabrier: 55-60 % of the mass survives at old ages, and nothing brings it below half
     assert np.all(ratio[happened] > np.log10(0.5))

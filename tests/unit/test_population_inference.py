@@ -243,7 +243,7 @@ def test_warnings_and_limits(catalog: Path, prior: InducedPrior) -> None:
 
 @pytest.mark.parametrize("fault", ["none", "posteriors too narrow"])
 def test_calibrated_and_faults_seen(fault: str) -> None:
-    """The full study is benchmarks/population_coverage.py; this is the same with 20 surveys."""
+    """The full study is studies/population_coverage.py; this is the same with 20 surveys."""
     found = check(
         GaussianDensity((0.0,), (1.5,)), Survey(n_galaxy=60, n_draw=128, noise=0.5), 20, 3, fault=fault, options=FAST  # type: ignore[arg-type]
     )  # fmt: skip

@@ -54,6 +54,11 @@ def make_density(
     n_bin
         Of a histogram, per property; `BINS` when None.
 
+    Returns
+    -------
+    Density
+        A histogram is exactly on the limits; a Gaussian's scale is half their distance.
+
     Raises
     ------
     InputError

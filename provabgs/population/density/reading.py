@@ -54,7 +54,20 @@ class FlatPrior:
     """No division: for draws under a prior that is flat in the properties, or to show the effect of not dividing."""
 
     def log_density(self, values: ArrayLike, redshift: ArrayLike) -> FloatArray:  # noqa: ARG002 - one interface
-        """0 for every draw, see `PriorDensity.log_density`."""
+        """Zero everywhere.
+
+        Parameters
+        ----------
+        values
+            ``(n, S, d)`` properties.
+        redshift
+            Not used.
+
+        Returns
+        -------
+        FloatArray
+            ``(n, S)``.
+        """
         return np.zeros(np.asarray(values).shape[:2])
 
 
@@ -190,10 +203,12 @@ def open_population(
 
     Parameters
     ----------
-    path, where, mode
-        See `open_source`.
+    path
+        Catalog directory, posterior file or challenge folder; see `open_source`.
     names
         Sample columns (LOGMSTAR, LOGSFR_1GYR, LOGZ_MW, T_AGE_MW ...), one to three.
+    where, mode
+        See `open_source`.
     weights
         Summary columns to weigh galaxies by (W_ZFAIL, W_FIBASSIGN).
     prior
@@ -227,6 +242,7 @@ def open_population(
     if not (np.isfinite(z) & (z > 0)).all():
         bad = int(np.argmin(np.isfinite(z) & (z > 0)))
         raise InputError(f"{source.label}: TARGETID {source.columns['TARGETID'][bad]} has redshift {z[bad]:g}")
+    # draws divided by another prior than their own give a wrong population without any sign of it
     if not isinstance(prior, FlatPrior):
         theirs = shared_config(source.configs, claimed or (prior.config if prior else None), source.label)
         if prior is None:

@@ -21,7 +21,7 @@ from provabgs.plotting.photometry import plot_photometry
 from provabgs.plotting.spectrum import plot_residuals, plot_spectrum
 from provabgs.plotting.style import style
 from provabgs.plotting.summary import title_of
-from provabgs.population.accuracy import BinAccuracy, accuracy_in_bins, accuracy_over_plane
+from provabgs.population.accuracy_bins import BinAccuracy, accuracy_in_bins, accuracy_over_plane
 
 BGS_COLOURS: dict[str, list[float]] = {"g-r": [0.70, 1.12, 1.53], "r-z": [0.45, 0.69, 0.89]}
 """16, 50 and 84 % quantiles of BGS targets of r = 19-20, from the Gaussian mixtures of the Legacy Surveys DR9 BGS

@@ -14,7 +14,7 @@ from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.mocks.challenge import STORED_DRAWS, Mode, load_posteriors, load_truth
-from provabgs.population.accuracy import BIN_WIDTHS, BinAccuracy, accuracy_in_bins
+from provabgs.population.accuracy_bins import BIN_WIDTHS, BinAccuracy, accuracy_in_bins
 from provabgs.population.prior.density_table import DensityTable, tabulate_equal_counts
 from provabgs.population.prior.draws import draw_properties
 

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from provabgs.core.errors import DataFileError, ProvabgsError
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit import FitFunction, fit_one
+from provabgs.inference.posterior import Posterior
 from provabgs.observe.target import TargetResult
 from provabgs.pipelines.config import RunConfig
 from provabgs.pipelines.inputs import Reader, load_object, make_reader
+from provabgs.sps.derived import DerivedProperty
 
 
 def main(requests: Connection, replies: Connection) -> None:
@@ -56,7 +59,7 @@ def _answer(config: RunConfig, reader: Reader, fit: FitFunction, request: dict[s
                 replies.send(("started", place))
             posterior = fit_one(row.named(request["name"]), settings, config.run.seed, fit=fit)
             kind = "raised" if posterior.status == Status.CRASHED else "done"
-            replies.send((kind, place, posterior))
+            replies.send((kind, place, portable(posterior)))
     except _Unreadable as error:
         replies.send(("unreadable", str(error)))
     except ProvabgsError as error:
@@ -65,6 +68,15 @@ def _answer(config: RunConfig, reader: Reader, fit: FitFunction, request: dict[s
         replies.send(("end",))
     finally:
         signal.alarm(0)
+
+
+def portable(posterior: Posterior) -> Posterior:
+    """A posterior that other processes can take: its properties are described, the functions that computed them left.
+
+    Functions, those of plugins above all, are known to the process that fitted and to no other.
+    """
+    described = tuple(DerivedProperty.from_dict(p.as_dict()) for p in posterior.properties)
+    return replace(posterior, properties=described)
 
 
 class _Unreadable(Exception):

@@ -56,7 +56,20 @@ class Block:
         return int(next(iter(self.samples.values())).shape[1])
 
     def values(self, column: str, rows: NDArray[np.int64] | slice | None = None) -> NDArray[np.float64]:
-        """Draws of one column as numbers, ``(N, S)``; entries past a row's N_SAMPLES are NaN."""
+        """Draws of one column as numbers.
+
+        Parameters
+        ----------
+        column
+            Sample column.
+        rows
+            ``(N,)`` rows wanted; all when None.
+
+        Returns
+        -------
+        NDArray
+            ``(N, S)`` in the column's unit; entries past a row's N_SAMPLES are NaN.
+        """
         chosen = slice(None) if rows is None else rows
         stored = self.samples[column][chosen]
         if self.scale:

@@ -75,6 +75,7 @@ QUALITY: tuple[Column, ...] = (
     Column("N_EVAL", "i8", "", "likelihood evaluations spent"),
     Column("N_DIVERGENT", "i4", "", "divergent transitions"),
     Column("LOG_EVIDENCE", "f8", "", "log evidence where the sampler gives it"),
+    Column("LOG_EVIDENCE_SPREAD", "f4", "", "log evidence of the best independent start over the second best"),
     Column("ENGINE_DLNL", "f4", "", "scatter in ln L of the likelihood backend about the exact likelihood"),
     Column("RUNTIME_S", "f4", "s", "wall time of the fit"),
     Column("CHI2_SPEC", "f8", "", "chi^2 of the best fit, spectrum"),
@@ -117,6 +118,11 @@ def survey_column(name: str, dtype: str = "f4", unit: str = "", description: str
         ``"f4"``, ``"f8"``, or ``"i1"`` for a selection.
     unit, description
         In words that astropy and people understand.
+
+    Returns
+    -------
+    Column
+        For the schema of a catalog.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from provabgs.catalog.shard import read_block
 
 
 def differences(first: str | Path, second: str | Path, *, limit: int = 20) -> list[str]:
-    """What differs between two catalog directories, in words; empty when they are equal.
+    """What differs between two catalog directories, in words.
 
     Rows are matched by (TARGETID, INPUT, ROW), so that neither the order nor the division into shards matters. Wall
     times are left out; every other column and every stored draw must agree exactly, NaN with NaN.
@@ -26,6 +26,11 @@ def differences(first: str | Path, second: str | Path, *, limit: int = 20) -> li
     limit
         Stop after this many differences.
 
+    Returns
+    -------
+    list of str
+        One sentence per difference; empty when the catalogs are equal.
+
     Raises
     ------
     DataFileError
@@ -36,7 +41,18 @@ def differences(first: str | Path, second: str | Path, *, limit: int = 20) -> li
 
 
 def block_differences(first: Block, second: Block) -> list[str]:
-    """What differs between the rows of two blocks, as `differences` does for catalogs."""
+    """What differs between the rows of two blocks, as `differences` does for catalogs.
+
+    Parameters
+    ----------
+    first, second
+        Rows in any order.
+
+    Returns
+    -------
+    list of str
+        One sentence per difference; empty when the blocks are equal.
+    """
     if len(first) != len(second):
         return [f"the first has {len(first)} galaxies, the second has {len(second)}"]
     a, b = _sorted(first), _sorted(second)

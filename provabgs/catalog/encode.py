@@ -52,7 +52,20 @@ def quantise(values: NDArray[np.floating]) -> tuple[NDArray[np.uint16], NDArray[
 
 
 def dequantise(codes: NDArray[np.uint16], scale: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Values of codes made by `quantise`; ``(N, S)`` and ``(N, 2)`` in, ``(N, S)`` out."""
+    """Values of codes made by `quantise`.
+
+    Parameters
+    ----------
+    codes
+        ``(N, S)`` codes; 65533 is -inf, 65534 inf, 65535 NaN.
+    scale
+        ``(N, 2)`` offset and step of each row.
+
+    Returns
+    -------
+    NDArray
+        ``(N, S)`` ``offset + step * code``.
+    """
     values = scale[:, :1].astype(np.float64) + scale[:, 1:].astype(np.float64) * codes
     special = codes > _LEVELS
     if special.any():

@@ -80,9 +80,26 @@ def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
 def published_table(catalog: Catalog, n_samples: int = PUBLISHED_SAMPLES) -> Table:
     """The chosen galaxies with the published catalog's columns, and the quality columns that it lacks.
 
-    PROVABGS_MCMC is ``(N, n_samples, 13)`` float32 in the published order, PROVABGS_THETA_BF ``(N, 13)``; galaxies with
-    fewer draws, and those without, are filled with NaN. PROVABGS_LOGMSTAR, the mass that the published catalog quotes,
-    is the formed mass; LOGMSTAR_SURVIVING (draws) is added beside it.
+    PROVABGS_LOGMSTAR, the mass that the published catalog quotes, is the formed mass; LOGMSTAR_SURVIVING (draws) is
+    added beside it.
+
+    Parameters
+    ----------
+    catalog
+        Selection of a catalog.
+    n_samples
+        Draws per galaxy.
+
+    Returns
+    -------
+    Table
+        PROVABGS_MCMC is ``(N, n_samples, 13)`` float32 in the published order, PROVABGS_THETA_BF ``(N, 13)``; galaxies
+        with fewer draws, and those without, are filled with NaN.
+
+    Raises
+    ------
+    InputError
+        When the fits of the catalog lack one of the published parameters.
     """
     if lacking := [c for c in PARAMETERS.columns if c not in catalog.schema.sample_columns]:
         raise InputError(f"the published layout needs {lacking[0]}, which the fits of this catalog do not have")

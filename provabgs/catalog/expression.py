@@ -83,7 +83,22 @@ def names(tree: ast.expr) -> list[str]:
 
 
 def check_names(used: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raise InputError for the first unknown column, with the closest known ones."""
+    """Refuse unknown columns.
+
+    Parameters
+    ----------
+    used
+        Names that a query uses.
+    known
+        Names that exist.
+    where
+        Where they were looked for, in words, for the message.
+
+    Raises
+    ------
+    InputError
+        For the first unknown name, with the closest known ones.
+    """
     table = list(known)
     for name in used:
         if name not in table:
@@ -91,7 +106,20 @@ def check_names(used: Iterable[str], known: Iterable[str], where: str) -> None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean A, B?"`` with up to three close names, or a way to list them all."""
+    """Suggestion for a misspelt column, to end a message with.
+
+    Parameters
+    ----------
+    name
+        Name that does not exist.
+    known
+        Names that exist.
+
+    Returns
+    -------
+    str
+        ``"; did you mean A, B?"`` with up to three close names, or a way to list them all.
+    """
     table = list(known)
     folded = {k.upper(): k for k in reversed(table)}
     close = difflib.get_close_matches(name.upper(), list(folded), n=3, cutoff=0.6)
@@ -102,7 +130,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def to_sql(tree: ast.expr, columns: Mapping[str, str]) -> str:
-    """Translate a tree to SQL; `columns` gives the SQL of every column name.
+    """Translate a tree to SQL.
+
+    Parameters
+    ----------
+    tree
+        From `parse`.
+    columns
+        SQL of every column name.
+
+    Returns
+    -------
+    str
+        An SQL expression.
 
     Raises
     ------
@@ -113,7 +153,19 @@ def to_sql(tree: ast.expr, columns: Mapping[str, str]) -> str:
 
 
 def evaluate(tree: ast.expr, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """Evaluate a tree on numpy arrays that broadcast with one another.
+    """Evaluate a tree on numpy arrays.
+
+    Parameters
+    ----------
+    tree
+        From `parse`.
+    arrays
+        By name; they broadcast with one another.
+
+    Returns
+    -------
+    NDArray
+        Of the broadcast shape; NaN or infinite where arithmetic fails.
 
     Raises
     ------

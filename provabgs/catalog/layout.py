@@ -19,5 +19,18 @@ def shard_paths(root: str | Path) -> list[Path]:
 
 
 def shard_name(pixel: int, part: int) -> str:
-    """Path of a shard relative to the catalog: ``shards/12/1234.0.h5``, as DESI groups its pixels by hundreds."""
+    """Path of a shard relative to the catalog, ``shards/12/1234.0.h5``, as DESI groups its pixels by hundreds.
+
+    Parameters
+    ----------
+    pixel
+        HEALPix pixel, nested, nside 64.
+    part
+        Number of the file within the pixel, from 0.
+
+    Returns
+    -------
+    str
+        With forward slashes.
+    """
     return f"{SHARD_DIRECTORY}/{pixel // 100}/{pixel}.{part}.h5"

@@ -47,7 +47,7 @@ def write_fits(
     fits
         Each posterior with its observation, or with None where the row could not be read.
     attrs, n_samples
-        As for `provabgs.catalog.shard.write_shard`; all draws are kept unless told otherwise.
+        As for `provabgs.catalog.shard.write_shard`; all draws are kept by default.
     """
     rows = list(fits)
     with atomic_path(path) as unfinished:
@@ -61,6 +61,18 @@ def write_fits(
 
 def read_fitted(path: str | Path, row: int) -> Observation:
     """The observation behind one row.
+
+    Parameters
+    ----------
+    path
+        File written by `write_fitted`.
+    row
+        Row in the file, from 0.
+
+    Returns
+    -------
+    Observation
+        As it was fitted.
 
     Raises
     ------

@@ -123,7 +123,7 @@ class Catalog:
         self.close()
 
     def close(self) -> None:
-        """Close the query engine; selections made from this catalog end with it."""
+        """Close the database connection; selections made from this catalog end with it."""
         self._connection.close()
 
     def __len__(self) -> int:
@@ -152,7 +152,19 @@ class Catalog:
         return replace(self, _conditions=(*self._conditions, expression.to_sql(tree, table)))
 
     def cone(self, ra: float, dec: float, radius: float) -> Catalog:
-        """Galaxies within `radius` degrees of (`ra`, `dec`) degrees.
+        """Galaxies within a circle on the sky.
+
+        Parameters
+        ----------
+        ra, dec
+            Centre, degrees.
+        radius
+            Degrees.
+
+        Returns
+        -------
+        Catalog
+            A narrower selection.
 
         Raises
         ------
@@ -180,15 +192,69 @@ class Catalog:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def table(self, columns: Sequence[str] | None = None, *, limit: int | None = None) -> Table:
-        """The chosen galaxies' summary rows as an astropy Table with units; all columns unless some are named."""
+        """The chosen galaxies' summary rows as an astropy Table with units.
+
+        Parameters
+        ----------
+        columns
+            Columns wanted; all when None.
+        limit
+            Largest number of rows; all when None.
+
+        Returns
+        -------
+        Table
+            One row per galaxy.
+
+        Raises
+        ------
+        InputError
+            For an unknown column.
+        """
         return from_arrow(self.arrow(columns, limit=limit), self.schema.by_name)
 
     def arrow(self, columns: Sequence[str] | None = None, *, limit: int | None = None) -> pa.Table:
-        """The chosen galaxies' summary rows as an Arrow table, which pandas, polars and DuckDB take over as it is."""
+        """The chosen galaxies' summary rows as an Arrow table, which pandas, polars and DuckDB take over as it is.
+
+        Parameters
+        ----------
+        columns
+            Columns wanted; all when None.
+        limit
+            Largest number of rows; all when None.
+
+        Returns
+        -------
+        pa.Table
+            One row per galaxy.
+
+        Raises
+        ------
+        InputError
+            For an unknown column.
+        """
         return self._fetch(self._column_sql(columns), limit=limit)
 
     def batches(self, columns: Sequence[str] | None = None, *, rows: int = 100_000) -> Iterator[pa.RecordBatch]:
-        """The chosen galaxies' summary rows in pieces, for tables larger than memory."""
+        """The chosen galaxies' summary rows in pieces, for tables larger than memory.
+
+        Parameters
+        ----------
+        columns
+            Columns wanted; all when None.
+        rows
+            Largest number of rows per piece.
+
+        Yields
+        ------
+        pa.RecordBatch
+            Consecutive rows.
+
+        Raises
+        ------
+        InputError
+            For an unknown column.
+        """
         relation: Any = self._connection.sql(self._sql(self._column_sql(columns)))
         # DuckDB 2 renamed the method
         make = relation.to_arrow_reader if hasattr(relation, "to_arrow_reader") else relation.fetch_arrow_reader
@@ -200,10 +266,22 @@ class Catalog:
         Columns that both have get the suffix ``_PROVABGS``. Rows keep the table's order; a TARGETID that the catalog
         holds several times repeats its row.
 
+        Parameters
+        ----------
+        table
+            With a TARGETID column.
+        columns
+            Catalog columns to add; all when None.
+
+        Returns
+        -------
+        Table
+            Rows of `table` that have a match.
+
         Raises
         ------
         InputError
-            When the table has no TARGETID column.
+            When the table has no TARGETID column, or for an unknown column.
         """
         if "TARGETID" not in table.colnames:
             raise InputError(f"the table has no TARGETID column (it has {', '.join(table.colnames[:8])} ...)")
@@ -212,7 +290,7 @@ class Catalog:
         return join_rows(table, found, self.schema.by_name)
 
     def samples(self, targetids: ArrayLike | None = None, names: Sequence[str] = ("LOGMSTAR",)) -> Table:
-        """Posterior draws: a Table of TARGETID and one ``(n, S)`` column per name, NaN past a galaxy's draws.
+        """Posterior draws of the chosen galaxies.
 
         Parameters
         ----------
@@ -220,6 +298,11 @@ class Catalog:
             Galaxies, in the order wanted; None for all chosen ones.
         names
             Sample columns or computed ones such as SFR_1GYR; see `provabgs.catalog.names.sample_names`.
+
+        Returns
+        -------
+        Table
+            TARGETID and one ``(n, S)`` column per name, NaN past a galaxy's draws.
 
         Raises
         ------
@@ -277,6 +360,7 @@ class Catalog:
                 expression.evaluate(tree, {**chunk.values, **scalars}), (chunk.positions.size, width)
             )
             n = n_samples[chunk.positions]
+            # padding is NaN, for which a comparison is false but its negation true
             kept = np.arange(width)[None, :] < n[:, None]
             result[chunk.positions] = np.where(n > 0, (true & kept).sum(axis=1) / np.maximum(n, 1), np.nan)
         return Table({"TARGETID": located["TARGETID"], "PROBABILITY": result, "N_SAMPLES": n_samples})
@@ -343,7 +427,7 @@ class Catalog:
 
 
 def _connect(directory: Path) -> duckdb.DuckDBPyConnection:
-    """An engine that may read the catalog's directory and nothing else, and downloads nothing."""
+    """A database connection that may read the catalog's directory and nothing else, and downloads nothing."""
     connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     connection.execute(f"SET allowed_directories = ['{_sql_text(str(directory.resolve()))}/']")
     return connection

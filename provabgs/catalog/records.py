@@ -36,11 +36,22 @@ from provabgs.sps.parameters import ParameterSet, Quantity
 NSIDE = 64
 """HEALPix resolution of the shards, nested order, as in DESI's own directories."""
 DEFAULT_SAMPLES = 256
-"""Draws kept per galaxy unless told otherwise."""
+"""Draws kept per galaxy by default."""
 
 
 def healpix64(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Nested nside-64 pixel of positions in degrees; -1 where a coordinate is NaN or outside the sky."""
+    """Nested nside-64 HEALPix pixel of positions.
+
+    Parameters
+    ----------
+    ra, dec
+        ``(n,)`` degrees.
+
+    Returns
+    -------
+    NDArray
+        ``(n,)`` pixel; -1 where a coordinate is NaN or outside the sky.
+    """
     ra, dec = np.atleast_1d(ra).astype(float), np.atleast_1d(dec).astype(float)
     pixel = np.full(ra.shape, -1, dtype=np.int32)
     good = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
@@ -63,6 +74,11 @@ def to_block(
         Draws to keep of each, evenly spaced; None keeps all. Galaxies with fewer are padded with NaN.
     encoding
         ``"uint16"`` (see `provabgs.catalog.encode`) or ``"float32"``.
+
+    Returns
+    -------
+    Block
+        One row per posterior.
 
     Raises
     ------
@@ -154,7 +170,7 @@ def _row(
     row: dict[str, Any] = {
         "TARGETID": p.targetid, "RA": p.ra, "DEC": p.dec, "Z": p.redshift, "ZERR": p.zerr, "STATUS": int(p.status),
         "RHAT_MAX": d.rhat_max, "ESS_MIN": d.ess_min, "N_EVAL": d.n_eval, "N_DIVERGENT": d.n_divergent,
-        "LOG_EVIDENCE": d.log_evidence, "ENGINE_DLNL": d.engine_dlnl,
+        "LOG_EVIDENCE": d.log_evidence, "ENGINE_DLNL": d.engine_dlnl, "LOG_EVIDENCE_SPREAD": d.evidence_spread,
         "RUNTIME_S": d.runtime_s, "CHI2_SPEC": p.chi2_spec, "CHI2_PHOT": p.chi2_phot,
         "DOF_SPEC": p.dof_spec, "DOF_PHOT": p.dof_phot, "N_DRAWS": p.samples.shape[0], "N_SAMPLES": n_kept,
         "SAMPLER": d.sampler, "SEED": p.seed, "DATA_HASH": p.data_hash, "MESSAGE": p.message,
@@ -295,6 +311,7 @@ def _diagnostics(row: np.void, schema: Schema) -> Diagnostics:
         sampler=_plain(row["SAMPLER"]),
         log_evidence=float(row["LOG_EVIDENCE"]),
         engine_dlnl=float(row["ENGINE_DLNL"]),
+        evidence_spread=float(row["LOG_EVIDENCE_SPREAD"]),
     )
 
 

@@ -36,7 +36,20 @@ class SampleChunk:
 
 
 def stored_columns(names: list[str], schema: Schema) -> list[str]:
-    """The stored columns from which the given names (stored or computed) are made."""
+    """The stored columns from which some names (stored or computed) are made.
+
+    Parameters
+    ----------
+    names
+        Sample columns or computed ones; see `provabgs.catalog.names`.
+    schema
+        Of the catalog.
+
+    Returns
+    -------
+    list of str
+        Without repeats.
+    """
     formulas = sample_formulas(schema)
     needed: list[str] = []
     for name in names:
@@ -60,6 +73,11 @@ def read_chunks(
     schema
         Of the catalog; a shard may lack columns of it, of models that it has no fits of.
 
+    Yields
+    ------
+    SampleChunk
+        One per shard.
+
     Raises
     ------
     DataFileError
@@ -67,6 +85,7 @@ def read_chunks(
     """
     columns, formulas = stored_columns(names, schema), sample_formulas(schema)
     _, first, inverse = np.unique(shards.astype(str), return_index=True, return_inverse=True)
+    # grouped by shard, so that each file is opened once
     order = np.argsort(inverse, kind="stable")
     for positions in np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1) if first.size else ():
         path = root / str(shards[positions[0]])

@@ -88,6 +88,20 @@ def write_block(path: str | Path, block: Block, *, attrs: Mapping[str, Any] | No
 
     The file is composed in memory and written in one piece: a full disk is then a plain OSError, where HDF5 would be
     left with a file that it can neither finish nor close, and parallel file systems like one long write better.
+
+    Parameters
+    ----------
+    path
+        Final name; an existing file is replaced in one step.
+    block
+        Rows.
+    attrs
+        Added to the file's attributes; dictionaries are stored as JSON.
+
+    Raises
+    ------
+    OSError
+        When the disk is full, or the folder cannot be written.
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(_image(block, attrs or {}))
@@ -118,7 +132,19 @@ def _image(block: Block, attrs: Mapping[str, Any]) -> bytes:
 
 
 def read_block(path: str | Path, *, verify: bool = True) -> Block:
-    """Read a file in column form; `verify` recomputes the checksum over everything read.
+    """Read a file in column form.
+
+    Parameters
+    ----------
+    path
+        File written by `write_block` or `write_shard`.
+    verify
+        Recompute the checksum over everything read.
+
+    Returns
+    -------
+    Block
+        All rows of the file.
 
     Raises
     ------

@@ -28,6 +28,23 @@ def write_catalog(
 ) -> None:
     """Write posteriors as a catalog directory: shards by HEALPix pixel, then the summary.
 
+    Parameters
+    ----------
+    root
+        Directory of the catalog.
+    posteriors
+        Rows, in any order.
+    n_samples
+        Draws to keep of each, evenly spaced; None keeps all.
+    encoding
+        ``"uint16"`` (see `provabgs.catalog.encode`) or ``"float32"``.
+    shard_rows
+        Largest number of rows per shard.
+    attrs
+        Added to the attributes of every shard.
+    allow_mixed
+        Allow rows of different configurations or versions.
+
     Raises
     ------
     InputError

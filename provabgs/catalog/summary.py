@@ -83,7 +83,22 @@ class Origin:
         self.seen: dict[str, dict[str, Path]] = {"fit configurations": {}, "versions": {}}
 
     def add(self, path: Path, configs: Iterable[str], versions: Iterable[str]) -> None:
-        """Note a shard's tables; raises DataFileError when they differ from those before."""
+        """Note a shard's tables.
+
+        Parameters
+        ----------
+        path
+            The shard.
+        configs
+            Its fit configurations, JSON.
+        versions
+            Its version tables, JSON.
+
+        Raises
+        ------
+        DataFileError
+            When they differ from those of earlier shards and mixing is not allowed.
+        """
         for what, texts in (("fit configurations", configs), ("versions", versions)):
             known = self.seen[what]
             for text in texts:
@@ -96,7 +111,20 @@ class Origin:
                 )
 
     def metadata(self, n_rows: int, n_shards: int) -> dict[str, str]:
-        """Key-value metadata of the Parquet file."""
+        """Key-value metadata of the Parquet file.
+
+        Parameters
+        ----------
+        n_rows
+            Galaxies in the catalog.
+        n_shards
+            Shards in the catalog.
+
+        Returns
+        -------
+        dict
+            Text by key; every key starts with ``provabgs:``.
+        """
         return {
             "provabgs:format": FORMAT,
             "provabgs:n_galaxies": str(n_rows),

@@ -50,7 +50,22 @@ def _column(values: pa.ChunkedArray, unit: str | None, description: str | None) 
 
 
 def join_rows(table: Table, found: pa.Table, about: Mapping[str, catalog_columns.Column]) -> Table:
-    """Rows of `table` at ``found["POSITION"]`` with the other columns of `found` beside them."""
+    """Rows of a table with the catalog's columns beside them.
+
+    Parameters
+    ----------
+    table
+        Any table.
+    found
+        POSITION (row of `table`) and the columns to add.
+    about
+        Units and descriptions of the columns, by name.
+
+    Returns
+    -------
+    Table
+        One row per row of `found`; columns that both have get the suffix ``_PROVABGS``.
+    """
     joined = table[found["POSITION"].to_numpy()]
     added = from_arrow(found.drop_columns(["POSITION"]), about)
     for name in added.colnames:

@@ -28,6 +28,7 @@ class LineMaskName(StrEnum):
     """Emission-line masks; see `provabgs.observe.masks`."""
 
     published = "published"
+    default = "default"
     extended = "extended"
     none = "none"
 
@@ -38,6 +39,13 @@ class EngineName(StrEnum):
     compressed = "compressed"
     emulator = "emulator"
     exact = "exact"
+
+
+class PresetName(StrEnum):
+    """What the noise model allows for."""
+
+    published = "published"
+    honest = "honest"
 
 
 class DataName(StrEnum):
@@ -68,7 +76,11 @@ def fit(
         Path | None,
         typer.Option("--config", "-c", help="TOML file; its [fit] table is read.", show_default=False),
     ] = None,
-    engine: Annotated[EngineName | None, typer.Option(help="Likelihood engine.", show_default=False)] = None,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(help="Noise and masks: as published, or honest about the model's errors.", show_default=False),
+    ] = None,
+    engine: Annotated[EngineName | None, typer.Option(help="Likelihood backend.", show_default=False)] = None,
     sampler: Annotated[str | None, typer.Option(help="Sampler, 'auto' for the default.", show_default=False)] = None,
     line_mask: Annotated[
         LineMaskName | None, typer.Option(help="Emission-line mask; extended for starbursts.", show_default=False)
@@ -86,7 +98,7 @@ def fit(
     """Fit galaxies of a DESI coadd and write their posteriors.
 
     Prints properties with 68 % intervals, STATUS, R-hat and effective sample size; only STATUS CONVERGED passed the
-    convergence gate. A row that cannot be fitted becomes a row with its STATUS, and the others go on.
+    convergence criterion. A row that cannot be fitted becomes a row with its STATUS, and the others go on.
     """
     from provabgs.catalog.observed import write_fits
     from provabgs.cli.report import print_fits
@@ -98,6 +110,7 @@ def fit(
 
     _check_output(output)
     changes = {
+        "preset": preset,
         "engine": engine,
         "use": use,
         "sampler": {"name": sampler, "time_limit_s": time_limit},

@@ -124,7 +124,8 @@ class ComponentEmulator:
     @cached_property
     def device_functions(self) -> Functions:
         """Basis functions as JAX arrays."""
-        return Functions(*(jnp.asarray(f) for f in self.functions))
+        with jax.ensure_compile_time_eval():
+            return Functions(*(jnp.asarray(f) for f in self.functions))
 
     @cached_property
     def _compiled(self) -> Callable[..., SpectrumParts]:

@@ -43,7 +43,8 @@ def ranks(draws: ArrayLike, truth: ArrayLike) -> FloatArray:
 
     Returns
     -------
-    ``(ngalaxy, nquantity)`` in [0, 1]; ties count half.
+    FloatArray
+        ``(ngalaxy, nquantity)`` in [0, 1]; ties count half.
 
     Raises
     ------
@@ -58,7 +59,7 @@ def ranks(draws: ArrayLike, truth: ArrayLike) -> FloatArray:
 
 
 def tarp_ranks(draws: ArrayLike, truth: ArrayLike, reference: ArrayLike, scale: ArrayLike) -> FloatArray:
-    """Fraction of a galaxy's draws closer to a random reference point than the truth is, ``(ngalaxy,)``.
+    """Fraction of a galaxy's draws closer to a random reference point than the truth is (Lemos et al. 2023).
 
     Uniform for calibrated posteriors, whatever the distribution of the reference points.
 
@@ -70,6 +71,11 @@ def tarp_ranks(draws: ArrayLike, truth: ArrayLike, reference: ArrayLike, scale: 
         ``(ngalaxy, nquantity)`` points drawn without knowledge of the truth.
     scale
         ``(nquantity,)`` unit of distance in each quantity; 0 leaves a quantity out.
+
+    Returns
+    -------
+    FloatArray
+        ``(ngalaxy,)`` in [0, 1].
     """
     draws, truth, reference, scale = (np.asarray(a, dtype=np.float64) for a in (draws, truth, reference, scale))
     keep = scale > 0
@@ -87,20 +93,61 @@ def uniformity(rank: ArrayLike) -> Uniformity:
 
 
 def central_coverage(rank: ArrayLike, level: float) -> tuple[float, float]:
-    """Fraction of truths inside the central interval of `level`, and the binomial sigma expected for it."""
+    """Coverage of central intervals.
+
+    Parameters
+    ----------
+    rank
+        ``(ngalaxy,)`` from `ranks`, one quantity.
+    level
+        Nominal probability of the interval.
+
+    Returns
+    -------
+    fraction
+        Of truths inside the interval.
+    sigma
+        Binomial standard error expected for it.
+    """
     rank = np.asarray(rank, dtype=np.float64)
     inside = float(np.mean(np.abs(rank - 0.5) < level / 2))
     return inside, float(np.sqrt(level * (1 - level) / rank.size))
 
 
 def overconfident(draws: ArrayLike, factor: float = 0.7) -> FloatArray:
-    """Posteriors too narrow by `factor`: a fixture that calibration tests have to refuse."""
+    """Posteriors made too narrow: a fixture that calibration tests have to refuse.
+
+    Parameters
+    ----------
+    draws
+        ``(ngalaxy, ndraw, nquantity)``.
+    factor
+        Width of the new posteriors over that of the old.
+
+    Returns
+    -------
+    FloatArray
+        Of the shape of `draws`.
+    """
     draws = np.asarray(draws, dtype=np.float64)
     centre = draws.mean(axis=1, keepdims=True)
     return centre + factor * (draws - centre)
 
 
 def biased(draws: ArrayLike, sigmas: float = 0.4) -> FloatArray:
-    """Posteriors shifted by so many of their sigmas: a fixture that calibration tests have to refuse."""
+    """Posteriors shifted: a fixture that calibration tests have to refuse.
+
+    Parameters
+    ----------
+    draws
+        ``(ngalaxy, ndraw, nquantity)``.
+    sigmas
+        Shift in standard deviations of each posterior.
+
+    Returns
+    -------
+    FloatArray
+        Of the shape of `draws`.
+    """
     draws = np.asarray(draws, dtype=np.float64)
     return draws + sigmas * draws.std(axis=1, keepdims=True)

@@ -37,6 +37,11 @@ def load_fit_config(path: str | Path | None, changes: Mapping[str, Any] | None =
     changes
         Options of the command line, by key and by table; None stands for "not given".
 
+    Returns
+    -------
+    FitConfig
+        With absolute paths.
+
     Raises
     ------
     ConfigError
@@ -145,10 +150,42 @@ class SamplerOptions(BaseModel):
     time_limit_s: float = Field(default=300.0, gt=0, description="budget: seconds a galaxy")
 
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "published": {},
+    "honest": {
+        "observing": {
+            "noise": ("floor", "template-error", "camera-calibration", "fiber-colour", "emission-lines"),
+            "line_mask": "default",
+            "clip_sigma": 5.0,
+            "floor_spectrum": 0.003,
+        }
+    },
+}
+"""Options that a preset sets where the configuration does not; ``"published"`` sets none: they are the defaults."""
+
+
+def _with_preset(data: Any) -> Any:
+    """A configuration with what its preset sets laid under it."""
+    if not isinstance(data, dict) or data.get("preset", "published") not in PRESETS:
+        return data
+    out = dict(data)
+    for table, options in PRESETS[data.get("preset", "published")].items():
+        given = out.get(table, {})
+        given = given.model_dump(exclude_unset=True) if isinstance(given, BaseModel) else given
+        out[table] = options | given if isinstance(given, dict) else given
+    return out
+
+
 class FitConfig(BaseModel):
     """The configuration of a fit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    preset: Literal["published", "honest"] = Field(
+        default="published",
+        description="'published': noise and masks of Hahn et al. 2023; 'honest': errors of the stellar library, of the "
+        "calibration and of the fiber's colour too, outliers masked (docs/guide/trust.md)",
+    )
 
     engine: Engine = Field(
         default="compressed",
@@ -170,6 +207,11 @@ class FitConfig(BaseModel):
     plugins: tuple[str, ...] = Field(
         default=(), description="modules to import before a fit, which register histories, emissions, samplers, ..."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_first(cls, data: Any) -> Any:
+        return _with_preset(data)
 
     @model_validator(mode="after")
     def _networks_are_exact(self) -> FitConfig:

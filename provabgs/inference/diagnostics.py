@@ -32,7 +32,20 @@ class Convergence(NamedTuple):
         return float(np.nanmin(both)) if np.any(np.isfinite(both)) else float("nan")
 
     def passes(self, rhat: float, ess: float) -> bool:
-        """Whether every quantity that varies is within the gate (false when none could be judged)."""
+        """Whether every quantity that varies meets the convergence criterion (false when none could be judged).
+
+        Parameters
+        ----------
+        rhat
+            Largest R-hat allowed.
+        ess
+            Smallest effective sample size allowed, bulk and tail.
+
+        Returns
+        -------
+        bool
+            False where a chain is stuck.
+        """
         return bool(self.rhat_max <= rhat and self.ess_min >= ess)
 
 

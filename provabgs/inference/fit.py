@@ -97,6 +97,8 @@ def fit_one(
         _LOG.debug("TARGETID %d: the fit raised", observation.targetid, exc_info=True)
         message = f"{type(error).__name__}: {first_line(error)}"
         posterior = _failed(observation, Status.CRASHED, message, config, seed)
+    if not isinstance(posterior, Posterior):
+        raise ConfigError(f"the fit returned a {type(posterior).__name__}; it must return a Posterior")
     message = "; ".join(m for m in (posterior.message, row.message) if m)
     return replace(
         posterior,

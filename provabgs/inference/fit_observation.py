@@ -167,7 +167,20 @@ def _flat(result: SamplerResult) -> FloatArray:
 
 
 def galaxy_rng(seed: int, targetid: int) -> np.random.Generator:
-    """Random generator of one galaxy, a function of run seed and TARGETID alone."""
+    """Random generator of one galaxy, a function of run seed and TARGETID alone.
+
+    Parameters
+    ----------
+    seed
+        Seed of the run.
+    targetid
+        DESI TARGETID; negative ones (sky fibers) are taken modulo 2^64.
+
+    Returns
+    -------
+    np.random.Generator
+        Independent of those of other galaxies.
+    """
     return np.random.default_rng(np.random.SeedSequence([seed, targetid & (2**64 - 1)]))
 
 
@@ -239,6 +252,7 @@ def _diagnostics(exact: ExactLikelihood, result: SamplerResult, engine_error: fl
         sampler=result.sampler,
         log_evidence=result.log_evidence,
         engine_dlnl=engine_error,
+        evidence_spread=result.evidence_spread,
     )
 
 
@@ -250,6 +264,8 @@ def _verdict(result: SamplerResult, config: FitConfig, engine_error: float) -> t
             f"the {config.engine} likelihood is off by {engine_error:.2g} in ln L at the posterior; refit with "
             "engine = 'exact'"
         )
+    if result.reason:
+        return Status.NOT_CONVERGED, result.reason
     if report.passes(config.sampler.rhat, config.sampler.ess):
         return Status.CONVERGED, ""
     reached = f"R-hat {report.rhat_max:.3g}, ESS {report.ess_min:.3g} after {result.n_eval} evaluations"

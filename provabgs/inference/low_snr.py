@@ -26,7 +26,20 @@ N_FIXED = 16
 
 
 def amplitude(q: FloatArray, b: FloatArray) -> float:
-    """Signal-to-noise ratio of the best single component among ``q (batch, n, n)``, ``b (batch, n)``; 0 for none."""
+    """Signal-to-noise ratio of the best single component, ``max b_i / sqrt(Q_ii)``.
+
+    Parameters
+    ----------
+    q
+        ``(batch, n, n)`` precision of the masses.
+    b
+        ``(batch, n)`` linear term of ln L.
+
+    Returns
+    -------
+    float
+        Over the whole batch; 0 where none is positive and finite.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = b / np.sqrt(np.diagonal(q, axis1=1, axis2=2))
     return float(np.max(ratio, initial=0.0, where=np.isfinite(ratio)))

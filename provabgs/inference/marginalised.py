@@ -61,6 +61,7 @@ def marginalise(system: LinearSystem, block: LinearBlock, prior: Prior, weight: 
     share = jnp.asarray(weight / np.mean(weight))
     n_outer = len(prior.parameters.nonlinear_coordinates)
     pilot = normal(jnp.asarray(np.random.default_rng(0).standard_normal((N_PILOT, n_outer))), data, prior)
+    # one choice per galaxy: both integrals are approximate, and a switch between draws would be a step in log_marginal
     low_snr = amplitude(np.asarray(pilot.q), np.asarray(pilot.b)) < LOW_SNR
 
     def log_marginal(outer: FloatArray) -> FloatArray:
@@ -78,7 +79,22 @@ def marginalise(system: LinearSystem, block: LinearBlock, prior: Prior, weight: 
 
 
 def marginal_function(system: LinearSystem, block: LinearBlock, prior: Prior) -> Callable[[jax.Array], jax.Array]:
-    """`MarginalPosterior.log_marginal` at high S/N as a function of JAX arrays, for gradients."""
+    """`MarginalPosterior.log_marginal` at high S/N as a function of JAX arrays, for gradients.
+
+    Parameters
+    ----------
+    system
+        Normal equations of the galaxy.
+    block
+        The histories' linear block.
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    Callable
+        ``(batch, n_outer)`` marginalised coordinates to ``(batch,)``.
+    """
 
     def log_marginal(outer: jax.Array) -> jax.Array:
         return _log_marginal(system.equations(_theta(outer, prior), system.data), outer, prior, block, False)
@@ -169,7 +185,7 @@ def _log_mass_prior(masses: jax.Array, prior: Prior, share: jax.Array, block: Li
     log_mass = REFERENCE_LOG_MASS + jnp.log10(total)
     low, high = prior.edges(block.total)
     inside = (log_mass >= low) & (log_mass <= high)
-    # f = (s / w) / sum(s / w) for mass shares s: Jacobian of a projective map
+    # f = (s / w) / sum(s / w) for mass fractions s: Jacobian of a projective map
     mixed = jnp.log(jnp.sum(masses / share, axis=-1) / total)
     density = -block.n * (jnp.log(total) + mixed)
     if block.log_prior_ratio is not None:

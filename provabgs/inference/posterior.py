@@ -40,6 +40,9 @@ class Diagnostics:
         Which sampler produced the samples.
     log_evidence
         log Z where the method gives it, else NaN.
+    evidence_spread
+        ln Z of the best independent start over that of the second best; a posterior that only one start found is not
+        converged.
     engine_dlnl
         Standard deviation over draws of the approximate minus the exact ln L, nats; 0 for the exact likelihood, NaN
         where nothing was compared. Above a limit it decides about the STATUS.
@@ -54,6 +57,7 @@ class Diagnostics:
     sampler: str = ""
     log_evidence: float = float("nan")
     engine_dlnl: float = float("nan")
+    evidence_spread: float = float("nan")
 
     @property
     def rhat_max(self) -> float:
@@ -151,7 +155,13 @@ class Posterior:
         config, seed
             Of the fit that was asked for.
         targetid, redshift, ra, dec, zerr, meta, data_hash
-            What is known of the galaxy; `identity_of` gives all of it for one whose data were read.
+            What is known of the galaxy (degrees for `ra` and `dec`); `identity_of` gives all of it for one whose data
+            were read.
+
+        Returns
+        -------
+        Posterior
+            With no draws and a STATUS that says why.
         """
         return cls(
             targetid=targetid,
@@ -196,7 +206,20 @@ class Posterior:
         return dict(zip(self.parameters.names, self.best_fit.tolist(), strict=True)) | self.best_fit_derived
 
     def quantiles(self, name: str, q: tuple[float, ...] = (0.16, 0.5, 0.84)) -> FloatArray:
-        """Quantiles of one parameter or derived property; NaN when there are no samples."""
+        """Quantiles of one parameter or derived property.
+
+        Parameters
+        ----------
+        name
+            Parameter or property.
+        q
+            Probabilities.
+
+        Returns
+        -------
+        FloatArray
+            ``(len(q),)`` in the quantity's unit; NaN when there are no samples.
+        """
         draws = self[name]
         return np.quantile(draws, q) if draws.size else np.full(len(q), np.nan)
 

@@ -73,6 +73,20 @@ class Predictive(NamedTuple):
 def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) -> Predictive:
     """Model the data of a galaxy with evenly spaced draws of its posterior.
 
+    Parameters
+    ----------
+    posterior
+        With samples and the configuration of the fit.
+    observation
+        The data that were fitted.
+    n_draws
+        Number of draws.
+
+    Returns
+    -------
+    Predictive
+        Pixels, bands, spectrum and histories of the draws.
+
     Raises
     ------
     InputError

@@ -1,4 +1,4 @@
-"""A corrected prior as a fit is told it: the prior on parameters times factors, each of one derived property.
+"""A corrected prior as a fit is given it: the prior on parameters times factors, each of one derived property.
 
 Found by `provabgs.population.prior.max_entropy` (maximum entropy: flat in chosen properties), stored as JSON, and
 carried inside the configuration of every fit that used it, so that nobody has to find the file again to know the prior.
@@ -94,7 +94,22 @@ def correction_from(value: Any) -> Any:
 
 
 def log_ratio_of_properties(correction: PriorCorrection, derived: Properties, tables: HistoryTables) -> jax.Array:
-    """Ln of corrected over uncorrected prior for derived properties ``(batch,)``; traceable."""
+    """Ln of corrected over uncorrected prior; traceable by JAX.
+
+    Parameters
+    ----------
+    correction
+        Factors of the corrected prior.
+    derived
+        Derived properties by name, each ``(batch,)``.
+    tables
+        History tables of the galaxy.
+
+    Returns
+    -------
+    jax.Array
+        ``(batch,)``.
+    """
     return sum(
         (
             jnp.interp(COORDINATES[f.name](derived, tables), jnp.asarray(f.nodes), jnp.asarray(f.log_g))
@@ -107,7 +122,24 @@ def log_ratio_of_properties(correction: PriorCorrection, derived: Properties, ta
 def log_ratio_function(
     correction: PriorCorrection, model: SPSModel, prior: Prior, tables: HistoryTables
 ) -> Callable[[FloatArray], FloatArray]:
-    """Ln of corrected over uncorrected prior of one galaxy, latent coordinates ``(n, n_latent)`` to ``(n,)``."""
+    """Ln of corrected over uncorrected prior of one galaxy.
+
+    Parameters
+    ----------
+    correction
+        Factors of the corrected prior.
+    model
+        The SPS model.
+    prior
+        The galaxy's prior.
+    tables
+        History tables of the galaxy.
+
+    Returns
+    -------
+    Callable
+        Latent coordinates ``(n, n_latent)`` to ``(n,)``.
+    """
     compiled = _compiled(correction, model)
     return lambda latent: in_chunks(lambda z: compiled(jnp.asarray(z), prior, tables), latent, _CHUNK)
 

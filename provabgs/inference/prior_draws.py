@@ -45,14 +45,16 @@ def draw_quantities(
 
     Parameters
     ----------
-    model, tables
-        The SPS model and its history tables at one redshift.
+    model
+        The SPS model.
     prior
         Over the model's parameters and the observation's.
+    tables
+        The model's history tables at one redshift.
     n
         Number of draws.
     rng
-        Source of the numbers.
+        Random generator.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from provabgs.core.errors import ConfigError
+from provabgs.core.errors import ConfigError, InputError
 from provabgs.core.jax import jax, jnp
 from provabgs.sps.parameters import ParameterSet
 
@@ -68,6 +68,11 @@ class Prior:
         normal
             Mean and sigma of normal priors by name; a normal parameter that is not named is held at 1.
 
+        Returns
+        -------
+        Prior
+            In double precision.
+
         Raises
         ------
         ConfigError
@@ -100,7 +105,30 @@ class Prior:
 
 
 def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
-    """Parameters ``(..., size)`` from the unit cube ``(..., n_coordinate)``."""
+    """Parameters from the unit cube.
+
+    Parameters
+    ----------
+    unit
+        ``(..., n_coordinate)`` in [0, 1].
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., size)``, each parameter in its own unit.
+
+    Raises
+    ------
+    InputError
+        When the cube has another number of coordinates; names those that are expected.
+    """
+    shape = np.shape(unit)
+    if not shape or shape[-1] != prior.n_coordinate:
+        names = ", ".join(prior.parameters.coordinates)
+        raise InputError(f"unit cube has shape {shape}, expected (..., {prior.n_coordinate}) for {names}")
+    # n fractions on the simplex take n - 1 coordinates, so that coordinates and parameters are counted apart
     columns = prior.low + unit * (prior.high - prior.low)
     out: list[jax.Array] = []
     k = 0
@@ -108,7 +136,7 @@ def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
         kind = prior.parameters.parameters[group[0]].prior
         if kind == "flat-dirichlet":
             n = len(group)
-            out += _fractions([columns[..., k + i] for i in range(n - 1)])
+            out += _fractions([columns[..., k + i] for i in range(n - 1)], shape[:-1])
             k += n - 1
             continue
         value = columns[..., k]
@@ -122,7 +150,25 @@ def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
 
 
 def unit_from_theta(theta: jax.Array, prior: Prior) -> jax.Array:
-    """Inverse of `theta_from_unit`; values outside the prior come out outside [0, 1]."""
+    """Inverse of `theta_from_unit`.
+
+    Parameters
+    ----------
+    theta
+        ``(..., size)`` parameter vectors; fractions on their simplex.
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., n_coordinate)``; outside [0, 1] for values outside the prior.
+
+    Raises
+    ------
+    InputError
+        When the last axis of theta does not have `size` entries.
+    """
     prior.parameters.check(theta)
     columns: list[jax.Array] = []
     normals: list[tuple[int, int]] = []
@@ -142,7 +188,25 @@ def unit_from_theta(theta: jax.Array, prior: Prior) -> jax.Array:
 
 
 def theta_from_latent(latent: jax.Array, prior: Prior) -> jax.Array:
-    """Parameters ``(..., size)`` from standard-normal coordinates ``(..., n_coordinate)``."""
+    """Parameters from standard-normal coordinates.
+
+    Parameters
+    ----------
+    latent
+        ``(..., n_coordinate)``.
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., size)``, each parameter in its own unit.
+
+    Raises
+    ------
+    InputError
+        When there is another number of coordinates.
+    """
     return theta_from_unit(unit_from_latent(latent), prior)
 
 
@@ -173,6 +237,7 @@ def log_prior(theta: jax.Array, prior: Prior) -> jax.Array:
     """
     unit = unit_from_theta(theta, prior)
     inside = jnp.all((unit >= -_SLACK) & (unit <= 1 + _SLACK), axis=-1)
+    # in theta the prior is flat, but for log-uniform parameters (density 1 / value) and normal ones
     density = jnp.zeros(theta.shape[:-1])
     k = 0
     for group in prior.parameters.groups:
@@ -201,20 +266,22 @@ def _root(x: jax.Array, power: int) -> jax.Array:
     return jnp.cbrt(x) if power == 3 else x ** (1.0 / power)
 
 
-def _fractions(uniforms: list[jax.Array]) -> list[jax.Array]:
-    """Fractions of a simplex from the uniforms of its coordinates."""
+def _fractions(uniforms: list[jax.Array], shape: tuple[int, ...]) -> list[jax.Array]:
+    """Fractions of a simplex, each of `shape`, from the uniforms of its coordinates."""
     n = len(uniforms) + 1
     sticks = [_root(u, n - 1 - k) for k, u in enumerate(uniforms)]
     out, left = [], None
     for stick in sticks:
         out.append(1 - stick if left is None else left * (1 - stick))
         left = stick if left is None else left * stick
-    return [*out, jnp.ones(()) if left is None else left]
+    return [*out, jnp.ones(shape) if left is None else left]
 
 
 def _sticks(fractions: list[jax.Array]) -> list[jax.Array]:
     """Inverse of `_fractions`: uniforms from fractions."""
     n = len(fractions)
+    if n == 1:
+        return []  # the one fraction is 1
     # sums from the far end do not cancel in the corners; coordinates keep their sign, so that beta < 0 is outside
     rest = [fractions[-1]]
     for f in reversed(fractions[1:-1]):

@@ -42,7 +42,20 @@ def reweight(target: Target, log_ratio: LogRatio) -> Target:
 
 
 def reweight_marginal(posterior: MarginalPosterior, log_ratio: LogRatio) -> MarginalPosterior:
-    """The marginalised form of `reweight`; see the module's text."""
+    """The marginalised form of `reweight`; see the module's text.
+
+    Parameters
+    ----------
+    posterior
+        Under the uncorrected prior.
+    log_ratio
+        Ln of the corrected prior over the uncorrected one.
+
+    Returns
+    -------
+    MarginalPosterior
+        Its draws, weighted, are of the corrected posterior.
+    """
 
     def log_marginal(outer: FloatArray) -> FloatArray:
         middle, _ = posterior.draw_linear(outer, np.full((len(outer), 1, posterior.n_uniform), 0.5))

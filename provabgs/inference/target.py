@@ -46,6 +46,7 @@ def make_target(likelihood: Likelihood, model: SPSModel, tables: HistoryTables, 
     def log_likelihood(latent: FloatArray) -> FloatArray:
         return np.asarray(likelihood(_to_theta(jnp.asarray(latent), prior)))
 
+    # derived properties too: they can mix worse than any parameter, and are what users read
     def monitor(latent: FloatArray) -> FloatArray:
         theta = to_theta(latent, prior)
         derived = derived_columns(model, prior.parameters.select(theta, model.parameters), tables)
@@ -67,7 +68,20 @@ compiled_log_prior = jax.jit(log_prior)
 
 
 def to_theta(latent: FloatArray, prior: Prior) -> FloatArray:
-    """Parameters ``(n, size)`` of latent coordinates ``(n, n_coordinate)``."""
+    """Parameters of latent coordinates, evaluated in chunks.
+
+    Parameters
+    ----------
+    latent
+        ``(n, n_coordinate)`` standard-normal coordinates.
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    FloatArray
+        ``(n, size)``, each parameter in its own unit.
+    """
     return in_chunks(lambda z: _to_theta(z, prior), latent, CHUNK)
 
 
@@ -87,7 +101,13 @@ def derived_columns(model: SPSModel, theta: FloatArray, tables: HistoryTables) -
     -------
     dict
         In the order of ``model.properties``.
+
+    Raises
+    ------
+    InputError
+        When theta has another number of columns.
     """
+    model.parameters.check(theta)
     values = in_chunks(lambda t: _compiled_derived(model)(t, tables), theta, CHUNK)
     return dict(zip((p.name for p in model.properties), values.T, strict=True))
 

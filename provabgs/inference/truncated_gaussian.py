@@ -134,6 +134,7 @@ def _evidence(q: jax.Array, b: jax.Array, sites: Sites) -> tuple[jax.Array, Site
     log_z += sum(0.5 * half_h[i] ** 2 - jnp.log(low[i][i]) for i in range(n))
     for i in range(n):
         tau, nu = sites.tau[:, i], sites.nu[:, i]
+        # normalisation of site i: integral of its cavity over x_i > 0, over that of cavity times site
         tau_c = jnp.maximum(1 / cov[i][i] - tau, 1e-14 / cov[i][i])
         nu_c = mean[i] / cov[i][i] - nu
         log_phi, _, _ = _bounded_moments(nu_c / jnp.sqrt(tau_c))

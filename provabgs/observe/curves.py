@@ -15,7 +15,7 @@ TABLE_FORMATS = {".ecsv": "ascii.ecsv", ".fits": "fits"}
 """Formats whose columns may carry units."""
 TEXT_SUFFIXES = (".dat", ".txt", ".csv")
 CURVE_SUFFIXES = (*TABLE_FORMATS, *TEXT_SUFFIXES)
-"""Endings by which a curve file is told from a filter's name."""
+"""Endings that mark a curve file; anything else is a filter's name."""
 _WAVE_NAMES = ("wavelength", "wave", "lambda", "lam")
 _RESPONSE_NAMES = ("response", "transmission", "throughput", "trans")
 

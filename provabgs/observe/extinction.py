@@ -61,6 +61,11 @@ def band_transmission(name: str, ebv: float, coefficient: float | None = None) -
     coefficient
         A(band)/E(B-V)_SFD; the transmission is then ``10^(-0.4 coefficient ebv)``.
 
+    Returns
+    -------
+    float
+        Fraction of the flux that arrives.
+
     Raises
     ------
     InputError
@@ -76,6 +81,28 @@ def band_transmission(name: str, ebv: float, coefficient: float | None = None) -
 
 
 def deredden_spectrum(wave: ArrayLike, flux: ArrayLike, ivar: ArrayLike, ebv: float) -> tuple[FloatArray, FloatArray]:
-    """Correct a spectrum for Galactic dust: ``(flux / T, ivar * T^2)``, arrays of shape ``(npix,)``."""
+    """Correct a spectrum for Galactic dust.
+
+    Parameters
+    ----------
+    wave
+        ``(npix,)`` observed vacuum wavelength, Angstrom.
+    flux
+        ``(npix,)`` flux density, any unit.
+    ivar
+        ``(npix,)`` inverse variance of `flux`.
+    ebv
+        SFD E(B-V), magnitudes.
+
+    Returns
+    -------
+    flux, ivar
+        ``flux / T`` and ``ivar * T^2``, each ``(npix,)``, with T of `spectrum_transmission`.
+
+    Raises
+    ------
+    InputError
+        For an unusable `ebv`.
+    """
     t = spectrum_transmission(wave, ebv)
     return np.asarray(flux, dtype=np.float64) / t, np.asarray(ivar, dtype=np.float64) * t**2

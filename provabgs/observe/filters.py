@@ -22,7 +22,7 @@ from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
 from provabgs.core.errors import InputError
 
 MISSING_TOLERANCE = 1e-4
-"""Share of a band's photon response that may lie outside the model's wavelengths before the band is refused."""
+"""Fraction of a band's photon response that may lie outside the model's wavelengths before the band is refused."""
 
 _GAUSS_NODE = 1.0 / np.sqrt(3.0)
 _SHORTEST_AA = 100.0
@@ -210,7 +210,27 @@ def _cumulative_ab(curve: FilterCurve) -> FloatArray:
 
 
 def missing_fraction(name: str, wave_min: float, wave_max: float) -> float:
-    """Share of the band's response (R/lambda, that is: for a spectrum flat in f_nu) outside [wave_min, wave_max]."""
+    """Fraction of a band's response (R/lambda, that is, for a spectrum flat in f_nu) outside a range of wavelengths.
+
+    Parameters
+    ----------
+    name
+        Filter.
+    wave_min
+        Lower end of the range, Angstrom.
+    wave_max
+        Upper end of the range, Angstrom.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+
+    Raises
+    ------
+    InputError
+        For an unknown filter.
+    """
     curve = load_filter(name)
     running = _cumulative_ab(curve)
     low, high = np.interp([wave_min, wave_max], curve.wave, running)
@@ -267,7 +287,7 @@ def band_weights(name: str, wave_obs: ArrayLike) -> FloatArray:
     half, centre = 0.5 * np.diff(nodes), 0.5 * (nodes[1:] + nodes[:-1])
     lam = np.concatenate([centre - _GAUSS_NODE * half, centre + _GAUSS_NODE * half])
     mass = np.concatenate([half, half]) * lam * np.interp(lam, curve.wave, curve.response)
-    # Share each quadrature node between the two model pixels that bracket it (the model's hat functions).
+    # Divide each quadrature node between the two model pixels that bracket it (the model's hat functions).
     left = np.clip(np.searchsorted(wave, lam, side="right") - 1, 0, wave.size - 2)
     right_share = (lam - wave[left]) / (wave[left + 1] - wave[left])
     weights = np.bincount(left, mass * (1.0 - right_share), minlength=wave.size)

@@ -98,7 +98,22 @@ def _extend_nodes(wave: FloatArray, reach: float) -> tuple[FloatArray, int]:
 
 
 def velocity_sigma(wave: FloatArray, vdisp_kms: float, sigma_aa: float = 0.0) -> FloatArray:
-    """Dispersion in Angstrom at each pixel: velocity dispersion and a constant instrumental part in quadrature."""
+    """Dispersion at each pixel: velocity dispersion and a constant instrumental part in quadrature.
+
+    Parameters
+    ----------
+    wave
+        ``(npix,)`` wavelength, Angstrom.
+    vdisp_kms
+        Velocity dispersion, km/s.
+    sigma_aa
+        Instrumental dispersion, Angstrom.
+
+    Returns
+    -------
+    FloatArray
+        ``(npix,)`` Gaussian sigma, Angstrom.
+    """
     return np.hypot(wave * (vdisp_kms / C_KMS), sigma_aa)
 
 
@@ -118,7 +133,20 @@ class BandedOperator(NamedTuple):
 
     @classmethod
     def from_sparse(cls, matrix: sparse.csr_matrix, multiple: int = 16) -> BandedOperator:
-        """Cut rows into blocks of `BLOCK_ROWS`; shapes are rounded up so that few distinct ones need compiling."""
+        """Cut rows into blocks of `BLOCK_ROWS`; shapes are rounded up so that few distinct ones need compiling.
+
+        Parameters
+        ----------
+        matrix
+            ``(npix, nwave)``, each row non-zero over a short stretch that moves on with the row.
+        multiple
+            The width of the blocks is rounded up to a multiple of this.
+
+        Returns
+        -------
+        BandedOperator
+            Double precision.
+        """
         n_rows, n_cols = matrix.shape
         n_block = -(-max(n_rows, 1) // BLOCK_ROWS)
         n_block = -(-n_block // 8) * 8

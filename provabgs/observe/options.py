@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LineMask = Literal["published", "extended", "none"]
+LineMask = Literal["published", "default", "extended", "none"]
 
 
 class ObservingOptions(BaseModel):
@@ -42,6 +42,25 @@ class ObservingOptions(BaseModel):
         None, ge=0, le=8, description="order of the calibration polynomial marginalised over; none if null"
     )
     calibration_sigma: float = Field(0.1, gt=0, description="prior sigma of each calibration coefficient, fraction")
+    template_error: float = Field(
+        1.0, ge=0, le=10, description="amplitude of the error of the stellar library, prior sigmas; 0 for none"
+    )
+    template_error_group: str = Field(
+        "all", description="libraries that its components come from: all, without-bc03 or without-emiles"
+    )
+    template_error_floor: float = Field(
+        0.5, ge=0, le=10, description="white noise for what the components leave, times the rms that they leave"
+    )
+    camera_order: int = Field(3, ge=0, le=8, description="order of each camera's calibration polynomial")
+    camera_sigma: float = Field(
+        0.02, ge=0, le=1, description="prior sigma of each of its coefficients, fraction; 0 for none"
+    )
+    fiber_colour_sigma: float = Field(
+        0.05, ge=0, le=1, description="prior sigma of the tilt of the fiber's spectrum against the bands; 0 for none"
+    )
+    clip_sigma: float | None = Field(
+        None, gt=2, description="isolated pixels this many sigmas off a first model are masked; none if null"
+    )
     noise: tuple[str, ...] = Field(
         ("floor", "calibration", "emission-lines"),
         description="terms of the noise model, in order; see provabgs.observe.noise",

@@ -7,7 +7,7 @@ exact likelihood applies them to spectra, the compressed one reduces them furthe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import SPECTRUM_UNIT
 from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.status import Status
+from provabgs.observe import data_error  # noqa: F401, registers its noise terms
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import band_weights, load_filter
 from provabgs.observe.linespread import resolution_matrix, spread_matrix, velocity_sigma
@@ -25,6 +26,7 @@ from provabgs.observe.masks import emission_line_mask
 from provabgs.observe.noise import FitData, NoiseModel, smooth_flux
 from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.options import ObservingOptions
+from provabgs.observe.outliers import find_outliers
 from provabgs.sps.library import SSPLibrary
 
 
@@ -44,6 +46,8 @@ class SpectrumProjection:
     """``(npix,)`` camera names."""
     templates: FloatArray
     """``(npix, ntemplate)`` additive templates of the noise model, at unit prior sigma."""
+    clipped: FloatArray = field(default_factory=lambda: np.zeros(0))
+    """Observed wavelengths of outliers that were left out, Angstrom."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +99,20 @@ class Projection:
 def project(observation: Observation, library: SSPLibrary, options: ObservingOptions | None = None) -> Projection:
     """Compute the operators of one galaxy.
 
+    Parameters
+    ----------
+    observation
+        The galaxy's data.
+    library
+        SSP library: its wavelengths are those of the model.
+    options
+        Masks, dispersions, noise terms and cosmology; defaults when None.
+
+    Returns
+    -------
+    Projection
+        Operators from a rest-frame spectrum to pixels and bands, with the data and their noise.
+
     Raises
     ------
     UnusableTargetError
@@ -114,6 +132,8 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     wave_model = library.wave * (1 + z)
     try:
         pixels = _pixels(observation, wave_model, options, library.line_nodes)
+        if pixels is not None and options.clip_sigma is not None:
+            pixels = pixels.without_outliers(library, options.clip_sigma)
         bands = _bands(observation, wave_model)
     except UnusableTargetError:
         raise
@@ -131,6 +151,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     return Projection(
         redshift=z,
         t_age=cosmology.age_gyr(z),
+        # a flux density per Angstrom is stretched over (1 + z) times as many Angstrom
         flux_factor=library.lsun_cgs / (4 * np.pi * distance**2) / (1 + z) / SPECTRUM_UNIT,
         wave_model=wave_model,
         spectrum=spectrum,
@@ -161,7 +182,7 @@ def _with_noise(
     spectrum = photometry = None
     if pixels is not None:
         ivar = 1 / np.asarray(noise.pixel_variance)
-        spectrum = SpectrumProjection(p.operator, p.wave, p.flux, ivar, p.camera, noise.pixel_templates)
+        spectrum = SpectrumProjection(p.operator, p.wave, p.flux, ivar, p.camera, noise.pixel_templates, p.clipped)
     if bands is not None:
         ivar = 1 / np.asarray(noise.band_variance)
         photometry = PhotometryProjection(b.weights, b.names, b.flux, ivar, noise.band_templates)
@@ -175,10 +196,28 @@ def camera_operator(
     line_nodes: NDArray[np.int64] | None = None,
     gas_vdisp_kms: float | None = None,
 ) -> sparse.csr_matrix:
-    """Operator of one camera, all its pixels: velocity dispersion, pixel average, resolution; ``(npix, nwave)``.
+    """Operator of one camera, all its pixels: velocity dispersion, pixel average, resolution.
 
-    Light on `line_nodes` is broadened by the gas's dispersion, where one is given. (So are the stars there: over the
-    1e-6 of a wavelength that such a node covers, 0.1 % of their light in a line's core moves by a pixel or two.)
+    Emission on `line_nodes` is broadened by the gas's dispersion, where one is given. (So is starlight there: over the
+    1e-6 of a wavelength that such a node covers, 0.1 % of the flux in a line's core moves by a pixel or two.)
+
+    Parameters
+    ----------
+    spectrum
+        The camera's pixels and resolution.
+    wave_model
+        ``(nwave,)`` observed wavelength of the model, Angstrom.
+    vdisp_kms
+        Stellar velocity dispersion, km/s.
+    line_nodes
+        ``(nline,)`` indices of emission lines on `wave_model`.
+    gas_vdisp_kms
+        Velocity dispersion of the gas, km/s; that of the stars when None.
+
+    Returns
+    -------
+    sparse.csr_matrix
+        ``(npix, nwave)``.
     """
     sigma_aa = spectrum.sigma_aa if spectrum.resolution is None else 0.0
     matrix = spread_matrix(wave_model, spectrum.wave, velocity_sigma(spectrum.wave, vdisp_kms, sigma_aa))
@@ -201,11 +240,22 @@ class _Pixels(NamedTuple):
     variance: FloatArray
     level: FloatArray
     camera: tuple[str, ...]
+    clipped: FloatArray
 
     @classmethod
     def empty(cls, n_wave: int) -> _Pixels:
         none = np.zeros(0)
-        return cls(sparse.csr_matrix((0, n_wave)), none, none, none, none, ())
+        return cls(sparse.csr_matrix((0, n_wave)), none, none, none, none, (), none)
+
+    def without_outliers(self, library: SSPLibrary, sigma: float) -> _Pixels:
+        """The pixels less isolated ones that no stars can make."""
+        bad = find_outliers(self.operator, self.flux, self.variance, self.level, library, sigma)
+        if not bad.any():
+            return self
+        kept = ~bad
+        camera = tuple(c for c, keep in zip(self.camera, kept.tolist(), strict=True) if keep)
+        wave, flux, variance, level = (a[kept] for a in (self.wave, self.flux, self.variance, self.level))
+        return _Pixels(self.operator[kept], wave, flux, variance, level, camera, self.wave[bad])
 
 
 class _Bands(NamedTuple):
@@ -244,7 +294,7 @@ def _pixels(
     operators, *columns, names = zip(*pieces, strict=True)
     wave, flux, variance, level = (np.concatenate(c) for c in columns)
     camera = tuple(n for group in names for n in group)
-    return _Pixels(sparse.vstack(operators).tocsr(), wave, flux, variance, level, camera)
+    return _Pixels(sparse.vstack(operators).tocsr(), wave, flux, variance, level, camera, np.zeros(0))
 
 
 def _bands(observation: Observation, wave_model: FloatArray) -> _Bands | None:

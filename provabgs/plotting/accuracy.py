@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from provabgs.inference.standard import label
-from provabgs.population.accuracy import BinAccuracy, PlaneAccuracy
+from provabgs.population.accuracy_bins import BinAccuracy, PlaneAccuracy
 
 MODE_STYLE: dict[str, tuple[str, str]] = {
     "both": ("C0", "spectrum + photometry"),

@@ -75,6 +75,11 @@ def open_source(
     columns
         Summary columns to bring along, such as weights.
 
+    Returns
+    -------
+    Source
+        Columns and configurations of the chosen rows; samples stay on disk.
+
     Raises
     ------
     DataFileError

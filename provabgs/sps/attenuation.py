@@ -58,7 +58,20 @@ class DustCurves(NamedTuple):
 
 
 def dust_curves(wave: FloatArray, birth_cloud_slope: float = BIRTH_CLOUD_SLOPE) -> DustCurves:
-    """Factors of the dust law at rest wavelengths `wave`, Angstrom, of any shape."""
+    """Factors of the dust law that depend on wavelength alone.
+
+    Parameters
+    ----------
+    wave
+        Rest wavelength, Angstrom, of any shape.
+    birth_cloud_slope
+        Power-law slope of the birth clouds' optical depth in wavelength.
+
+    Returns
+    -------
+    DustCurves
+        Each of the shape of `wave`, double precision.
+    """
     wave = np.asarray(wave, dtype=np.float64)
     return DustCurves(
         jnp.asarray(np.log(wave / LAMBDA_V)),
@@ -69,18 +82,63 @@ def dust_curves(wave: FloatArray, birth_cloud_slope: float = BIRTH_CLOUD_SLOPE) 
 
 
 def ism_from_curves(curves: DustCurves, tau_ism: jax.Array, n_dust: jax.Array) -> jax.Array:
-    """`ism_optical_depth` from ready-made factors, in their precision."""
+    """Optical depth of the diffuse ISM from ready-made factors, in their precision; see `ism_optical_depth`.
+
+    Parameters
+    ----------
+    curves
+        From `dust_curves`, each ``(nwave,)``.
+    tau_ism
+        ``(...)`` optical depth at 5500 A.
+    n_dust
+        ``(...)`` slope offset from Calzetti's curve.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., nwave)``.
+    """
     bump = (0.85 - 1.9 * n_dust)[..., None] * curves.bump
     return tau_ism[..., None] * jnp.exp(n_dust[..., None] * curves.log_ratio) * (curves.calzetti + bump)
 
 
 def ism_optical_depth(wave: FloatArray, tau_ism: jax.Array, n_dust: jax.Array) -> jax.Array:
-    """Optical depth of the diffuse ISM, ``(..., nwave)``, at rest wavelengths ``(nwave,)``, Angstrom."""
+    """Optical depth of the diffuse ISM (Noll et al. 2009; bump strength of Kriek & Conroy 2013, equation 3).
+
+    Parameters
+    ----------
+    wave
+        ``(nwave,)`` rest wavelength, Angstrom.
+    tau_ism
+        ``(...)`` optical depth at 5500 A.
+    n_dust
+        ``(...)`` slope offset from Calzetti's curve.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., nwave)``.
+    """
     return ism_from_curves(dust_curves(wave), tau_ism, n_dust)
 
 
 def birth_cloud_optical_depth(wave: FloatArray, tau_bc: jax.Array, slope: float = BIRTH_CLOUD_SLOPE) -> jax.Array:
-    """Optical depth of birth clouds, ``(..., nwave)``."""
+    """Optical depth of birth clouds, a power law in wavelength (Charlot & Fall 2000).
+
+    Parameters
+    ----------
+    wave
+        ``(nwave,)`` rest wavelength, Angstrom.
+    tau_bc
+        ``(...)`` optical depth at 5500 A.
+    slope
+        Power-law slope.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., nwave)``.
+    """
     return tau_bc[..., None] * dust_curves(wave, slope).birth_cloud
 
 
@@ -94,7 +152,20 @@ class Attenuation(Protocol):
         ...
 
     def transmission(self, curves: Any, values: Values) -> Parts:
-        """Transmission of young and old stars' spectra, each ``(batch, nwave)``, for values ``(batch,)`` by name."""
+        """Transmitted fraction of the spectra of young and of old stars.
+
+        Parameters
+        ----------
+        curves
+            From `curves`.
+        values
+            Parameter values by name, each ``(batch,)``.
+
+        Returns
+        -------
+        Parts
+            Each ``(batch, nwave)``.
+        """
         ...
 
 
@@ -135,6 +206,19 @@ class CharlotFall:
         return dust_curves(wave, self.birth_cloud_slope)
 
     def transmission(self, curves: DustCurves, values: Values) -> Parts:
-        """See `Attenuation.transmission`; young stars see both components."""
+        """See `Attenuation.transmission`; young stars see both components.
+
+        Parameters
+        ----------
+        curves
+            From `curves`, each ``(nwave,)``.
+        values
+            ``tau_bc``, ``tau_ism`` and ``n_dust``, each ``(batch,)``.
+
+        Returns
+        -------
+        Parts
+            Each ``(batch, nwave)``.
+        """
         ism = ism_from_curves(curves, values["tau_ism"], values["n_dust"])
         return Parts(jnp.exp(-ism - values["tau_bc"][..., None] * curves.birth_cloud), jnp.exp(-ism))

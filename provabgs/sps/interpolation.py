@@ -15,11 +15,12 @@ def hat_weights(x: ArrayLike, nodes: ArrayLike) -> jax.Array:
     x
         ``(...)`` positions.
     nodes
-        ``(n,)`` nodes.
+        ``(n,)`` nodes, increasing, the unit of `x`.
 
     Returns
     -------
-    ``(..., n)`` non-negative weights that sum to 1, at most two of them non-zero.
+    jax.Array
+        ``(..., n)`` non-negative weights that sum to 1, at most two of them non-zero.
     """
     x = jnp.asarray(x)
     grid = jnp.asarray(nodes, dtype=x.dtype)

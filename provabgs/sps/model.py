@@ -127,11 +127,37 @@ class SPSModel:
         return self.histories.tables(t_age, self.library.age_gyr)
 
     def node_masses(self, values: Values, tables: HistoryTables) -> NodeMasses:
-        """Mass and metallicity on the library's age nodes, for parameter values ``(batch,)`` by name."""
+        """Mass and metallicity on the library's age nodes.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+
+        Returns
+        -------
+        NodeMasses
+            Each ``(batch, nage)``.
+        """
         return NodeMasses(self.histories.node_masses(values, tables, self.nodes), self.logzsol(values, self.nodes))
 
     def logzsol(self, values: Values, nodes: Any) -> jax.Array:
-        """``(batch, nnode)`` log10(Z/Z_sun) in the library's sense at age nodes made by `Histories.nodes`."""
+        """Metallicity at age nodes in the library's convention.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        nodes
+            From `Histories.nodes`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nnode)`` log10(Z/Z_sun).
+        """
         return jnp.log10(self.histories.metallicity(values, nodes) / self.solar_z)
 
     # ---- spectra -------------------------------------------------------------------------------------------------
@@ -145,7 +171,8 @@ class SPSModel:
         """
         s = self.library.spectrum
         young, old = s[:, self.young_nodes], s[:, self.old_nodes]
-        return Parts(jnp.asarray(young.reshape(-1, s.shape[-1])), jnp.asarray(old.reshape(-1, s.shape[-1])))
+        with jax.ensure_compile_time_eval():  # a first use inside a compiled function must not keep its tracers
+            return Parts(jnp.asarray(young.reshape(-1, s.shape[-1])), jnp.asarray(old.reshape(-1, s.shape[-1])))
 
     def weight_tensor(self, masses: NodeMasses) -> jax.Array:
         """Weights on SSPs, ``(batch, nmet, nnode)``: mass at each node times metallicity interpolation."""

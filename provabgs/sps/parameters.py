@@ -108,7 +108,7 @@ class Parameter(Quantity):
 class ParameterSet:
     """The ordered parameters of a model or of a fit; hashable, equal where all entries are.
 
-    Parameters
+    Attributes
     ----------
     parameters
         In the order of theta's columns.
@@ -225,12 +225,52 @@ class ParameterSet:
         return {name: theta[..., i] for i, name in enumerate(self.names)}
 
     def get(self, theta: Any, name: str) -> Any:
-        """One column of theta ``(..., size)``, ``(...)``."""
+        """One column of theta.
+
+        Parameters
+        ----------
+        theta
+            ``(..., size)`` parameter vectors.
+        name
+            Parameter name.
+
+        Returns
+        -------
+        array
+            ``(...)``, the parameter's unit.
+
+        Raises
+        ------
+        InputError
+            When the last axis of theta does not have `size` entries.
+        ConfigError
+            For an unknown name.
+        """
         self.check(theta)
         return theta[..., self.index(name)]
 
     def select(self, theta: Any, part: ParameterSet) -> Any:
-        """The columns of theta ``(..., size)`` that `part` has, in its order, ``(..., part.size)``."""
+        """The columns of theta that another set has, in its order.
+
+        Parameters
+        ----------
+        theta
+            ``(..., size)`` parameter vectors.
+        part
+            Set whose parameters are all in this one.
+
+        Returns
+        -------
+        array
+            ``(..., part.size)``.
+
+        Raises
+        ------
+        InputError
+            When the last axis of theta does not have `size` entries.
+        ConfigError
+            When `part` has a parameter that this set lacks.
+        """
         self.check(theta)
         if self.names[: part.size] == part.names:
             return theta[..., : part.size]
@@ -245,6 +285,11 @@ class ParameterSet:
             Scalars or arrays ``(...)`` that broadcast together.
         default
             Value of parameters that are not named; None: each must be.
+
+        Returns
+        -------
+        FloatArray
+            ``(..., size)``, each parameter in its own unit.
 
         Raises
         ------

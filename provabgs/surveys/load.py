@@ -26,7 +26,7 @@ def load_system(survey: str | Path) -> PhotometricSystem:
     Parameters
     ----------
     survey
-        Name of a shipped survey (`SHIPPED`), or path of a TOML file; docs/guide/survey.md lists its keys.
+        Name of a shipped survey (`SHIPPED`), or path of a TOML file; docs/surveys.md lists its keys.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """What a photometric survey is: its bands and, for each, filter, noise floor, Galactic extinction and columns.
 
-A `PhotometricSystem` is read from a TOML file (`provabgs.surveys.load`); docs/guide/survey.md explains every key. A
+A `PhotometricSystem` is read from a TOML file (`provabgs.surveys.load`); docs/surveys.md explains every key. A
 system with *variants* has more than one set of filters, told apart by a column: the Legacy Surveys took g, r, z with
 BASS and MzLS (PHOTSYS N) and with DECam (PHOTSYS S).
 """

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import provabgs
@@ -24,7 +25,7 @@ from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.supervisor import fit_environment
 from tests.support.desi_files import Target, source_id, write_pair
 
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
+ROOT = Path(__file__).resolve().parents[2]
 SEED, DRAWS = 11, 40
 GOOD, FAR, FARTHER, SKY, DOUBTED = (source_id(k) for k in range(1, 6))
 TARGETS = [
@@ -88,7 +89,7 @@ def by_python(folder: Path) -> list[Posterior]:
 def process(*arguments: str) -> None:
     """A fresh interpreter with the threads of a run's fit processes: the order of sums is part of the last digit."""
     done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=400, env=fit_environment()
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=400, env=fit_environment(), cwd=ROOT
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -111,7 +112,7 @@ def test_true_fits_give_one_row(folder: Path) -> None:
     """Draws, statistics, survey columns, META, origin, messages: all but wall times."""
     config, files = str(folder / "run.toml"), [str(folder / name) for name in ("python.h5", "command.h5")]
     process("-c", PYTHON_AND_COMMAND, str(coadd(folder)), config, str(SEED), *files)
-    process(str(SUPPORT / "run_catalog.py"), config)
+    process("-m", "tests.support.run_catalog", config)
     python, command = (read_block(Path(file)) for file in files)
     run = concatenate([read_block(p) for p in shard_paths(folder / "catalog")])
     status = dict(zip(python.summary["TARGETID"].tolist(), map(Status, python.summary["STATUS"].tolist()), strict=True))
@@ -119,6 +120,9 @@ def test_true_fits_give_one_row(folder: Path) -> None:
     assert {t: s for t, s in status.items() if t in EXPECTED} == EXPECTED
     assert set(python.summary["INPUT"]) == {b"coadd-main-bright-1.fits"}
     assert sorted(python.summary["ROW"]) == [0, 1, 2, 3, 4]
+    read = python.summary[np.isin(python.summary["TARGETID"], (GOOD, FAR, FARTHER))]
+    assert np.isfinite(read["MAG_R"]).all()
+    assert np.isfinite(read["SCHLEGEL_COLOR"]).all()
     assert block_differences(python, command) == []
     assert block_differences(python, run) == []
 

@@ -7,7 +7,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from studies import model_parity
 
 from provabgs.core.errors import DataFileError
 from provabgs.emulator.published import PublishedEmulator, nmf_inputs
@@ -15,7 +14,8 @@ from provabgs.sps.attenuation import CharlotFall
 from provabgs.sps.histories import NMFHistories
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
-from tests.support.parameters import PARAMETERS, named, put
+from studies import model_parity
+from tests.support.parameters import named, put, values_of
 
 OPTICAL = ((3000, 3600), (3600, 4500), (4500, 5500), (5500, 6500), (6500, 7400), (7400, 8500), (8500, 9800))
 N_DRAWS = 1200
@@ -136,10 +136,11 @@ def test_bursts_behind_dust(parity, model, burst):
 
 
 def test_emulator_inputs_are_the_dirichlet_coordinates(nmf):
-    fractions = {"beta1": [0.1, 1.0], "beta2": [0.2, 0.0], "beta3": [0.3, 0.0], "beta4": [0.4, 0.0]}
-    theta = named(2, gamma1=1e-3, gamma2=2e-3, tau_bc=0.5, tau_ism=0.6, n_dust=-0.7)
-    put(theta, **{name: np.array(values) for name, values in fractions.items()})
-    x = np.asarray(nmf_inputs(PARAMETERS.values(theta), 9.0))
+    beta = dict(
+        zip(("beta1", "beta2", "beta3", "beta4"), np.array([[0.1, 0.2, 0.3, 0.4], [1, 0, 0, 0]]).T, strict=True)
+    )
+    theta = named(2, **beta, gamma1=1e-3, gamma2=2e-3, tau_bc=0.5, tau_ism=0.6, n_dust=-0.7)
+    x = np.asarray(nmf_inputs(values_of(theta), 9.0))
     np.testing.assert_allclose(x[0], [0.9, 1 - 0.2 / 0.9, 1 - 0.3 / 0.7, 1e-3, 2e-3, 0.5, 0.6, -0.7, 9.0], rtol=1e-12)
     assert nmf.n_inputs == x.shape[1] == 9
     assert np.all(np.isfinite(x))

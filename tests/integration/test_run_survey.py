@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from astropy.table import Table
 
 from provabgs.catalog import Catalog
@@ -52,10 +53,10 @@ def test_fit_processes_know_a_surveys_own_filters(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     with Catalog.open(tmp_path / "out") as catalog:
-        table = catalog.table(["TARGETID", "MESSAGE", "META", "MAG_R"])
+        table = catalog.table(["TARGETID", "MESSAGE", "META", "MAG_R", "MAG_MINE_BLUE"])
+        assert len(catalog.select("MAG_MINE_BLUE < 19.5")) == 1
     table.sort("TARGETID")
-    assert table["MESSAGE"].tolist() == ["mine-blue 4491, sdss2010-r 6112"] * 2
-    meta = [json.loads(m) for m in table["META"]]
-    assert [m["MAG_MINE_BLUE"] for m in meta] == [20.0, 22.5 - 2.5 * 1.3010299956639813]
-    assert {m["PHOTOMETRIC_SYSTEM"] for m in meta} == {"mine"}
-    assert table["MAG_R"].mask.all()
+    assert table["MESSAGE"].tolist() == ["mine-blue 4491, sdss2010-r 6168"] * 2
+    np.testing.assert_allclose(table["MAG_MINE_BLUE"], [20.0, 19.2474], atol=1e-4)
+    assert {json.loads(m)["PHOTOMETRIC_SYSTEM"] for m in table["META"]} == {"mine"}
+    assert np.isnan(np.ma.filled(table["MAG_R"].astype(float), np.nan)).all()

@@ -15,9 +15,10 @@ import numpy as np
 from provabgs.core.arrays import FloatArray
 from provabgs.population.density.grid import onto_histogram, onto_nodes
 from provabgs.population.density.histogram import HistogramDensity
-from provabgs.population.density.likelihood import Data, StreamedLikelihood
+from provabgs.population.density.likelihood import Data
 from provabgs.population.density.models import Density
 from provabgs.population.density.reading import PopulationData
+from provabgs.population.density.streamed import StreamedLikelihood
 
 if TYPE_CHECKING:
     from distributed import Client, Future

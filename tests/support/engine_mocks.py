@@ -57,21 +57,22 @@ def mock(
     spectra = []
     for c in cameras:
         start, n, _ = GRIDS[c]
-        spectra.append(Spectrum(c, start + 0.8 * np.arange(n), np.ones(n), np.ones(n), gaussian_resolution(n)))
+        wave: FloatArray = start + 0.8 * np.arange(n, dtype=np.float64)
+        spectra.append(Spectrum(c, wave, np.ones(n), np.ones(n), gaussian_resolution(n)))
     bands = load_system("legacy").filters(photsys)
     blank = Observation(redshift, tuple(spectra), Photometry(bands, np.ones(5), np.ones(5)))
     truth = ExactLikelihood(project(blank, model.library, NO_FLOOR), model)
     pixels, fluxes = truth.predict(jnp.asarray(theta)[None])
     noisy = []
     if pixels is not None:
-        flux = np.asarray(pixels)[0]
+        flux: FloatArray = np.asarray(pixels, np.float64)[0]
         unit = np.median(flux) / snr
         for s, part in zip(spectra, np.split(flux, np.cumsum([s.wave.size for s in spectra])[:-1]), strict=True):
             sigma = unit * GRIDS[s.camera][2]
             data = part + sigma * rng.standard_normal(part.size)
             noisy.append(Spectrum(s.camera, s.wave, data, np.full(part.size, sigma**-2), s.resolution))
-    sigma = BAND_SIGMA * min(1.0, 8 / snr)
-    phot = Photometry(bands, np.asarray(fluxes)[0] + sigma * rng.standard_normal(5), sigma**-2)
+    band_sigma: FloatArray = BAND_SIGMA * min(1.0, 8 / snr)
+    phot = Photometry(bands, np.asarray(fluxes)[0] + band_sigma * rng.standard_normal(5), band_sigma**-2.0)
     fiber = float(theta[f_fiber])
     both = bool(cameras) and photometry
     return Observation(redshift, tuple(noisy), phot if photometry else None, (fiber, 0.1 * fiber) if both else None)

@@ -27,11 +27,30 @@ def made_up_posteriors(
     rng: np.random.Generator,
     redshift: float = 0.2,
     n_draw: int = 200,
+    n_pool: int = 400_000,
 ) -> list[Posterior]:
-    """Posteriors of galaxies of true values ``(n,)`` or ``(n, k)`` of `columns`, measured with sigmas `noise`."""
+    """Posteriors of galaxies, all at one redshift.
+
+    Parameters
+    ----------
+    truth
+        ``(n,)`` or ``(n, k)`` true values of `columns`.
+    columns
+        Sample columns that are measured.
+    noise
+        Sigma of each measurement.
+    rng
+        Source of the numbers.
+    redshift
+        Of all galaxies.
+    n_draw
+        Draws of a posterior.
+    n_pool
+        Prior draws that posteriors are drawn from.
+    """
     names = (columns,) if isinstance(columns, str) else columns
     sigma = np.broadcast_to(noise, len(names))
-    pool = draw_properties(FitConfig(), redshift, 400_000, rng)
+    pool = draw_properties(FitConfig(), redshift, n_pool, rng)
     values = np.stack([pool[name] for name in names], axis=1)
     order = np.argsort(values[:, 0])
     config = FitConfig().model_dump_json()

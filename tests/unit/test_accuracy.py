@@ -7,13 +7,8 @@ import pytest
 from scipy import stats
 
 from provabgs.core.errors import InputError
-from provabgs.population.accuracy import (
-    AccuracyPosterior,
-    accuracy_in_bins,
-    accuracy_over_plane,
-    bin_edges,
-    infer_accuracy,
-)
+from provabgs.population.accuracy import AccuracyPosterior, infer_accuracy
+from provabgs.population.accuracy_bins import accuracy_in_bins, accuracy_over_plane, bin_edges
 from provabgs.population.prior.density_table import tabulate_equal_counts
 
 N_SAMPLE = 300

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from provabgs.cli.fit import EngineName
 from provabgs.core.errors import ConfigError
 from provabgs.core.jax import jnp
+from provabgs.core.registry import Registry
 from provabgs.emulator.models import PublishedNetworkModel
 from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.compressed import CompressedLikelihood
@@ -21,10 +25,17 @@ from provabgs.inference.priors import theta_from_latent
 from provabgs.inference.target import make_target
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.observe.projection import project
+from provabgs.sps.histories import NMFHistories
 from provabgs.sps.model import SPSModel
+from provabgs.sps.registries import HISTORIES
 from tests.support.parameters import N_FREE, prior_of
 from tests.support.small_library import small_library
 
+HISTORY_NEEDS = (
+    "parameters", "linear_block", "resolved_gyr", "tables", "nodes", "component_masses", "node_masses", "metallicity",
+    "moments", "curves",
+)  # fmt: skip
+"""What `provabgs.sps.histories.Histories` asks for."""
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")
 FLUX = np.array([20.0, 40.0, 60.0])
 
@@ -53,6 +64,78 @@ def test_each_engine_by_name_and_all_agree(engine, expected):
     assert np.sum(near) >= 10
     assert np.ptp(truth[near]) > 5
     np.testing.assert_allclose(target.log_likelihood(latent)[near], truth[near], atol=0.1)
+
+
+# ---- parts of the model by name ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def histories() -> Iterator[Registry]:
+    before = dict(HISTORIES._known)
+    yield HISTORIES
+    HISTORIES._known.clear()
+    HISTORIES._known.update(before)
+
+
+def lacking(*names: str) -> object:
+    """The published histories without some of what the protocol asks for."""
+    whole = NMFHistories()
+    kept = {n: getattr(whole, n) for n in HISTORY_NEEDS if n not in names}
+    return SimpleNamespace(**kept)
+
+
+def test_histories_by_name_get_their_options(histories) -> None:
+    histories.register("mine", lambda **options: NMFHistories(**options))
+    model = load_model(ModelOptions(history="mine", history_options={"normalisation": "joint"}))
+    assert isinstance(model.histories, NMFHistories)
+    assert model.histories.normalisation == "joint"
+    # conventions of the published code are options of the published histories, which a configuration may overrule
+    code = load_model(ModelOptions(conventions="published-code", history_options={"binning": "exact"}))
+    assert (code.histories.binning, code.histories.normalisation) == ("exact", "joint")
+
+
+def test_a_complete_history_is_taken(histories) -> None:
+    whole = lacking()
+    histories.register("whole", lambda: whole)
+    assert load_model(ModelOptions(history="whole")).histories is whole
+
+
+@pytest.mark.parametrize("missing", [("moments",), ("linear_block", "curves"), ("resolved_gyr",), HISTORY_NEEDS])
+def test_histories_that_break_the_protocol_are_refused_by_name(histories, missing) -> None:
+    histories.register("half", lambda: lacking(*missing))
+    expected = f"history 'half' breaks the protocol: it lacks {', '.join(missing)} (docs/extend.md)"
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
+        load_model(ModelOptions(history="half"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"colour": 1}, r"model\.history_options of history 'nmf': .*unexpected keyword argument 'colour'"),
+        ({"binning": "fine"}, r"model\.history_options: binning = 'fine'; use 'exact' or 'published'"),
+        ({"normalisation": "per basis"}, r"normalisation = 'per basis'; use 'per-basis' or 'joint'"),
+    ],
+)
+def test_options_that_histories_do_not_have_are_refused(options, says) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_model(ModelOptions(history_options=options))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"history": "nfm"}, r"model\.history = 'nfm': no such history; did you mean 'nmf'"),
+        ({"attenuation": "charlot-hall"}, r"model\.attenuation = .*; did you mean 'charlot-fall'"),
+        ({"emissions": ("dust",)}, r"model\.emissions = 'dust': no such emission; .*list the module in `plugins`"),
+        ({"properties": ("sfr",)}, r"model\.properties = 'sfr': no such derived property"),
+    ],
+)
+def test_unknown_parts_are_refused(options, says) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_model(ModelOptions(**options))
+
+
+# ---- likelihood backends -------------------------------------------------------------------------------------------
 
 
 def test_the_command_line_names_every_engine():

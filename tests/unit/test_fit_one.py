@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from multiprocessing import Pipe
+from threading import Thread
 
 import numpy as np
 import pytest
 
+from provabgs.catalog.compare import block_differences
+from provabgs.catalog.records import to_block
 from provabgs.core.errors import ConfigError, DataFileError, InputError, MissingDependencyError, UnusableTargetError
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
@@ -16,6 +20,7 @@ from provabgs.inference.posterior import Posterior, identity_of
 from provabgs.observe.observation import Observation, Photometry
 from provabgs.observe.target import TargetResult
 from provabgs.pipelines.dry_run import fit_observation as dry_run
+from provabgs.pipelines.process import portable
 
 CONFIG = FitConfig(n_samples=50)
 
@@ -136,6 +141,22 @@ def test_a_fit_of_ones_own_leaves_configuration_and_seed_to_the_road() -> None:
     unread = fit_one(row(1, None), CONFIG, 4, fit=mine)
     assert (found.config, found.versions, found.seed) == (unread.config, unread.versions, 4)
     assert found.meta == {"EBV": 0.02, "MINE": 2.5}
+
+
+def test_a_fit_of_ones_own_that_returns_something_else() -> None:
+    with pytest.raises(ConfigError, match="returned a dict; it must return a Posterior"):
+        fit_one(galaxy(), CONFIG, fit=lambda *_: {})  # type: ignore[arg-type, return-value]
+
+
+def test_posteriors_leave_the_fit_process() -> None:
+    """Through a pipe, as plain data: properties' own functions may be anybody's."""
+    made = fit_one(row(1, galaxy()), CONFIG, fit=dry_run)
+    made = replace(made, properties=(replace(made.properties[0], compute=lambda state: state), *made.properties[1:]))
+    receiving, sending = Pipe(duplex=False)
+    Thread(target=sending.send, args=(portable(made),)).start()
+    got = receiving.recv()
+    assert_same(got, made)
+    assert block_differences(to_block([got]), to_block([made])) == []
 
 
 def test_no_target() -> None:

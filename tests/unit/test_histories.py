@@ -160,6 +160,12 @@ def test_unknown_binning(bases):
         bases.tables(9.0, NODE_AGE, "fine")
 
 
+def test_unknown_normalisation(bases):
+    """It would have been taken for the joint one."""
+    with pytest.raises(InputError, match="unknown normalisation 'per basis'"):
+        bases.tables(9.0, NODE_AGE, normalisation="per basis")
+
+
 @pytest.mark.parametrize(
     ("time", "sfh", "zh", "says"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from provabgs.core.jax import jnp
+from provabgs.core.jax import jax, jnp
 from provabgs.inference.likelihood import fit_parameters
 from provabgs.sps.derived import DERIVED, derived_properties, history_curves
 from provabgs.sps.histories import NMFHistories
@@ -114,6 +114,15 @@ def test_f_fiber_does_not_enter_the_rest_frame(model):
     """It belongs to the observation: a fit has it, after all that the model has."""
     assert "f_fiber" not in model.parameters
     assert fit_parameters(model).names == (*model.parameters.names, "f_fiber")
+
+
+def test_what_a_model_keeps_is_of_no_compilation():
+    """A first call inside a compiled function leaves no tracers for later ones, in another function or in none."""
+    fresh, parameters = SPSModel(small_library()), jnp.asarray(stars_of(theta(tau_ism=0.5)))
+    tables = fresh.tables(T_AGE)
+    first = jax.jit(lambda t: fresh.spectrum(t, tables))(parameters)
+    np.testing.assert_allclose(jax.jit(lambda t: 2 * fresh.spectrum(t, tables))(parameters), 2 * first, rtol=1e-6)
+    np.testing.assert_allclose(fresh.spectrum(parameters, tables), first, rtol=1e-6)
 
 
 def test_one_table_per_batch_entry(model):

@@ -10,19 +10,10 @@ from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
 from provabgs.population.density.grid import onto_histogram, onto_nodes, too_coarse
 from provabgs.population.density.histogram import HistogramDensity
-from provabgs.population.density.likelihood import (
-    Draws,
-    Efficiency,
-    Gridded,
-    StreamedLikelihood,
-    effective_draws,
-    gridded_chunks,
-    in_chunks,
-    log_likelihood,
-    log_sum,
-)
+from provabgs.population.density.likelihood import Draws, Efficiency, Gridded, effective_draws, log_likelihood, log_sum
 from provabgs.population.density.mode import find_mode
 from provabgs.population.density.models import Density, GaussianDensity, MixtureDensity, region_of
+from provabgs.population.density.streamed import StreamedLikelihood, gridded_chunks, in_chunks
 
 ONE = GaussianDensity((0.5,), (2.0,))
 TWO = GaussianDensity((0.5, -1.0), (2.0, 1.0))

@@ -17,11 +17,11 @@ from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.inference.config import FitConfig
 from provabgs.population.density.importance import sample_streamed
 from provabgs.population.density.infer import infer_population, make_density
-from provabgs.population.density.likelihood import StreamedLikelihood
 from provabgs.population.density.models import GaussianDensity
 from provabgs.population.density.nuts import SamplingOptions
 from provabgs.population.density.posterior import PopulationWarning, judge
 from provabgs.population.density.reading import FlatPrior, open_population
+from provabgs.population.density.streamed import StreamedLikelihood
 from provabgs.population.prior.density_table import tabulate, tabulate_joint
 from provabgs.population.prior.draws import draw_properties
 from provabgs.population.prior.induced import InducedPrior, PriorCoordinates
@@ -244,7 +244,7 @@ def test_warnings_and_limits(catalog: Path, prior: InducedPrior) -> None:
 
 @pytest.mark.parametrize("fault", ["none", "posteriors too narrow"])
 def test_calibrated_and_faults_seen(fault: str) -> None:
-    """The full study is benchmarks/population_coverage.py; this is the same with 20 surveys."""
+    """The full study is studies/population_coverage.py; this is the same with 20 surveys."""
     found = check(
         GaussianDensity((0.0,), (1.5,)), Survey(n_galaxy=60, n_draw=128, noise=0.5), 20, 3, fault=fault, options=FAST  # type: ignore[arg-type]
     )  # fmt: skip

@@ -7,10 +7,11 @@ import pytest
 
 from provabgs.core.jax import jax, jnp
 from provabgs.population.density.histogram import HistogramDensity
-from provabgs.population.density.likelihood import Draws, in_chunks, log_likelihood, log_sum, sum_bias
+from provabgs.population.density.likelihood import Draws, log_likelihood, log_sum, sum_bias
 from provabgs.population.density.models import Density, GaussianDensity, MixtureDensity
 from provabgs.population.density.nuts import SamplingOptions, sample_population
 from provabgs.population.density.sampling_noise import can_inflate, gradient_noise, inflated
+from provabgs.population.density.streamed import in_chunks
 from tests.support.density_calibration import Survey
 
 ONE = GaussianDensity((0.0,), (1.5,))

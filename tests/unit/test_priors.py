@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from provabgs.core.errors import ConfigError
+from provabgs.core.errors import ConfigError, InputError
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.priors import (
     Prior,
@@ -21,6 +21,7 @@ from provabgs.inference.priors import (
 )
 from provabgs.inference.standard import PARAMETERS
 from tests.support.parameters import N_FREE, column, prior_of, put
+from tests.unit.test_parameters import simplex
 
 PRIOR = prior_of((0.5, 0.1))
 BETAS = PARAMETERS.indices(f"beta{i}" for i in range(1, 5))
@@ -108,6 +109,26 @@ def test_f_fiber_without_a_width_is_fixed(fiber, value):
     np.testing.assert_array_equal(unit_from_theta(jnp.asarray(theta), prior)[:, -1], 0.5)
 
 
+@pytest.mark.parametrize("n", [1, 2, 4, 8])
+def test_a_simplex_of_any_size(n):
+    """Flat Dirichlet of n: round trip, fractions that sum to 1, every marginal Beta(1, n - 1), and its corners."""
+    parameters = simplex(n)
+    prior, fractions = Prior.of(parameters), parameters.indices(f"f{i}" for i in range(1, n + 1))
+    assert prior.n_coordinate == n + 1
+    unit = jnp.asarray(np.random.default_rng(n).uniform(0.001, 0.999, (4000, n + 1)))
+    theta = theta_from_unit(unit, prior)
+    assert theta.shape == (4000, n + 2)
+    np.testing.assert_allclose(unit_from_theta(theta, prior), unit, rtol=1e-8, atol=1e-9)
+    drawn = np.asarray(theta)[:, fractions]
+    np.testing.assert_allclose(drawn.sum(axis=1), 1.0, rtol=1e-12)
+    for column_of_one in drawn.T if n > 1 else []:
+        assert stats.kstest(column_of_one, stats.beta(1, n - 1).cdf).pvalue > 1e-3
+    assert np.ptp(np.asarray(log_prior(theta, prior))) == 0  # flat
+    moved = np.repeat(np.asarray(theta)[:1], n + 1, axis=0)
+    moved[:n, fractions], moved[n, fractions] = np.eye(n), 1.1 / n
+    np.testing.assert_array_equal(np.isfinite(log_prior(jnp.asarray(moved), prior)), [True] * n + [False])
+
+
 # ---- density -------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +192,20 @@ def test_corners_of_the_simplex_are_possible(betas):
     theta = np.array(theta_from_unit(jnp.full(N_FREE, 0.5), PRIOR))
     theta[BETAS] = betas
     assert np.isfinite(log_prior(jnp.asarray(theta), PRIOR))
+
+
+@pytest.mark.parametrize("function", [unit_from_theta, log_prior])
+@pytest.mark.parametrize("size", [1, N_FREE, 14])
+def test_theta_of_another_length_is_refused(function, size):
+    with pytest.raises(InputError, match=r"expected \(\.\.\., 13\) for the parameters logmstar, beta1"):
+        function(jnp.ones((3, size)), PRIOR)
+
+
+@pytest.mark.parametrize("function", [theta_from_unit, theta_from_latent])
+@pytest.mark.parametrize("size", [1, 11, 13])
+def test_another_number_of_coordinates_is_refused(function, size):
+    with pytest.raises(InputError, match=r"expected \(\.\.\., 12\) for logmstar, x_beta1"):
+        function(jnp.full((3, size), 0.5), PRIOR)
 
 
 # ---- bounds --------------------------------------------------------------------------------------------------------

@@ -92,6 +92,10 @@ def read_table(path: Path, **options: Any) -> list[Observation]:
     return [r.observation for r in found if r.observation is not None]
 
 
+def columns_of(meta: dict[str, Any]) -> set[str]:
+    return set(meta) - {"SURVEY_COLUMNS"}
+
+
 # ---- what ships ----------------------------------------------------------------------------------------------------
 
 
@@ -157,14 +161,16 @@ def test_columns_need_what_they_are_made_of() -> None:
     names = LEGACY.filters("S")
     no_w1 = LEGACY.photometry(names, [10.0, -1.0, 30.0, 40.0, 25.0], [1.0, 1.0, 1.0, 0.0, 1.0])
     found = survey_columns(LEGACY, no_w1, {"FIBERFLUX_R": np.float32(0.0), "BGS_TARGET": np.int64(1)})
+    described = found.pop("SURVEY_COLUMNS")
+    assert list(described) == list(found)
     assert found == {"MAG_G": 20.0, "MAG_Z": pytest.approx(18.8071968), "IS_BGS_BRIGHT": 0, "IS_BGS_FAINT": 1}
-    assert survey_columns(LEGACY, None, {}) == {}
+    assert survey_columns(LEGACY, None, {}) == {"SURVEY_COLUMNS": {}}
 
 
 def test_another_surveys_g_is_not_mag_g(tmp_path: Path) -> None:
     sdss = Photometry(("sdss2010-g", "sdss2010-r", "sdss2010-z", "wise2010-W1"), np.full(4, 10.0), np.ones(4))
-    assert survey_columns(LEGACY, sdss, {}) == {"MAG_W1": 20.0}
-    assert set(survey_columns(load_system("sdss"), sdss, {})) == {"MAG_SDSS_G", "MAG_SDSS_R", "MAG_SDSS_Z"}
+    assert columns_of(survey_columns(LEGACY, sdss, {})) == {"MAG_W1"}
+    assert columns_of(survey_columns(load_system("sdss"), sdss, {})) == {"MAG_SDSS_G", "MAG_SDSS_R", "MAG_SDSS_Z"}
     assert LEGACY.magnitude_column("sdss2010-g") is None
     assert np.isnan(LEGACY.floors(["sdss2010-g"])).all()
 
@@ -345,6 +351,24 @@ def test_survey_file_is_found_beside_the_configuration_and_guards_the_run(mine: 
     mine.write_text(MINE.replace("floor = 0.03", "floor = 0.06"))
     with pytest.raises(ConfigError, match=r"inputs\.survey was"):
         check_manifest(run)
+
+
+def test_worked_example_of_the_docs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/surveys.md").read_text()
+    blocks = [part.split("```")[0] for part in page.split("```toml\n")[1:]]
+    (tmp_path / "jpas").mkdir()
+    (tmp_path / "jpas/jpas.toml").write_text(blocks[0])
+    (tmp_path / "jpas/J0515.dat").write_text("5050 0\n5150 1\n5250 0\n")
+    (tmp_path / "run.toml").write_text('[run]\noutput = "out"\n' + blocks[1])
+    reader = make_reader(load_config(tmp_path / "run.toml").inputs)
+    assert isinstance(reader, PhotometryTableReader)
+    columns = [c.name for c in reader.survey.filled_columns()]
+    assert columns == ["MAG_JPAS_J0515", "MAG_JPAS_R", "JPAS_COLOR", "IS_JPAS"]
+    for name in columns:
+        assert name in page
+    namespace: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], namespace)
+    assert [c.name for c in namespace["photometry"].curves] == ["jplus-J0515", "jplus-J0660"]
 
 
 # ---- filter curves -------------------------------------------------------------------------------------------------

@@ -53,9 +53,19 @@ class Whitened(NamedTuple):
 
 
 def make_prediction(model: SPSModel, at_points: bool = False) -> Callable[[jax.Array, Reduction], Whitened]:
-    """The function ``(theta (batch, size), reduction) -> Whitened`` of one model; not compiled.
+    """The model in whitened data modes as a function of theta.
 
-    With `at_points` the spectrum is left as values at the points, ``(batch, npoint)``, not yet whitened.
+    Parameters
+    ----------
+    model
+        The SPS model.
+    at_points
+        Leave the spectrum as values at the interpolation points, ``(batch, npoint)``, not yet whitened.
+
+    Returns
+    -------
+    Callable
+        ``(theta (batch, size), reduction) -> Whitened``; not compiled.
     """
     nodes, parameters = merged_nodes(model), fit_parameters(model)
 
@@ -113,7 +123,7 @@ def in_cache(log_likelihood: Callable[[jax.Array, Any], jax.Array]) -> Callable[
 
 
 class CompressedLikelihood:
-    """ln L of one galaxy by the compressed engine; same call as `provabgs.inference.likelihood.ExactLikelihood`.
+    """ln L of one galaxy by the compressed model; same call as `provabgs.inference.likelihood.ExactLikelihood`.
 
     Parameters
     ----------
@@ -178,7 +188,7 @@ class CompressedLikelihood:
         return tuple(empty if p is None else p for p in parts)  # type: ignore[return-value]
 
     def with_reference(self, theta: ArrayLike) -> CompressedLikelihood:
-        """The same engine, corrected near the best fit, once good fits are known.
+        """The same likelihood, corrected near the best fit, once good fits are known.
 
         Parameters
         ----------
@@ -201,12 +211,14 @@ class CompressedLikelihood:
         )
         if bands is not None and reduction.photometry is not None:
             phot = reduction.photometry
+            # a few bands do not teach a response: their mean error alone is subtracted
             error = _whitened_bands(self.projection, pixels, bands) - own_bands[:, : bands.shape[1]]
             shift = np.pad(error[~held_out].mean(axis=0), (0, own_bands.shape[1] - bands.shape[1]))
             reduction = reduction._replace(photometry=phot._replace(flux=phot.flux - jnp.asarray(shift, jnp.float32)))
         out = copy(self)
         out.reduction = reduction
         (log_like,) = _in_chunks(lambda t: (out(t),), theta)
+        # the mean of what is left goes into the constant: ln L is compared with that of other backends
         difference = np.asarray(log_like) + 0.5 * sum(chi2_of(self.projection, pixels, bands))
         if reduction.spectrum is not None:
             constant = reduction.spectrum.constant + 2 * difference[~held_out].mean()

@@ -1,13 +1,13 @@
-"""Correction of the engine near a galaxy's best fit.
+"""Correction of the compressed likelihood near a galaxy's best fit.
 
-Over the whole prior the engine is off by a few hundredths of a sigma, but spectra that fit the same data share nearly
-all of that error. Once some of them are known (draws of a first fit), the error at them is measured by the exact model
-and taken out: its mean from the data, its linear response to the spectrum from the rows. What is left within tens of
-nats is measured on draws that took no part.
+Over the whole prior the compressed model is off by a few hundredths of a sigma, but spectra that fit the same data
+share nearly all of that error. Once some of them are known (draws of a first fit), the exact model measures the error
+at these spectra. The mean error is subtracted from the data, its linear response to the spectrum from the whitened data
+modes. The remaining error, for spectra within tens of nats of the best fit, is measured on held-out draws.
 
-With P u the engine's spectrum in weighted pixels, Q the rows' directions and e the error,
+With P u the compressed spectrum in weighted pixels, Q the directions of the modes and e the error,
 ``|s - P u - e|^2 = |Q^T s - Q^T P u - Q^T e|^2 + |s'|^2 - 2 s'.e + O(e^2)``, with s' the part of the data outside the
-rows. The last product is one more row, along s', so that the whole stays a sum of squares.
+modes. The product s'.e is treated as one more mode, along s', so that the whole stays a sum of squares.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RIDGES = (0.1, 1.0, 10.0)
 N_LINEAR = 16
 """Draws from which a linear response is learnt; fewer give the mean only."""
 HOLD_OUT = 4
-"""Every so many draws takes no part."""
+"""Every fourth draw is held out."""
 
 
 class LocalSpectra(NamedTuple):
@@ -47,18 +47,35 @@ class Correction(NamedTuple):
 
 
 def is_held_out(n: int) -> NDArray[np.bool_]:
-    """Which of `n` draws measure what the others teach; none of a few."""
+    """Which of `n` draws are held out to measure the remaining error; none of fewer than `N_LINEAR`."""
     return (np.arange(n) % HOLD_OUT == HOLD_OUT - 1) & (n >= N_LINEAR)
 
 
 def learn(form: QuadraticForm, space: RowSpace, n_row: int, local: LocalSpectra) -> Correction:
-    """Learn the correction of the first `n_row` rows; the one after them is the extra row."""
+    """Learn the correction of the strongest modes from spectra near the best fit; the mode after them is the extra one.
+
+    Parameters
+    ----------
+    form
+        Weighted pixels of data and basis.
+    space
+        Whitened data modes.
+    n_row
+        Number of modes that the reduction keeps.
+    local
+        Exact spectra near the best fit, and their coefficients in the point basis.
+
+    Returns
+    -------
+    Correction
+        To be used with `apply`.
+    """
     error = (form.root_ivar * local.pixels).T - form.pixels[:, : local.u.shape[1]] @ local.u.T
     along = (space.vectors.T @ form.project(error, local.u.shape[1]) / space.root[:, None]).T
     rows = space.rows(local.u)
     outside = form.inner(error, np.repeat(form.signal[:, None], len(local.u), axis=1))
     outside -= along[:, :n_row] @ space.data[:n_row]
-    outside += rows[:, n_row:] @ space.data[n_row:]  # directions cut off are the engine's error too
+    outside += rows[:, n_row:] @ space.data[n_row:]  # directions cut off are an error of the compressed model too
     length = np.sqrt(form.norm2 - space.data[:n_row] @ space.data[:n_row])
     target = np.column_stack([along[:, :n_row], outside / length])
     return _regress(rows[:, :n_row], target)

@@ -60,12 +60,26 @@ class PointBasis(NamedTuple):
 
 
 def point_basis(model: SPSModel, wave_min: float, wave_max: float) -> PointBasis:
-    """The basis of the window that covers rest wavelengths ``[wave_min, wave_max]``; cached per process.
+    """The basis of the window that covers a range of rest wavelengths; cached per process.
+
+    Parameters
+    ----------
+    model
+        The SPS model.
+    wave_min
+        Lower end of the range, Angstrom.
+    wave_max
+        Upper end of the range, Angstrom.
+
+    Returns
+    -------
+    PointBasis
+        On a window rounded out to `WINDOW_STEP`.
 
     Raises
     ------
     InputError
-        When the range lies beyond what the engine learns.
+        When the range lies beyond what the compressed likelihood learns.
     """
     training = training_set(model)
     if wave_min < training.wave[0] or wave_max > training.wave[-1]:

@@ -44,6 +44,7 @@ class MergedNodes(NamedTuple):
         n = max(n, 1)
         mass = np.asarray(model.tables(TYPICAL_AGE_GYR).mass)[:, :n].sum(axis=0)
         profile = mass / mass.sum() if mass.sum() > 0 else np.full(n, 1 / n)
+        # Z(t) is constant over the merged ages: the age that holds most of the mass stands for all
         typical = int(np.argmax(profile))
         nodes = model.histories.nodes(age[n - 1 :], np.concatenate([age[[typical]], age[n:]]))
         n_young = model.young_nodes.stop - n + 1
@@ -62,11 +63,41 @@ class MergedNodes(NamedTuple):
         return tables._replace(mass=np.concatenate([first, tables.mass[..., self.n_merged :]], axis=-1))
 
     def weights(self, model: SPSModel, values: Values, tables: HistoryTables) -> Parts:
-        """Weights on `merged_spectra`, each ``(batch, nrow)``; `tables` as by `tables`, in their precision."""
+        """Weights on `merged_spectra`.
+
+        Parameters
+        ----------
+        model
+            The SPS model.
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            History tables on the merged nodes (`MergedNodes.tables`); their precision is kept.
+
+        Returns
+        -------
+        Parts
+            Each ``(batch, nrow)``, mass per unit of total mass.
+        """
         return self._rows(model, values, tables, model.histories.node_masses(values, tables, self.nodes))
 
     def component_weights(self, model: SPSModel, values: Values, tables: HistoryTables) -> Parts:
-        """Weights of a unit mass of each component, as `weights`, ``(batch, ncomponent, nrow)``."""
+        """Weights on `merged_spectra` of a unit mass of each component.
+
+        Parameters
+        ----------
+        model
+            The SPS model.
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            History tables on the merged nodes (`MergedNodes.tables`); their precision is kept.
+
+        Returns
+        -------
+        Parts
+            Each ``(batch, ncomponent, nrow)``.
+        """
         return self._rows(model, values, tables, model.histories.component_masses(values, tables, self.nodes))
 
     def _rows(self, model: SPSModel, values: Values, tables: HistoryTables, mass: jax.Array) -> Parts:

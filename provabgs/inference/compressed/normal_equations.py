@@ -47,6 +47,7 @@ def make_normal_equations(model: SPSModel) -> Callable[[jax.Array, Reduction], N
         at_points = None
         if reduction.spectrum is not None:
             s = reduction.spectrum
+            # the fiber holds a fraction of the galaxy; bands measure all of it
             at_points = low["f_fiber"][:, None, None] * evaluate(model, weights, low, s.places, power)
             rows = matmul(at_points.reshape(n * n_mass, -1), s.rows).reshape(n, n_mass, -1)
             q, b = accumulate(q, b, rows, s.data)

@@ -72,7 +72,24 @@ class PhotometryReduction(NamedTuple):
 def reduce_photometry(
     projection: Projection, data: PhotometryProjection, model: SPSModel, scale: float
 ) -> PhotometryReduction:
-    """SSP fluxes per band and attenuation node: exact in the library, Gauss quadrature in the attenuation."""
+    """SSP fluxes per band and attenuation node: exact in the library, Gauss quadrature in the attenuation.
+
+    Parameters
+    ----------
+    projection
+        The galaxy.
+    data
+        Its bands.
+    model
+        The SPS model.
+    scale
+        The projection's `flux_factor` times the reference mass, Msun.
+
+    Returns
+    -------
+    PhotometryReduction
+        Padded to a multiple of `BAND_MULTIPLE` bands; padding has ivar 0.
+    """
     n_band = -(-len(data.bands) // BAND_MULTIPLE) * BAND_MULTIPLE
     matrix, centre = band_functionals(projection, data, n_band)
     fluxes = _band_nodes(merged_spectra_by_wave(model), matrix * scale, len(data.bands))
@@ -90,6 +107,15 @@ def reduce_photometry(
 
 def band_functionals(projection: Projection, data: PhotometryProjection, n_band: int) -> tuple[FloatArray, FloatArray]:
     """Bands as linear functionals of the rest-frame spectrum, one per attenuation node.
+
+    Parameters
+    ----------
+    projection
+        The galaxy.
+    data
+        Its bands.
+    n_band
+        Number of bands after padding.
 
     Returns
     -------
@@ -130,7 +156,20 @@ def _central_range(wave: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def split_at_step(wave: FloatArray, step: float) -> list[tuple[slice, slice]]:
-    """Parts of a band on either side of the attenuation's step, each with its share of the nodes."""
+    """Parts of a band on either side of the attenuation's step, each with a fraction of the nodes.
+
+    Parameters
+    ----------
+    wave
+        ``(n,)`` wavelengths at which the band is sampled, Angstrom, increasing.
+    step
+        Wavelength of the step, Angstrom.
+
+    Returns
+    -------
+    list of (slice, slice)
+        Part of `wave` and part of the `N_BAND_NODES` nodes; one part where the step leaves too few wavelengths.
+    """
     cut = int(np.searchsorted(wave, step, side="right"))
     fewest = 2 * N_BAND_NODES  # of distinct wavelengths: those in the tails of a band are one
     if min(np.unique(wave[:cut]).size, np.unique(wave[cut:]).size) < fewest:

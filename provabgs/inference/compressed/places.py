@@ -45,7 +45,20 @@ def as_single(tree: Any) -> Any:
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Product in full single precision: GPUs would round to ten bits of mantissa by default."""
+    """Product in full single precision: GPUs would round to ten bits of mantissa by default.
+
+    Parameters
+    ----------
+    a
+        ``(..., m, k)``.
+    b
+        ``(k, n)``.
+
+    Returns
+    -------
+    jax.Array
+        ``(..., m, n)``.
+    """
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 

@@ -26,19 +26,19 @@ class DenseBlock(NamedTuple):
 
 
 class RowSpace(NamedTuple):
-    """Orthonormal directions of the weighted pixels that the basis spans, strongest first."""
+    """Whitened data modes: orthonormal directions of the weighted pixels that the basis spans, strongest first."""
 
     vectors: FloatArray
     """``(npoint, npoint)`` eigenvectors of the Gram matrix, as columns."""
     root: FloatArray
     """``(npoint,)`` roots of its eigenvalues."""
     data: FloatArray
-    """``(npoint,)`` data along them, sigmas."""
+    """``(npoint,)`` amplitude of the data in each mode, sigmas."""
     n_row: int
-    """Number of them that the tolerance asks for."""
+    """Number of modes that the tolerance asks for."""
 
     def rows(self, u: FloatArray) -> FloatArray:
-        """Spectra of coefficients `u` ``(n, npoint)`` along them, ``(n, npoint)``, sigmas."""
+        """Amplitudes of the modes, ``(n, npoint)`` in sigmas, for spectra of coefficients `u` ``(n, npoint)``."""
         return (u @ self.vectors) * self.root
 
 
@@ -62,7 +62,20 @@ class QuadraticForm(NamedTuple):
 
     @classmethod
     def of(cls, data: SpectrumProjection, basis: PointBasis) -> QuadraticForm:
-        """Send a basis through a galaxy's operator."""
+        """Send a basis through a galaxy's operator.
+
+        Parameters
+        ----------
+        data
+            The spectrum's pixels, operator and templates.
+        basis
+            Point basis of the window that the pixels need.
+
+        Returns
+        -------
+        QuadraticForm
+            With ``S = L^-1 N^T`` for ``L L^T = I + N^T N``.
+        """
         root = np.sqrt(data.ivar)
         operator = sparse.diags_array(root) @ data.operator[:, basis.columns]
         scaled = (data.templates * root[:, None]).T
@@ -79,14 +92,38 @@ class QuadraticForm(NamedTuple):
         return float(self.inner(self.signal[:, None], self.signal[:, None])[0])
 
     def inner(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        """Products of pixel vectors ``(npix, n)``, pair by pair, ``(n,)``."""
+        """Products of pixel vectors, pair by pair, templates marginalised.
+
+        Parameters
+        ----------
+        a, b
+            ``(npix, n)`` weighted pixels, sigmas.
+
+        Returns
+        -------
+        FloatArray
+            ``(n,)``.
+        """
         product = np.einsum("ij,ij->j", a, b)
         if len(self.templates):
             product -= np.einsum("ij,ij->j", self.templates @ a, self.templates @ b)
         return product
 
     def project(self, vectors: FloatArray, n_point: int) -> FloatArray:
-        """Products of pixel vectors ``(npix, n)`` with the basis, ``(npoint, n)``, double precision."""
+        """Products of pixel vectors with the basis, templates marginalised.
+
+        Parameters
+        ----------
+        vectors
+            ``(npix, n)`` weighted pixels, sigmas.
+        n_point
+            Number of leading points.
+
+        Returns
+        -------
+        FloatArray
+            ``(npoint, n)``, double precision.
+        """
         pixels = self.pixels[:, :n_point].astype(np.float64)
         product = pixels.T @ vectors
         if len(self.templates):
@@ -96,7 +133,7 @@ class QuadraticForm(NamedTuple):
     def gram(self, n_point: int) -> tuple[FloatArray, FloatArray]:
         """Gram matrix of the first points ``(npoint, npoint)`` and their product with the data ``(npoint,)``.
 
-        Products among the leading directions, which carry the light, are double. The rest are single, summed over short
+        Products among the leading directions, which carry the flux, are double. The rest are single, summed over short
         stretches: a direction beyond `N_HEAD` is seen at a few sigmas, so that rounding errs by 1e-4 in chi^2.
         """
         pixels, signal = self.pixels[:, :n_point], self.signal
@@ -115,10 +152,22 @@ class QuadraticForm(NamedTuple):
         return gram, projected
 
     def row_space(self, n_point: int, cut: float) -> RowSpace:
-        """Diagonalise; directions beyond `n_row` hold less than `cut` sigmas, of spectra as bright as the data.
+        """Diagonalise the Gram matrix into whitened data modes.
 
-        A typical u has unit variance in every component: the share of the summed eigenvalues that is left out is that
-        of the variance.
+        A typical u has unit variance in every component, so that the fraction of the summed eigenvalues that is left
+        out is the fraction of the variance that is left out.
+
+        Parameters
+        ----------
+        n_point
+            Number of leading points.
+        cut
+            Modes beyond `RowSpace.n_row` hold less than this many sigmas, for spectra as bright as the data.
+
+        Returns
+        -------
+        RowSpace
+            All `n_point` modes, strongest first.
         """
         gram, projected = self.gram(n_point)
         values, vectors = np.linalg.eigh(gram)
@@ -150,7 +199,20 @@ def dense_blocks(operator: sparse.csr_matrix) -> list[DenseBlock]:
 
 
 def apply_blocks(blocks: list[DenseBlock], spectra: SingleArray) -> SingleArray:
-    """``operator @ spectra`` for `spectra` ``(nwave, n)``, single precision."""
+    """The operator times spectra, ``operator @ spectra``.
+
+    Parameters
+    ----------
+    blocks
+        From `dense_blocks`.
+    spectra
+        ``(nwave, n)``.
+
+    Returns
+    -------
+    SingleArray
+        ``(npix, n)``.
+    """
     out = np.empty((blocks[-1].pixels.stop, spectra.shape[1]), np.float32)
     for block in blocks:
         np.matmul(block.matrix, spectra[block.columns], out=out[block.pixels])

@@ -11,7 +11,20 @@ CALZETTI_STEP = 6300.0
 
 
 def lagrange(x: FloatArray, nodes: FloatArray) -> FloatArray:
-    """Lagrange polynomials on `nodes` ``(n,)`` at `x` ``(m,)``, ``(m, n)``."""
+    """Lagrange polynomials.
+
+    Parameters
+    ----------
+    x
+        ``(m,)`` positions, the unit of `nodes`.
+    nodes
+        ``(n,)`` distinct nodes.
+
+    Returns
+    -------
+    FloatArray
+        ``(m, n)``; column j is 1 at node j and 0 at the others.
+    """
     half = 0.5 * np.ptp(nodes)
     u, v = (x - nodes.mean()) / half, (nodes - nodes.mean()) / half
     power = np.linalg.inv(np.vander(v, increasing=True))
@@ -19,10 +32,24 @@ def lagrange(x: FloatArray, nodes: FloatArray) -> FloatArray:
 
 
 def gauss_nodes(wave: FloatArray, weights: FloatArray, n: int) -> FloatArray:
-    """Nodes of Gaussian quadrature for a discrete measure, ``(n,)``, by Lanczos tridiagonalisation.
+    """Nodes of Gaussian quadrature for a discrete measure, by Lanczos tridiagonalisation.
 
     Polynomials through these nodes integrate a smooth function against the measure far better than they interpolate it
     (Golub & Welsch 1969).
+
+    Parameters
+    ----------
+    wave
+        ``(m,)`` positions, Angstrom.
+    weights
+        ``(m,)`` measure; negative weights count as 0.
+    n
+        Number of nodes, fewer than positions of positive weight.
+
+    Returns
+    -------
+    FloatArray
+        ``(n,)`` nodes, Angstrom, increasing.
     """
     half, middle = 0.5 * np.ptp(wave), 0.5 * (wave.max() + wave.min())
     x = (wave - middle) / half

@@ -52,11 +52,11 @@ class SpectrumReduction(NamedTuple):
     wave: jax.Array
     """``(npoint,)`` rest Angstrom of the points; float64."""
     rows: jax.Array
-    """``(npoint, nrow)`` from the model at the points to whitened rows, in sigmas."""
+    """``(npoint, nrow)`` from the model at the points to whitened data modes, in sigmas."""
     data: jax.Array
-    """``(nrow,)`` data in the same rows."""
+    """``(nrow,)`` amplitude of the data in each mode, sigmas."""
     constant: jax.Array
-    """chi^2 outside the rows; float64."""
+    """chi^2 outside the modes; float64."""
     error: jax.Array
     """Measured error, sigmas: root of the summed squared error over pixels of composites most like the data."""
 
@@ -88,7 +88,7 @@ class LocalPoints(NamedTuple):
     """Spectra near the best fit."""
 
     values: FloatArray
-    """``(n, npoint)`` by the engine at the points."""
+    """``(n, npoint)`` by the compressed likelihood at the points."""
     pixels: FloatArray
     """``(n, npix)`` by the exact model."""
 
@@ -117,13 +117,18 @@ def reduce_projection(
     refuse
         Error in sigmas beyond which the reduction is refused.
     local
-        Spectra near the best fit, at which the engine is corrected.
+        Spectra near the best fit, at which the approximation is corrected.
+
+    Returns
+    -------
+    Reduction
+        Single precision, apart from constants.
 
     Raises
     ------
     InputError
-        When pixels need rest wavelengths beyond those learnt, or the measured error exceeds `refuse`; the exact engine
-        still works.
+        When pixels need rest wavelengths beyond those learnt, or the measured error exceeds `refuse`; the exact
+        likelihood still works.
     """
     nodes, coupling = merged_nodes(model), band_coupling(projection)
     scale = projection.flux_factor * 10.0**REFERENCE_LOG_MASS
@@ -209,7 +214,25 @@ def _reduce_spectrum(
 
 
 def basis_of(data: SpectrumProjection, model: SPSModel) -> PointBasis:
-    """The point basis of the window of wavelengths that a spectrum's pixels need."""
+    """The point basis of the window of wavelengths that a spectrum's pixels need.
+
+    Parameters
+    ----------
+    data
+        The spectrum's operator.
+    model
+        The SPS model.
+
+    Returns
+    -------
+    PointBasis
+        See `point_basis`.
+
+    Raises
+    ------
+    InputError
+        When the pixels need rest wavelengths beyond those learnt.
+    """
     columns = data.operator.indices
     return point_basis(model, *model.library.wave[[columns.min(), columns.max()]])
 
@@ -217,7 +240,7 @@ def basis_of(data: SpectrumProjection, model: SPSModel) -> PointBasis:
 def _measure(form: QuadraticForm, basis: PointBasis) -> FloatArray:
     """Median error in sigmas over the held-out composites most like the data, by number of points; inf but at `POINTS`.
 
-    Which are most like the data a sample of the pixels tells.
+    The composites most like the data are found on a sample of the pixels.
     """
     u, sample = basis.held_out_u, slice(None, None, SAMPLE)
     spectra, signal = u.astype(np.float32) @ form.pixels[sample].T, form.signal[sample]
@@ -227,6 +250,7 @@ def _measure(form: QuadraticForm, basis: PointBasis) -> FloatArray:
     nearest = np.argsort(-gain, kind="stable")[:N_NEAREST]
     amplitude = np.maximum(overlap[nearest], 0.0) / square[nearest]
 
+    # the points are nested: residuals of one size are those of the size before, less what its new points explain
     u = u[nearest].astype(np.float32)
     left = apply_blocks(form.operator, np.ascontiguousarray(basis.held_out[nearest].T))
     errors = np.full(max(POINTS[-1], u.shape[1]), np.inf)

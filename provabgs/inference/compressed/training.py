@@ -1,4 +1,4 @@
-"""Composite spectra over the prior from which the compressed engine learns, computed once per process and model."""
+"""Composite spectra over the prior from which the compressed likelihood learns, computed once per process and model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from provabgs.sps.composite import Parts
 from provabgs.sps.model import SPSModel
 
 WAVE_RANGE = (1850.0, 11500.0)
-"""Rest wavelengths that the engine learns, Angstrom."""
+"""Rest wavelengths that the compressed likelihood learns, Angstrom."""
 N_TRAIN, N_HELD_OUT = 2500, 240
 """Composites to learn from, and to measure the error on."""
 AGE_RANGE = (5.0, 13.75)
@@ -108,6 +108,7 @@ def training_set(model: SPSModel) -> TrainingSet:
     ssps = Parts(*(np.ascontiguousarray(s[:, window]) for s in merged_spectra(model)))
     rows = reemitted_rows(model)
     rows = None if rows is None else np.ascontiguousarray(rows[:, window])
+    # not the outermost wavelengths: there the smoothing kernel would be cut off
     candidates = wave[20:-20:CANDIDATE_STEP]
     smooth = spread_matrix(wave, candidates, velocity_sigma(candidates, SMOOTHING_KMS)).astype(np.float32)
     smoothed = Parts(*(np.ascontiguousarray((smooth @ s.T).T) for s in ssps))

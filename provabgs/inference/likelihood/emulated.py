@@ -106,7 +106,29 @@ class EmulatedLikelihood:
 
     @classmethod
     def of(cls, projection: Projection, model: SPSModel, emulator: ComponentEmulator) -> EmulatedLikelihood:
-        """For a galaxy that has no compressed likelihood yet; raises as that one and `EmulatedLikelihood` do."""
+        """Likelihood of a galaxy that has no compressed likelihood yet.
+
+        Parameters
+        ----------
+        projection
+            The galaxy.
+        model
+            The SPS model.
+        emulator
+            Weights, trained on the same model.
+
+        Returns
+        -------
+        EmulatedLikelihood
+            Before any correction.
+
+        Raises
+        ------
+        EmulatorFileError
+            When weights and model do not belong together.
+        InputError
+            As `EmulatedLikelihood` and `CompressedLikelihood` raise it.
+        """
         return cls(CompressedLikelihood(projection, model), emulator)
 
     def __call__(self, theta: ArrayLike) -> jax.Array:
@@ -193,14 +215,40 @@ def _at_candidates(emulator: ComponentEmulator, model: SPSModel) -> tuple[FloatA
 
 @lru_cache(maxsize=4)
 def compiled(emulator: ComponentEmulator, model: SPSModel) -> Callable[[jax.Array, EmulatedReduction], jax.Array]:
-    """`make_log_likelihood`, compiled, one per emulator: galaxies of one size class share its compilations."""
+    """`make_log_likelihood`, compiled, one per emulator: galaxies of one size class share its compilations.
+
+    Parameters
+    ----------
+    emulator
+        Weights.
+    model
+        The SPS model that they were trained on.
+
+    Returns
+    -------
+    Callable
+        ``(theta (batch, size), reduction) -> ln L (batch,)``.
+    """
     return jax.jit(make_log_likelihood(emulator, model))
 
 
 def make_log_likelihood(
     emulator: ComponentEmulator, model: SPSModel
 ) -> Callable[[jax.Array, EmulatedReduction], jax.Array]:
-    """The function ``(theta (batch, size), reduction) -> ln L (batch,)``; not compiled."""
+    """Ln L of a galaxy by the emulator, as a function of theta and the galaxy's arrays.
+
+    Parameters
+    ----------
+    emulator
+        Weights.
+    model
+        The SPS model that they were trained on.
+
+    Returns
+    -------
+    Callable
+        ``(theta (batch, size), reduction) -> ln L (batch,)``; not compiled.
+    """
     parameters = fit_parameters(model)
 
     def log_likelihood(theta: jax.Array, reduction: EmulatedReduction) -> jax.Array:
@@ -213,6 +261,7 @@ def make_log_likelihood(
             p = reduction.photometry.reduction
             chi2 += jnp.sum((p.flux - p.whitened(nodes, points)) ** 2, axis=1)
         inside = emulator.inside(parameters.values(theta), reduction.masses.t_age)
+        # a network extrapolates to anything, and a sampler would find it
         return jnp.where(inside, -0.5 * chi2, -jnp.inf)
 
     return in_cache(log_likelihood)
@@ -222,7 +271,20 @@ def make_log_likelihood(
 def normal_equations(
     emulator: ComponentEmulator, model: SPSModel
 ) -> Callable[[jax.Array, EmulatedReduction], NormalEquations]:
-    """chi^2 as a quadratic form in the masses; see `provabgs.inference.compressed.normal_equations`."""
+    """chi^2 as a quadratic form in the masses; see `provabgs.inference.compressed.normal_equations`.
+
+    Parameters
+    ----------
+    emulator
+        Weights.
+    model
+        The SPS model that they were trained on.
+
+    Returns
+    -------
+    Callable
+        ``(theta (batch, size), reduction) -> NormalEquations``; b is NaN outside the training range.
+    """
     parameters, n_mass = fit_parameters(model), model.linear_block.n
 
     def equations(theta: jax.Array, reduction: EmulatedReduction) -> NormalEquations:

@@ -80,7 +80,20 @@ def spectrum_chi2(residual: Any, ivar: Any, templates: Any, template_cov: Any) -
 
 
 def template_covariance(templates: FloatArray, ivar: FloatArray) -> FloatArray:
-    """Inverse of ``I + N^T W N``, ``(ntemplate, ntemplate)``, for templates ``(npix, ntemplate)``."""
+    """Posterior covariance of template coefficients of unit prior, ``(I + N^T W N)^-1``.
+
+    Parameters
+    ----------
+    templates
+        N, ``(npix, ntemplate)``, the unit of the flux.
+    ivar
+        W, ``(npix,)`` inverse variance of the flux.
+
+    Returns
+    -------
+    FloatArray
+        ``(ntemplate, ntemplate)``.
+    """
     normal = np.eye(templates.shape[1]) + templates.T @ (ivar[:, None] * templates)
     return np.asarray(np.linalg.inv(normal), dtype=np.float64)
 

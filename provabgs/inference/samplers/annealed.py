@@ -53,6 +53,20 @@ MAX_LENGTH = 4096
 def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOptions) -> SamplerResult:
     """Sample by annealed importance sampling of `target.marginal`.
 
+    Parameters
+    ----------
+    target
+        The posterior.
+    rng
+        Random generator.
+    options
+        Convergence criterion and budget.
+
+    Returns
+    -------
+    SamplerResult
+        Metropolis chains over the weighted draws, with the log evidence.
+
     Raises
     ------
     StartError
@@ -80,7 +94,7 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
             break
         if n_eval + n_more > options.max_eval:
             break
-        # the next round takes at least the share of the time so far that the pool grows by
+        # the next round takes at least the fraction of the time so far that the pool grows by
         if (1 + GROWTH) * (time.perf_counter() - start) > options.time_limit_s:
             break
         weights = truncated(normalised(pool.log_weights()))
@@ -96,12 +110,27 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         n_eval,
         "annealed",
         log_evidence=float(np.mean([p.log_evidence for p in agreeing])),
+        evidence_spread=_spread(evidence),
+        reason=_lonely(evidence, len(agreeing)),
         message=f"efficiency {efficiency:.3f}, log evidence of the populations {_listed(evidence)}",
     )
 
 
 def _listed(evidence: FloatArray) -> str:
     return ", ".join(f"{e:.2f}" for e in evidence)
+
+
+def _spread(evidence: FloatArray) -> float:
+    """Log evidence of the best population over the second best."""
+    best, second = sorted(evidence.tolist(), reverse=True)[:2]
+    return float(best - second)
+
+
+def _lonely(evidence: FloatArray, n_agreeing: int) -> str:
+    """Why a posterior that only one population found is not converged; empty where two did."""
+    if n_agreeing > 1:
+        return ""
+    return f"one of {len(evidence)} starts found the best mode; log evidence of the starts {_listed(evidence)}"
 
 
 def _populations(posterior: MarginalPosterior, rng: np.random.Generator) -> list[Population]:

@@ -82,6 +82,10 @@ class SamplerResult(NamedTuple):
     sampler: str
     n_divergent: int = 0
     log_evidence: float = float("nan")
+    evidence_spread: float = float("nan")
+    """ln Z of the best independent start over that of the second best."""
+    reason: str = ""
+    """Why the draws are not converged whatever `convergence` says; empty where nothing speaks against them."""
     message: str = ""
 
 
@@ -89,7 +93,27 @@ class Sampler(Protocol):
     """A sampler: deterministic given the generator, never raising for a bad posterior."""
 
     def __call__(self, target: Target, rng: np.random.Generator, options: SamplerOptions) -> SamplerResult:
-        """Sample until the convergence criterion of `options` holds or its budget ends."""
+        """Sample until the convergence criterion of `options` holds or its budget ends.
+
+        Parameters
+        ----------
+        target
+            The posterior.
+        rng
+            Random generator: the only source of random numbers.
+        options
+            Convergence criterion and budget.
+
+        Returns
+        -------
+        SamplerResult
+            Converged or not.
+
+        Raises
+        ------
+        StartError
+            When the likelihood is nowhere finite.
+        """
         ...
 
 
@@ -98,7 +122,25 @@ class StartError(Exception):
 
 
 def find_start(target: Target, rng: np.random.Generator, n_prior: int = 4096) -> tuple[FloatArray, FloatArray, int]:
-    """Prior draws with their ln L, best first: ``(n, n_dim)``, ``(n,)``, and the number of evaluations.
+    """Draw points from the prior to start chains from.
+
+    Parameters
+    ----------
+    target
+        The posterior.
+    rng
+        Random generator.
+    n_prior
+        Number of draws.
+
+    Returns
+    -------
+    points
+        ``(n_prior, n_dim)`` latent coordinates, best first.
+    values
+        ``(n_prior,)`` ln L.
+    n_eval
+        Number of evaluations.
 
     Raises
     ------

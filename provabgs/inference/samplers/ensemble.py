@@ -25,7 +25,27 @@ MAX_KEPT = 2000
 
 
 def sample_emcee(target: Target, rng: np.random.Generator, options: SamplerOptions) -> SamplerResult:
-    """Sample with emcee until the convergence criterion or the budget is reached."""
+    """Sample with emcee until the convergence criterion or the budget is reached.
+
+    Parameters
+    ----------
+    target
+        The posterior.
+    rng
+        Random generator.
+    options
+        Convergence criterion and budget.
+
+    Returns
+    -------
+    SamplerResult
+        The second half of every walker's chain, thinned.
+
+    Raises
+    ------
+    StartError
+        When the likelihood is nowhere finite.
+    """
     start = time.perf_counter()
     points, _, n_eval = find_start(target, rng)
     ensembles = [_ensemble(target, rng) for _ in range(N_ENSEMBLES)]

@@ -37,7 +37,20 @@ class Mixture(NamedTuple):
     """``(k, d, d)`` lower Cholesky factors of the scale matrices."""
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """``(n, d)`` draws."""
+        """Draw from the mixture.
+
+        Parameters
+        ----------
+        n
+            Number of draws.
+        rng
+            Random generator.
+
+        Returns
+        -------
+        FloatArray
+            ``(n, d)``.
+        """
         k = rng.choice(self.weights.size, n, p=self.weights)
         normal = rng.standard_normal((n, self.means.shape[1]))
         normal /= np.sqrt(rng.chisquare(DEGREES, n) / DEGREES)[:, None]
@@ -68,7 +81,18 @@ def _threads() -> ThreadpoolController:
 
 
 def combine(first: Mixture, second: Mixture) -> Mixture:
-    """Equal mixture of two mixtures."""
+    """Equal mixture of two mixtures.
+
+    Parameters
+    ----------
+    first, second
+        Of the same dimension.
+
+    Returns
+    -------
+    Mixture
+        Weight 1/2 for either.
+    """
     return Mixture(
         np.concatenate([first.weights, second.weights]) / 2,
         np.concatenate([first.means, second.means]),
@@ -77,7 +101,22 @@ def combine(first: Mixture, second: Mixture) -> Mixture:
 
 
 def fit_mixture(draws: FloatArray, n_components: int, rng: np.random.Generator) -> Mixture:
-    """Fit to equally weighted draws ``(n, d)`` by expectation maximisation, and add the defensive component."""
+    """Fit to equally weighted draws by expectation maximisation, and add the defensive component.
+
+    Parameters
+    ----------
+    draws
+        ``(n, d)``.
+    n_components
+        Largest number of components; fewer where there are fewer than 4 d distinct draws for each.
+    rng
+        Random generator.
+
+    Returns
+    -------
+    Mixture
+        Widened by `INFLATION`.
+    """
     n_components = max(1, min(n_components, len(np.unique(draws[:, 0])) // (4 * draws.shape[1])))
     seed = int(rng.integers(2**31))
     model = GaussianMixture(

@@ -44,7 +44,22 @@ class ProposalPool:
         return len(self.outer)
 
     def add(self, proposal: Mixture, n: int, rng: np.random.Generator) -> FloatArray:
-        """Draw and evaluate `n` more; their log weights ``(n,)`` under this proposal alone."""
+        """Draw from a proposal and evaluate the posterior at the draws.
+
+        Parameters
+        ----------
+        proposal
+            Density in the marginalised coordinates.
+        n
+            Number of draws.
+        rng
+            Random generator.
+
+        Returns
+        -------
+        FloatArray
+            ``(n,)`` log weights under this proposal alone.
+        """
         outer = proposal.sample(n, rng)
         latent, log_target = self._evaluate(outer, rng)
         own = proposal.log_density(outer)
@@ -76,7 +91,20 @@ class ProposalPool:
         return self._log_target - self._log_density + np.log(len(self))
 
     def walk(self, n_chain: int, rng: np.random.Generator) -> FloatArray:
-        """Independence Metropolis chains, ``(n_chain, n // n_chain, n_latent)``: each walks over its own draws."""
+        """Independence Metropolis chains; each walks over its own draws.
+
+        Parameters
+        ----------
+        n_chain
+            Number of chains.
+        rng
+            Random generator.
+
+        Returns
+        -------
+        FloatArray
+            ``(n_chain, n // n_chain, n_latent)`` latent coordinates.
+        """
         return self.latent[walk(self.log_weights(), n_chain, rng)]
 
     def _evaluate(self, outer: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
@@ -93,7 +121,22 @@ class ProposalPool:
 
 
 def walk(log_weight: FloatArray, n_chain: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Independence Metropolis chains over shuffled draws of these log weights; indices ``(n_chain, n // n_chain)``."""
+    """Independence Metropolis chains over shuffled, weighted draws.
+
+    Parameters
+    ----------
+    log_weight
+        ``(n,)`` log of target over proposal.
+    n_chain
+        Number of chains.
+    rng
+        Random generator.
+
+    Returns
+    -------
+    NDArray
+        ``(n_chain, n // n_chain)`` indices of draws.
+    """
     n = len(log_weight) // n_chain
     shares = rng.permutation(len(log_weight))[: n_chain * n].reshape(n_chain, n)
     log_uniform = np.log(rng.random((n_chain, n)))

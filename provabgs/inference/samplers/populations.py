@@ -65,7 +65,17 @@ class Window:
     proposals: list[Mixture | None] = field(default_factory=list)
 
     def add(self, x: FloatArray, log_target: FloatArray, proposal: Mixture | None) -> None:
-        """Take in a stage and forget the oldest."""
+        """Take in a stage and forget the oldest.
+
+        Parameters
+        ----------
+        x
+            ``(n, n_outer)`` draws.
+        log_target
+            ``(n,)`` log target at them.
+        proposal
+            Density that they were drawn from; None for the prior.
+        """
         self.draws = [*self.draws, x][-N_KEPT:]
         self.log_target = [*self.log_target, log_target][-N_KEPT:]
         self.proposals = [*self.proposals, proposal][-N_KEPT:]
@@ -82,6 +92,18 @@ class Window:
 def anneal(posterior: MarginalPosterior, rng: np.random.Generator) -> Population:
     """Carry one population from the prior to the posterior.
 
+    Parameters
+    ----------
+    posterior
+        With its linear coordinates integrated out.
+    rng
+        Random generator.
+
+    Returns
+    -------
+    Population
+        Draws at the posterior and the proposal that fits them best.
+
     Raises
     ------
     StartError
@@ -97,6 +119,7 @@ def anneal(posterior: MarginalPosterior, rng: np.random.Generator) -> Population
         x, log_target, log_proposal = window.together()
         log_prior = log_normal(x)
         log_like = np.where(np.isfinite(log_target), log_target - log_prior, -np.inf)
+        # draws of earlier stages count too, at the density of the mixture that all were drawn from
         power = next_power(log_like, log_prior - log_proposal, power, STAGE_EFFICIENCY)
         weights = normalised(tempered(log_like, log_prior - log_proposal, power))
         n = N_EARLY if power < EARLY else N_STAGE

@@ -24,14 +24,45 @@ def log_normal(x: FloatArray) -> FloatArray:
 
 
 def tempered(log_like: FloatArray, log_ratio: FloatArray, power: float) -> FloatArray:
-    """Log weights at ``likelihood^power``, for draws whose prior has `log_ratio` to their proposal."""
+    """Log weights at a power of the likelihood.
+
+    Parameters
+    ----------
+    log_like
+        ``(n,)`` ln L; -inf allowed.
+    log_ratio
+        ``(n,)`` ln of prior over proposal at the draws.
+    power
+        Of the likelihood, 0 (prior) to 1 (posterior).
+
+    Returns
+    -------
+    FloatArray
+        ``(n,)``.
+    """
     return np.where(np.isfinite(log_like), power * log_like, -np.inf) + log_ratio
 
 
 def next_power(log_like: FloatArray, log_ratio: FloatArray, power: float, efficiency: float) -> float:
-    """Largest power of the likelihood at which `efficiency` of the draws stay effective.
+    """Largest power of the likelihood at which a given fraction of the draws stays effective.
 
-    At least a hair above `power`, so that annealing ends.
+    At least 5 % above `power`, so that annealing ends.
+
+    Parameters
+    ----------
+    log_like
+        ``(n,)`` ln L; -inf allowed.
+    log_ratio
+        ``(n,)`` ln of prior over proposal at the draws.
+    power
+        The current power.
+    efficiency
+        Effective fraction wanted (Kish).
+
+    Returns
+    -------
+    float
+        At most 1.
     """
 
     def fraction(p: float) -> float:

@@ -108,6 +108,11 @@ def too_coarse(data: Gridded, sigma: ArrayLike) -> bool:
         On the grid.
     sigma
         Width of the component or components, unit of the property.
+
+    Returns
+    -------
+    bool
+        True where the grid's step exceeds `COARSE` times the smallest width.
     """
     spacing = float(data.nodes[1, 0] - data.nodes[0, 0])
     return bool(spacing > COARSE * np.min(np.asarray(sigma)))

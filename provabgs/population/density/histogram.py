@@ -53,7 +53,20 @@ class HistogramDensity:
 
     @classmethod
     def uniform(cls, low: ArrayLike, high: ArrayLike, n_bin: ArrayLike) -> HistogramDensity:
-        """Evenly spaced bins from `low` to `high`, `n_bin` of them, each a number or one per property."""
+        """Histogram of evenly spaced bins.
+
+        Parameters
+        ----------
+        low, high
+            Number, or ``(ndim,)``: outer edges, unit of each property.
+        n_bin
+            Number, or ``(ndim,)``: bins per property.
+
+        Returns
+        -------
+        HistogramDensity
+            Of the dimension that the arguments broadcast to.
+        """
         lo, hi, n = np.broadcast_arrays(np.atleast_1d(low), np.atleast_1d(high), np.atleast_1d(n_bin))
         return cls(tuple(tuple(np.linspace(a, b, int(k) + 1).tolist()) for a, b, k in zip(lo, hi, n, strict=True)))
 
@@ -99,7 +112,20 @@ class HistogramDensity:
         return values, vectors
 
     def log_prob(self, eta: jax.Array, theta: jax.Array) -> jax.Array:
-        """Ln p(theta | eta), see `Density.log_prob`; -inf outside the edges."""
+        """Ln p(theta | eta), see `Density.log_prob`; -inf outside the edges.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)`` parameters of the density.
+        theta
+            ``(..., ndim)`` properties.
+
+        Returns
+        -------
+        jax.Array
+            ``(...)``.
+        """
         cell, inside = self.bin_of(theta)
         return jnp.where(inside, self.log_density(eta).astype(theta.dtype)[cell], -jnp.inf)
 
@@ -146,7 +172,22 @@ class HistogramDensity:
         return np.concatenate([[ln_tau], rng.standard_normal(self.n_bin)])
 
     def sample(self, eta: ArrayLike, rng: np.random.Generator, n: int) -> FloatArray:
-        """Galaxies drawn from the population."""
+        """Galaxies drawn from the population.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)`` parameters of the density.
+        rng
+            Random generator.
+        n
+            Number of galaxies.
+
+        Returns
+        -------
+        FloatArray
+            ``(n, ndim)``.
+        """
         weight = np.exp(np.asarray(self.log_density(jnp.asarray(eta))) + self.log_volume)
         cell = np.unravel_index(rng.choice(self.n_bin, n, p=weight / weight.sum()), self.shape)
         out = np.empty((n, self.ndim))

@@ -93,6 +93,7 @@ def sample_streamed(
     """
     options = options or SamplingOptions()
     density = likelihood.density
+    # a pass over all data may take minutes, one over a part a second: the search starts there
     part = likelihood.first_part()
     start = find_mode(density, on_host(density, None, part), rng, options.n_start)
     factor = whitening(np.asarray(negative_hessian(density, None, jnp.asarray(start), part)))
@@ -116,6 +117,7 @@ def sample_streamed(
         noise, counted_weight = gradient_noise(density, mode, draws)
         scale = 1.0 if total_weight is None else total_weight / counted_weight
         chains, inflation = inflated(chains, noise * scale)
+    # resampled draws are independent: there are no chains to compare
     none = np.full(1, np.nan)
     return PopulationPosterior(
         density,

@@ -15,17 +15,12 @@ from provabgs.core.jax import jnp
 from provabgs.population.density.grid import onto_histogram, onto_nodes, too_coarse
 from provabgs.population.density.histogram import HistogramDensity
 from provabgs.population.density.importance import sample_streamed
-from provabgs.population.density.likelihood import (
-    Draws,
-    Gridded,
-    LogSelected,
-    StreamedLikelihood,
-    gridded_chunks,
-)
+from provabgs.population.density.likelihood import Draws, Gridded, LogSelected
 from provabgs.population.density.models import Density, GaussianDensity, MixtureDensity
 from provabgs.population.density.nuts import SamplingOptions, sample_population
 from provabgs.population.density.posterior import PopulationPosterior, PopulationWarning
 from provabgs.population.density.reading import PopulationData
+from provabgs.population.density.streamed import StreamedLikelihood, gridded_chunks
 from provabgs.population.prior.induced import InducedPrior
 
 Kind = Literal["gaussian", "mixture", "histogram"]
@@ -58,6 +53,11 @@ def make_density(
         Of a mixture.
     n_bin
         Of a histogram, per property; `BINS` when None.
+
+    Returns
+    -------
+    Density
+        A histogram is exactly on the limits; a Gaussian's scale is half their distance.
 
     Raises
     ------

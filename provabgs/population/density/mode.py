@@ -31,6 +31,11 @@ def log_posterior(density: Density, selection: LogSelected | None, eta: jax.Arra
         ``(n_eta,)``.
     data
         Draws of the galaxies.
+
+    Returns
+    -------
+    jax.Array
+        Scalar.
     """
     return density.log_prior(eta) + log_likelihood(density, eta, data, selection)
 
@@ -44,7 +49,24 @@ def _jit_value_and_grad(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def negative_hessian(density: Density, selection: LogSelected | None, eta: jax.Array, data: Data) -> jax.Array:
-    """Minus the second derivatives of ln posterior, ``(n_eta, n_eta)``; arguments as in `log_posterior`."""
+    """Minus the second derivatives of ln posterior.
+
+    Parameters
+    ----------
+    density
+        Family of populations, with its prior.
+    selection
+        ln alpha(eta), or None.
+    eta
+        ``(n_eta,)``.
+    data
+        Draws of the galaxies.
+
+    Returns
+    -------
+    jax.Array
+        ``(n_eta, n_eta)``.
+    """
     gradient = jax.grad(lambda e: -log_posterior(density, selection, e, data))
     return jax.lax.map(lambda v: jax.jvp(gradient, (eta,), (v,))[1], jnp.eye(eta.size))
 
@@ -52,7 +74,22 @@ def negative_hessian(density: Density, selection: LogSelected | None, eta: jax.A
 def on_host(
     density: Density, selection: LogSelected | None, data: Data
 ) -> Callable[[FloatArray], tuple[float, FloatArray]]:
-    """Ln posterior and its gradient as a NumPy function of eta; arguments as in `log_posterior`."""
+    """Ln posterior and its gradient as a NumPy function of eta.
+
+    Parameters
+    ----------
+    density
+        Family of populations, with its prior.
+    selection
+        ln alpha(eta), or None.
+    data
+        Draws of the galaxies.
+
+    Returns
+    -------
+    Callable
+        ``eta (n_eta,)`` to a number and ``(n_eta,)``.
+    """
 
     def call(eta: FloatArray) -> tuple[float, FloatArray]:
         value, gradient = _jit_value_and_grad(density, selection, jnp.asarray(eta), data)

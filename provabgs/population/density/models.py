@@ -40,7 +40,20 @@ class Density(Protocol):
         ...
 
     def log_prob(self, eta: jax.Array, theta: jax.Array) -> jax.Array:
-        """Ln p(theta | eta) of ``theta (..., ndim)``, shape ``(...)``; -inf outside the support."""
+        """Ln p(theta | eta).
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)``.
+        theta
+            ``(..., ndim)`` properties.
+
+        Returns
+        -------
+        jax.Array
+            ``(...)``; -inf outside the support.
+        """
         ...
 
     def log_prior(self, eta: jax.Array) -> jax.Array:
@@ -56,7 +69,22 @@ class Density(Protocol):
         ...
 
     def sample(self, eta: ArrayLike, rng: np.random.Generator, n: int) -> FloatArray:
-        """``(n, ndim)`` galaxies drawn from the population."""
+        """Galaxies drawn from the population.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)``.
+        rng
+            Source of randomness.
+        n
+            Number of galaxies.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n, ndim)``.
+        """
         ...
 
 
@@ -95,7 +123,20 @@ class GaussianDensity:
         return 2 * d + d * (d - 1) // 2
 
     def log_prob(self, eta: jax.Array, theta: jax.Array) -> jax.Array:
-        """Ln p(theta | eta), see `Density.log_prob`."""
+        """Ln p(theta | eta), see `Density.log_prob`.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)`` parameters of the density.
+        theta
+            ``(..., ndim)`` properties.
+
+        Returns
+        -------
+        jax.Array
+            ``(...)``.
+        """
         mean, factor = self._mean_and_factor(eta.astype(theta.dtype))
         return _log_normal(theta, mean, factor)
 
@@ -124,7 +165,22 @@ class GaussianDensity:
         return eta
 
     def sample(self, eta: ArrayLike, rng: np.random.Generator, n: int) -> FloatArray:
-        """Galaxies drawn from the population."""
+        """Galaxies drawn from the population.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)`` parameters of the density.
+        rng
+            Random generator.
+        n
+            Number of galaxies.
+
+        Returns
+        -------
+        FloatArray
+            ``(n, ndim)``.
+        """
         mean, factor = (np.asarray(v) for v in self._mean_and_factor(jnp.asarray(eta)))
         return mean + rng.standard_normal((n, self.ndim)) @ factor.T
 
@@ -172,7 +228,20 @@ class MixtureDensity:
         return self.n_component - 1 + self.n_component * self.component.n_eta
 
     def log_prob(self, eta: jax.Array, theta: jax.Array) -> jax.Array:
-        """Ln p(theta | eta), see `Density.log_prob`."""
+        """Ln p(theta | eta), see `Density.log_prob`.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)`` parameters of the density.
+        theta
+            ``(..., ndim)`` properties.
+
+        Returns
+        -------
+        jax.Array
+            ``(...)``.
+        """
         log_weight, parts = self._split(eta.astype(theta.dtype))
         logs = jnp.stack([self.component.log_prob(p, theta) for p in parts], axis=-1)
         return jax.scipy.special.logsumexp(logs + log_weight, axis=-1)
@@ -196,7 +265,22 @@ class MixtureDensity:
         return self._join(weight, parts)
 
     def sample(self, eta: ArrayLike, rng: np.random.Generator, n: int) -> FloatArray:
-        """Galaxies drawn from the population."""
+        """Galaxies drawn from the population, in random order.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)`` parameters of the density.
+        rng
+            Random generator.
+        n
+            Number of galaxies.
+
+        Returns
+        -------
+        FloatArray
+            ``(n, ndim)``.
+        """
         log_weight, parts = (np.asarray(v) for v in self._split(jnp.asarray(eta)))
         weight = np.exp(log_weight)
         counts = rng.multinomial(n, weight / weight.sum())

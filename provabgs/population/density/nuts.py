@@ -96,6 +96,7 @@ def sample_population(
     options = options or SamplingOptions()
     value_and_grad = on_host(density, selection, data)
     mode = find_mode(density, value_and_grad, rng, options.n_start)
+    # means, widths and bins differ in scale by orders of magnitude: one step size needs whitened coordinates
     curvature = np.asarray(negative_hessian(density, selection, jnp.asarray(mode), data))
     factor = whitening(curvature)
     key = jax.random.key(int(rng.integers(2**31)))

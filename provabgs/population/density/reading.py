@@ -17,7 +17,8 @@ from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.errors import ConfigError, InputError
 from provabgs.core.jax import jnp
 from provabgs.inference.config import FitConfig
-from provabgs.population.density.likelihood import Draws, pad
+from provabgs.population.density.likelihood import Draws
+from provabgs.population.density.streamed import pad
 from provabgs.population.prior.induced import N_DRAWS, InducedPrior
 from provabgs.population.rows import RowSelection
 from provabgs.population.sources import Source, fitted_source, open_source
@@ -31,7 +32,20 @@ class PriorDensity(Protocol):
     """The density p0 that draws are divided by."""
 
     def log_density(self, values: ArrayLike, redshift: ArrayLike) -> FloatArray:
-        """Ln p0 of ``values (n, S, d)`` at ``redshift (n,)``, ``(n, S)``."""
+        """Ln p0 of posterior draws.
+
+        Parameters
+        ----------
+        values
+            ``(n, S, d)``.
+        redshift
+            ``(n,)`` of the galaxies.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n, S)``.
+        """
         ...
 
 
@@ -40,7 +54,20 @@ class FlatPrior:
     """No division: for draws under a prior that is flat in the properties, or to show the effect of not dividing."""
 
     def log_density(self, values: ArrayLike, redshift: ArrayLike) -> FloatArray:  # noqa: ARG002 - one interface
-        """Zero."""
+        """Zero everywhere.
+
+        Parameters
+        ----------
+        values
+            ``(n, S, d)`` properties.
+        redshift
+            Not used.
+
+        Returns
+        -------
+        FloatArray
+            ``(n, S)``.
+        """
         return np.zeros(np.asarray(values).shape[:2])
 
 
@@ -176,10 +203,12 @@ def open_population(
 
     Parameters
     ----------
-    path, where, mode
-        See `open_source`.
+    path
+        Catalog directory, posterior file or challenge folder; see `open_source`.
     names
         Sample columns (LOGMSTAR, LOGSFR_1GYR, LOGZ_MW, T_AGE_MW ...), one to three.
+    where, mode
+        See `open_source`.
     weights
         Summary columns to weigh galaxies by (W_ZFAIL, W_FIBASSIGN).
     prior
@@ -213,6 +242,7 @@ def open_population(
     if not (np.isfinite(z) & (z > 0)).all():
         bad = int(np.argmin(np.isfinite(z) & (z > 0)))
         raise InputError(f"{source.label}: TARGETID {source.columns['TARGETID'][bad]} has redshift {z[bad]:g}")
+    # draws divided by another prior than their own give a wrong population without any sign of it
     if not isinstance(prior, FlatPrior):
         theirs = shared_config(source.configs, claimed or (prior.config if prior else None), source.label)
         if prior is None:

@@ -48,10 +48,12 @@ def correct_catalog(
 
     Parameters
     ----------
-    path, where, mode, claimed, include_not_converged
-        See `provabgs.population.density.reading.open_population`.
+    path
+        Catalog directory, posterior file or challenge folder; see `open_population`.
     names
         Properties made flat.
+    where, mode, claimed, include_not_converged
+        See `provabgs.population.density.reading.open_population`.
     prior
         A correction made before; None makes one at the median redshift of the galaxies.
     n_prior
@@ -95,6 +97,7 @@ def _table(source: Source, prior: MaxEntropyPrior, z: FloatArray) -> Table:
         columns["N_EFFECTIVE"][rows], columns["COLLAPSED"][rows] = found.n_effective, found.collapsed
         for name in REPORTED:
             values = chunk.values[name]
+            # the same estimator before and after: the difference is the prior's alone
             before = weighted_quantiles(values, np.where(np.isnan(values), 0.0, 1.0), QUANTILES)
             after = weighted_quantiles(values, found.weight, QUANTILES)
             for k, q in enumerate(QUANTILES):

@@ -250,6 +250,11 @@ class MaxEntropyPrior:
             That prior, for the galaxy.
         model, tables
             SPS model, and its history tables at the galaxy's redshift.
+
+        Returns
+        -------
+        Target
+            Without a gradient; see `provabgs.inference.reweighted_target.reweight`.
         """
         return reweight(target, log_ratio_function(self.correction, model, prior, tables))
 

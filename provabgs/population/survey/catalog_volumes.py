@@ -97,6 +97,7 @@ def computed_volumes(
     GalaxyVolumes
         Of the wanted rows.
     """
+    # spectra of all draws at all redshifts would not fit in memory: galaxies go in parts
     tracks = MagnitudeTracks(model, selection.bands, survey.redshift_grid(), survey.cosmology)
     out = GalaxyVolumes(*(np.full(index.size, np.nan) for _ in range(4)))
     for start in range(0, index.size, _CHUNK):

@@ -231,6 +231,7 @@ def _maximise(problem: _Problem, beta: FloatArray) -> tuple[FloatArray, bool]:
             step = linalg.cho_solve(linalg.cho_factor(observed), gradient)
         except linalg.LinAlgError:
             step = linalg.cho_solve(linalg.cho_factor(complete), gradient)
+        # coefficients are ln densities: beyond e^30 the exponentials overflow
         step *= min(1.0, 30.0 / np.abs(step).max())
         for _ in range(30):
             trial = problem.value(beta + step)

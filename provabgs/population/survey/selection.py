@@ -47,6 +47,11 @@ class Selection(Protocol):
             AB magnitudes by filter name, all of one shape.
         fiber_offset
             Fiber magnitude minus total magnitude in r; broadcasts.
+
+        Returns
+        -------
+        FloatArray
+            Of the shape of the magnitudes.
         """
 
 
@@ -99,7 +104,20 @@ class MagnitudeLimit:
         return False
 
     def margin(self, magnitude: Mapping[str, FloatArray], fiber_offset: FloatArray | float = 0.0) -> FloatArray:  # noqa: ARG002
-        """See `Selection.margin`."""
+        """See `Selection.margin`.
+
+        Parameters
+        ----------
+        magnitude
+            AB magnitudes by filter name, all of one shape.
+        fiber_offset
+            Not used.
+
+        Returns
+        -------
+        FloatArray
+            Magnitudes, of the shape of the magnitudes.
+        """
         m = np.asarray(magnitude[self.band], dtype=np.float64)
         return self.faint - m if self.bright is None else np.minimum(self.faint - m, m - self.bright)
 
@@ -137,7 +155,20 @@ class BGSFaint:
         return True
 
     def margin(self, magnitude: Mapping[str, FloatArray], fiber_offset: FloatArray | float = 0.0) -> FloatArray:
-        """See `Selection.margin`; the fraction of the flux in the fiber is assumed not to change with redshift."""
+        """See `Selection.margin`; the fraction of the flux in the fiber is assumed not to change with redshift.
+
+        Parameters
+        ----------
+        magnitude
+            AB magnitudes by filter name, all of one shape.
+        fiber_offset
+            Fiber magnitude minus total magnitude in r; broadcasts.
+
+        Returns
+        -------
+        FloatArray
+            Magnitudes, of the shape of the magnitudes.
+        """
         g, r, z, w1 = (np.asarray(magnitude[b], dtype=np.float64) for b in self.bands)
         d = self._offset
         fiber = r + fiber_offset
@@ -158,7 +189,19 @@ def bgs_bright(photsys: str = "S") -> MagnitudeLimit:
 
 
 def parse_selection(text: str, photsys: str = "S") -> Selection:
-    """``"bgs-bright"``, ``"bgs-faint"``, or a limit ``"FILTER<MAG"`` or ``"MAG<FILTER<MAG"`` (``decam2014-r<19.5``).
+    """A selection from its name or from a magnitude limit.
+
+    Parameters
+    ----------
+    text
+        ``"bgs-bright"``, ``"bgs-faint"``, or a limit ``"FILTER<MAG"`` or ``"MAG<FILTER<MAG"`` (``decam2014-r<19.5``).
+    photsys
+        ``"N"`` or ``"S"``: photometric system whose filters a BGS selection uses.
+
+    Returns
+    -------
+    Selection
+        Limits in AB magnitudes.
 
     Raises
     ------

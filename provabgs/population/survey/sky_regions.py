@@ -74,6 +74,7 @@ def sky_regions(ra: ArrayLike, dec: ArrayLike, n_region: int, rng: np.random.Gen
         )
     lon, lat = grid.healpix_to_lonlat(occupied)
     lon, lat = lon.to_value(u.rad), lat.to_value(u.rad)
+    # on unit vectors, where distances do not depend on declination and do not break at ra = 0
     vector = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
     means = KMeans(n_region, n_init=4, random_state=int(rng.integers(2**31))).fit(vector)
     of_pixel = means.labels_.astype(np.int64)

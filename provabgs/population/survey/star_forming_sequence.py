@@ -178,6 +178,7 @@ def _checked(
     good = np.isfinite(x) & ~np.isnan(y) & (y < np.inf) & np.isfinite(prior)
     if not good.any(axis=1).all():
         raise InputError(f"galaxy {int(np.argmin(good.any(axis=1)))} of {len(x)} has no finite draw; leave it out")
+    # galaxies may keep different numbers of draws: each counts as a mean over its own
     ln_w = np.where(good, -prior, -np.inf) - np.log(good.sum(axis=1, keepdims=True))
     x = np.where(good, x, 0.0)
     none = good & (y < x + SSFR_FLOOR)
@@ -196,6 +197,7 @@ def _start(x: FloatArray, y: FloatArray, none: NDArray[np.bool_], ln_w: FloatArr
     mx, my = (weight * x).sum(axis=1), (weight * y).sum(axis=1)
     kept = forming.copy()
     line = np.array([0.7, float(np.median(my[forming]))])
+    # clip below the line only, with the scatter above it: quenched galaxies lie on one side
     for _ in range(10):
         line = np.polyfit(mx[kept], my[kept], 1, w=np.sqrt(w[kept]))
         away = my - np.polyval(line, mx)

@@ -151,6 +151,7 @@ def galaxy_volumes(
             by_band[band] = track + _anchor(track, tracks, z, np.asarray(observed[band], dtype=np.float64))
     offset = 0.0 if fiber_offset is None else np.asarray(fiber_offset, dtype=np.float64)[:, None, None]
     margin = selection.margin(by_band, offset)
+    # at the near end of the survey: how much fainter at equal colours, for the completeness limit in mass
     near = _dimming({b: m[..., :1] for b, m in by_band.items()}, selection, offset)
     found = visible_volumes(margin, tracks.redshift, survey)
     return replace(found, margin_near=near, margin_here=_at(margin, tracks.redshift, z))

@@ -92,31 +92,130 @@ class Histories(Protocol):
     merge the library's nodes there. 0 merges nothing."""
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
-        """Tables for galaxies seen at age `t_age` ``(...)``, Gyr, on SSP ages `node_age` ``(nage,)``, Gyr."""
+        """Tables of the quantities that depend on the age of the universe at the galaxy.
+
+        Parameters
+        ----------
+        t_age
+            ``(...)`` age of the universe at the galaxy, Gyr.
+        node_age
+            ``(nage,)`` ages of the SSP library, Gyr.
+
+        Returns
+        -------
+        HistoryTables
+            With the leading axes of `t_age`.
+        """
         ...
 
     def nodes(self, age: FloatArray, metallicity_age: FloatArray) -> Any:
-        """What the methods below need of age nodes ``(nage,)``, Gyr; `metallicity_age`: where Z(t) is taken."""
+        """What the methods below need of a set of age nodes.
+
+        Parameters
+        ----------
+        age
+            ``(nage,)`` ages that masses fall on, Gyr.
+        metallicity_age
+            ``(nage,)`` ages at which Z(t) is taken for these nodes, Gyr.
+
+        Returns
+        -------
+        Any
+            A pytree, handed to the methods below as `nodes`.
+        """
         ...
 
     def component_masses(self, values: Values, tables: HistoryTables, nodes: Any) -> jax.Array:
-        """Mass on the nodes that a unit mass of each component brings, ``(batch, ncomponent, nage)``."""
+        """Mass on the nodes that a unit mass of each component brings.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+        nodes
+            From `nodes`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, ncomponent, nage)``.
+        """
         ...
 
     def node_masses(self, values: Values, tables: HistoryTables, nodes: Any) -> jax.Array:
-        """Mass on the nodes per unit of total mass, ``(batch, nage)``."""
+        """Mass on the nodes per unit of total mass.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+        nodes
+            From `nodes`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nage)``.
+        """
         ...
 
     def metallicity(self, values: Values, nodes: Any) -> jax.Array:
-        """Absolute metallicity of stars of each node's age, quoted convention, ``(batch, nage)``."""
+        """Absolute metallicity of the stars of each node's age.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        nodes
+            From `nodes`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nage)`` absolute Z, quoted convention (PROVABGS: solar is 0.0190).
+        """
         ...
 
     def moments(self, values: Values, tables: HistoryTables) -> Moments:
-        """Integrals that SFR and age follow from."""
+        """Integrals from which SFR and mean age follow.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+
+        Returns
+        -------
+        Moments
+            Each ``(batch,)``, per unit of total mass.
+        """
         ...
 
     def curves(self, values: Values, t_age: float, time: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """SFR in Msun/yr per Msun formed and absolute Z at lookback times ``(n,)``, Gyr; each ``(batch, n)``."""
+        """SFR and metallicity against lookback time, for plots.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        t_age
+            Age of the universe at the galaxy, Gyr.
+        time
+            ``(n,)`` lookback times from the galaxy, Gyr.
+
+        Returns
+        -------
+        sfr
+            ``(batch, n)`` Msun/yr per Msun formed.
+        z
+            ``(batch, n)`` absolute Z.
+        """
         ...
 
 
@@ -150,7 +249,7 @@ def mix(share: jax.Array, per_component: Any) -> jax.Array:
     Parameters
     ----------
     share
-        ``(batch, ncomponent)``.
+        ``(batch, ncomponent)`` fraction of each component in the mass.
     per_component
         One table ``(ncomponent, n)``, or one per batch entry ``(batch, ncomponent, n)``.
 
@@ -164,7 +263,20 @@ def mix(share: jax.Array, per_component: Any) -> jax.Array:
 
 
 def mean(share: jax.Array, per_component: Any) -> jax.Array:
-    """``sum_i f_i x_i`` ``(batch,)`` for x of shape ``(ncomponent,)`` or ``(batch, ncomponent)``."""
+    """Mass-weighted mean over components, ``sum_i f_i x_i``.
+
+    Parameters
+    ----------
+    share
+        ``(batch, ncomponent)`` fraction of each component in the mass.
+    per_component
+        x, ``(ncomponent,)`` or ``(batch, ncomponent)``.
+
+    Returns
+    -------
+    jax.Array
+        ``(batch,)``, the unit of x.
+    """
     return jnp.sum(share * jnp.asarray(per_component), axis=-1)
 
 
@@ -178,19 +290,62 @@ class SmoothHistories:
     resolved_gyr: float = 0.0
 
     def component_masses(self, values: Values, tables: HistoryTables, nodes: Any) -> jax.Array:
-        """See `Histories.component_masses`."""
+        """See `Histories.component_masses`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``; give the batch size.
+        tables
+            From `tables`.
+        nodes
+            Not used.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, ncomponent, nage)``.
+        """
         del nodes
         mass = jnp.asarray(tables.mass)
         batch = len(values[self.linear_block.total])
         return jnp.broadcast_to(mass, (batch, *mass.shape[-2:]))
 
     def node_masses(self, values: Values, tables: HistoryTables, nodes: Any) -> jax.Array:
-        """See `Histories.node_masses`."""
+        """See `Histories.node_masses`.
+
+        Parameters
+        ----------
+        values
+            The fractions of the linear block, each ``(batch,)``.
+        tables
+            From `tables`.
+        nodes
+            Not used.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nage)``.
+        """
         del nodes
         return mix(fractions(self.linear_block, values, tables), tables.mass)
 
     def moments(self, values: Values, tables: HistoryTables) -> Moments:
-        """See `Histories.moments`."""
+        """See `Histories.moments`; all mass is formed after the galaxy's birth.
+
+        Parameters
+        ----------
+        values
+            The fractions of the linear block, each ``(batch,)``.
+        tables
+            From `tables`.
+
+        Returns
+        -------
+        Moments
+            Each ``(batch,)``, per unit of total mass.
+        """
         share = fractions(self.linear_block, values, tables)
         within = (mean(share, x) for x in (tables.formed_100myr, tables.formed_1gyr, tables.mean_age))
         return Moments(jnp.ones(len(share), share.dtype), *within)

@@ -7,7 +7,7 @@ no age bins, no bin centres. The published 42-bin sum is kept for parity.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from astropy.table import Table
@@ -71,7 +71,20 @@ class HistoryBases:
         return np.array([np.interp(np.asarray(t, dtype=np.float64), self.time, row) for row in self.zh])
 
     def sfh_bases(self, t: ArrayLike, t_age: float) -> FloatArray:
-        """SFH bases at lookback times ``(n,)``, normalised over [0, t_age], 1/Gyr; ``(nbasis, n)``, 0 beyond t_age."""
+        """SFH bases at given lookback times, normalised over [0, t_age].
+
+        Parameters
+        ----------
+        t
+            ``(n,)`` lookback times, Gyr.
+        t_age
+            Age of the universe at the galaxy, Gyr.
+
+        Returns
+        -------
+        FloatArray
+            ``(nbasis, n)`` 1/Gyr; 0 beyond `t_age`.
+        """
         t = np.asarray(t, dtype=np.float64)
         rows = np.array([np.interp(t, self.time, row) for row in self.sfh])
         return np.where(t <= t_age, rows / self._integral(0, np.array(t_age))[..., None], 0.0)
@@ -126,18 +139,26 @@ class HistoryBases:
             ``"exact"``: closed-form integral against SSPs linear in log age. ``"published"``: 42 log-spaced bins with
             the SSP taken at bin centres.
         normalisation
-            ``"per-basis"``: each basis is normalised over [0, t_age] and beta_i is its share of the mass (the paper's
-            equation). ``"joint"``: the sum of beta_i s_i is normalised as a whole (what the published code and its
-            emulator do: a basis that lies mostly before the galaxy's birth then contributes little).
+            ``"per-basis"``: each basis is normalised over [0, t_age] and beta_i is its fraction of the mass (the
+            equation of Hahn et al. 2023). ``"joint"``: the sum of beta_i s_i is normalised as a whole (what the
+            published code and its emulator do: a basis that lies mostly before the galaxy's birth then contributes
+            little).
+
+        Returns
+        -------
+        HistoryTables
+            Double precision, with the leading axes of `t_age`.
 
         Raises
         ------
         InputError
-            When an age is not positive or `binning` is unknown.
+            When an age is not positive, or `binning` or `normalisation` is unknown.
         """
         t_age = np.asarray(t_age, dtype=np.float64)
         if np.any(~(t_age > 0)):
             raise InputError(f"age of the universe must be positive, got {t_age.min()} Gyr; check the redshift")
+        if normalisation not in get_args(Normalisation):
+            raise InputError(f"unknown normalisation {normalisation!r}; use 'per-basis' or 'joint'")
         formed = self._over(0, t_age)
         if binning == "exact":
             mass = self._exact_masses(t_age, node_age) / formed[..., None]
@@ -145,6 +166,7 @@ class HistoryBases:
             mass = self._published_masses(t_age, node_age)
         else:
             raise InputError(f"unknown age binning {binning!r}; use 'exact' or 'published'")
+        # normalised jointly, a basis counts by what it has formed by t_age: its mass fraction is not beta_i
         return HistoryTables(
             t_age=t_age,
             weight=np.ones_like(formed) if normalisation == "per-basis" else formed,

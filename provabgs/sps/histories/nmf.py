@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import Z_RANGE_PROVABGS
+from provabgs.core.errors import ConfigError
 from provabgs.core.jax import jax, jnp
 from provabgs.sps.histories.base import HistoryTables, LinearBlock, Moments, fractions, mean, mix
 from provabgs.sps.histories.bases import Binning, HistoryBases, Normalisation
@@ -69,7 +70,20 @@ N_SFH, N_ZH = 4, 2
 
 
 def parameters_of(n_sfh: int, n_zh: int) -> tuple[Parameter, ...]:
-    """Parameters of a history of so many star-formation and metallicity bases, in the published order."""
+    """Parameters of a history of NMF bases, in the published order.
+
+    Parameters
+    ----------
+    n_sfh
+        Number of star-formation bases.
+    n_zh
+        Number of metallicity bases.
+
+    Returns
+    -------
+    tuple of Parameter
+        Total mass, fractions of the bases, fraction and age of the burst, metallicity coefficients.
+    """
     betas, gammas = (_fraction(i + 1) for i in range(n_sfh)), (_gamma(i + 1) for i in range(n_zh))
     return (TOTAL_MASS, *betas, FRACTION_OF_BURST, AGE_OF_BURST, *gammas)
 
@@ -98,6 +112,11 @@ class NMFHistories:
         ``"exact"`` or the ``"published"`` 42-bin sum; see `HistoryBases.tables`.
     normalisation
         Of the SFH bases, ``"per-basis"`` or ``"joint"``; see `HistoryBases.tables`.
+
+    Raises
+    ------
+    ConfigError
+        For another word than these.
     """
 
     resolved_gyr = BURST_RANGE_GYR[0]
@@ -106,6 +125,10 @@ class NMFHistories:
     def __init__(
         self, bases: HistoryBases | None = None, binning: Binning = "exact", normalisation: Normalisation = "per-basis"
     ) -> None:
+        for key, value, known in (("binning", binning, Binning), ("normalisation", normalisation, Normalisation)):
+            if value not in get_args(known):
+                words = " or ".join(repr(w) for w in get_args(known))
+                raise ConfigError(f"model.history_options: {key} = {value!r}; use {words}")
         self.bases = bases if bases is not None else HistoryBases.published()
         self.binning: Binning = binning
         self.normalisation: Normalisation = normalisation
@@ -115,21 +138,77 @@ class NMFHistories:
         self._gammas = tuple(f"gamma{i + 1}" for i in range(n_zh))
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
-        """See `Histories.tables`; computed on the host in double precision."""
+        """See `Histories.tables`; computed on the host in double precision.
+
+        Parameters
+        ----------
+        t_age
+            ``(...)`` age of the universe at the galaxy, Gyr.
+        node_age
+            ``(nage,)`` ages of the SSP library, Gyr.
+
+        Returns
+        -------
+        HistoryTables
+            With the leading axes of `t_age`.
+        """
         return self.bases.tables(t_age, node_age, self.binning, self.normalisation)
 
     def nodes(self, age: FloatArray, metallicity_age: FloatArray) -> NMFNodes:
-        """See `Histories.nodes`."""
+        """See `Histories.nodes`.
+
+        Parameters
+        ----------
+        age
+            ``(nage,)`` ages that masses fall on, Gyr.
+        metallicity_age
+            ``(nage,)`` ages at which Z(t) is taken, Gyr.
+
+        Returns
+        -------
+        NMFNodes
+            Double precision.
+        """
         return NMFNodes(np.log(age), self.bases.metallicity_bases(metallicity_age))
 
     def component_masses(self, values: Values, tables: HistoryTables, nodes: NMFNodes) -> jax.Array:
-        """See `Histories.component_masses`: each basis has its own part of the burst."""
+        """See `Histories.component_masses`: each basis carries its own part of the burst.
+
+        Parameters
+        ----------
+        values
+            ``fburst`` and ``tburst`` (Gyr), each ``(batch,)``.
+        tables
+            From `tables`.
+        nodes
+            From `nodes`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nbasis, nage)``.
+        """
         mass = jnp.asarray(tables.mass)
         keep, burst = self._burst(values, tables, nodes, mass.dtype)
         return keep[:, None, None] * (mass[None] if mass.ndim == 2 else mass) + burst[:, None, :]
 
     def node_masses(self, values: Values, tables: HistoryTables, nodes: NMFNodes) -> jax.Array:
-        """See `Histories.node_masses`; below 1 in sum if the burst lies before the galaxy's birth."""
+        """See `Histories.node_masses`; below 1 in sum if the burst lies before the galaxy's birth.
+
+        Parameters
+        ----------
+        values
+            The betas, ``fburst`` and ``tburst`` (Gyr), each ``(batch,)``.
+        tables
+            From `tables`.
+        nodes
+            From `nodes`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nage)``.
+        """
         dtype = jnp.asarray(tables.mass).dtype
         keep, burst = self._burst(values, tables, nodes, dtype)
         single = {n: values[n].astype(dtype) for n in self.linear_block.fractions}
@@ -144,12 +223,38 @@ class NMFHistories:
         return keep, jnp.where((tburst <= tables.t_age)[:, None], burst, 0.0)
 
     def metallicity(self, values: Values, nodes: NMFNodes) -> jax.Array:
-        """See `Histories.metallicity`; clipped to the published range."""
+        """See `Histories.metallicity`: ``sum_i gamma_i z_i(t)``, clipped to the published range.
+
+        Parameters
+        ----------
+        values
+            The gammas, absolute Z, each ``(batch,)``.
+        nodes
+            From `nodes`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nage)`` absolute Z.
+        """
         gammas = jnp.stack([values[n] for n in self._gammas], axis=-1)
         return jnp.clip(gammas @ jnp.asarray(nodes.zh, dtype=gammas.dtype), *Z_RANGE_PROVABGS)
 
     def moments(self, values: Values, tables: HistoryTables) -> Moments:
-        """See `Histories.moments`. A burst older than the galaxy never happened and counts nowhere."""
+        """See `Histories.moments`. A burst older than the galaxy never happened and counts nowhere.
+
+        Parameters
+        ----------
+        values
+            The betas, ``fburst`` and ``tburst`` (Gyr), each ``(batch,)``.
+        tables
+            From `tables`.
+
+        Returns
+        -------
+        Moments
+            Each ``(batch,)``, per unit of total mass.
+        """
         fburst, tburst = values["fburst"], values["tburst"]
         happened = jnp.where(tburst <= tables.t_age, fburst, 0.0)
         smooth, share = 1 - fburst, fractions(self.linear_block, values, tables)
@@ -163,7 +268,26 @@ class NMFHistories:
     def curves(
         self, values: Values, t_age: float, time: FloatArray, burst_width_gyr: float = 0.2
     ) -> tuple[FloatArray, FloatArray]:
-        """See `Histories.curves`. The burst is drawn as a top hat of `burst_width_gyr`; its area is its mass."""
+        """See `Histories.curves`. The burst is drawn as a top hat whose area is its mass.
+
+        Parameters
+        ----------
+        values
+            The betas, gammas, ``fburst`` and ``tburst`` (Gyr), each ``(batch,)``.
+        t_age
+            Age of the universe at the galaxy, Gyr.
+        time
+            ``(n,)`` lookback times from the galaxy, Gyr.
+        burst_width_gyr
+            Width of the top hat, Gyr.
+
+        Returns
+        -------
+        sfr
+            ``(batch, n)`` Msun/yr per Msun formed.
+        z
+            ``(batch, n)`` absolute Z.
+        """
         fburst, tburst = np.asarray(values["fburst"])[:, None], np.asarray(values["tburst"])[:, None]
         tables = self.tables(t_age, np.array([1e-3, OLDEST_GYR]))
         share = np.asarray(fractions(self.linear_block, {k: jnp.asarray(v) for k, v in values.items()}, tables))

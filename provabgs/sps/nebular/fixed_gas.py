@@ -39,9 +39,9 @@ def with_nebular(library: SSPLibrary, grid: NebularGrid, log_u: float, gas_logz:
     Returns
     -------
     SSPLibrary
-        On the library's wavelengths and three more for each line; `line_nodes` says where the lines are. The stars'
-        spectrum, linear between nodes, is the same function of wavelength as before, but for the light beyond the Lyman
-        limit of SSPs that ionise, which the gas has absorbed.
+        On the library's wavelengths and three more for each line; `line_nodes` says where the lines are. The stellar
+        spectrum, linear between nodes, is the same function of wavelength as before, except beyond the Lyman limit of
+        SSPs that ionise: the gas has absorbed that part.
 
     Raises
     ------
@@ -64,7 +64,19 @@ def with_nebular(library: SSPLibrary, grid: NebularGrid, log_u: float, gas_logz:
 def refine(library: SSPLibrary, grid: NebularGrid) -> SSPLibrary:
     """The library on its own wavelengths and three for each line of the grid, with no emission yet.
 
-    Light beyond the Lyman limit of SSPs that ionise is taken out.
+    The spectrum beyond the Lyman limit of SSPs that ionise is set to 0: the gas absorbs it.
+
+    Parameters
+    ----------
+    library
+        Stars alone.
+    grid
+        Gas.
+
+    Returns
+    -------
+    SSPLibrary
+        With `line_nodes`.
 
     Raises
     ------
@@ -73,6 +85,7 @@ def refine(library: SSPLibrary, grid: NebularGrid) -> SSPLibrary:
     """
     if library.line_nodes.size:
         raise InputError("this SSP library has nebular emission already; give the one without")
+    # all three nodes of a spike must lie inside the library's wavelengths, or its area is not that of the line
     inside = (grid.line_wave > library.wave[1]) & (grid.line_wave < library.wave[-2])
     lines = grid.line_wave[inside]
     wave = np.unique(np.concatenate([library.wave, *(lines * (1 + k * SPIKE) for k in (-1, 0, 1))]))
@@ -82,6 +95,7 @@ def refine(library: SSPLibrary, grid: NebularGrid) -> SSPLibrary:
     right = np.searchsorted(library.wave, wave[new])
     share = (wave[new] - library.wave[right - 1]) / (library.wave[right] - library.wave[right - 1])
     spectrum[..., new] = library.spectrum[..., right - 1] * (1 - share) + library.spectrum[..., right] * share
+    # the gas re-emits these photons: left in, their energy would count twice
     rate = grid.photon_rate(np.log10(library.metallicity), library.log_age)
     spectrum[..., wave < LYMAN_LIMIT_AA] *= (rate <= 0)[..., None]
     return replace(
@@ -93,7 +107,22 @@ def refine(library: SSPLibrary, grid: NebularGrid) -> SSPLibrary:
 
 
 def on_library(refined: SSPLibrary, grid: NebularGrid, emission: GasEmission) -> jax.Array:
-    """Emission per photon as a density on a refined library's wavelengths, ``(batch, nage, nwave)`` erg/Angstrom."""
+    """Emission per photon as a density on the wavelengths of a refined library.
+
+    Parameters
+    ----------
+    refined
+        From `refine`, with the same grid.
+    grid
+        Gas.
+    emission
+        ``lines (batch, nage, nline)`` erg and ``continuum (batch, nage, ngridwave)`` erg/Angstrom per photon.
+
+    Returns
+    -------
+    jax.Array
+        ``(batch, nage, nwave)`` erg/Angstrom per photon.
+    """
     right = np.clip(np.searchsorted(grid.wave, refined.wave, side="right"), 1, grid.wave.size - 1)
     share = (refined.wave - grid.wave[right - 1]) / (grid.wave[right] - grid.wave[right - 1])
     inside = (share >= 0) & (share <= 1)

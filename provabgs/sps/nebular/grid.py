@@ -1,4 +1,4 @@
-"""Light of ionised gas per ionising photon, tabulated: lines and continuum over log U and gas metallicity.
+"""Emission of ionised gas per ionising photon, tabulated: lines and continuum over log U and gas metallicity.
 
 Gas absorbs every ionising photon of the stars in it and gives the energy back as recombination and forbidden lines and
 as a continuum. What it gives per photon depends on the ionisation parameter, on the metallicity of the gas and (through
@@ -31,7 +31,7 @@ LOG_U_RANGE = (-4.0, -1.0)
 GAS_LOGZ_RANGE = (-2.0, 0.5)
 """Likewise, of the gas metallicity."""
 FLOOR = 1e-35
-"""Stands in for no light at all where logarithms are interpolated; erg per ionising photon."""
+"""Stands in for no emission at all where logarithms are interpolated; erg per ionising photon."""
 LYMAN_LIMIT_AA = 911.753
 """Ionisation threshold of hydrogen, vacuum Angstrom (CODATA: h c / 13.598 eV)."""
 _HC = 6.62607015e-27 * 2.99792458e18
@@ -52,7 +52,7 @@ _UNITS = {
 
 
 class GasEmission(NamedTuple):
-    """Light per ionising photon, for stars on ``NebularGrid.gas_log_age``."""
+    """Energy emitted per ionising photon, for stars on ``NebularGrid.gas_log_age``."""
 
     lines: jax.Array
     """``(batch, nage, nline)`` erg per photon."""
@@ -125,10 +125,17 @@ class NebularGrid:
     def require_range(self, log_u: ArrayLike, gas_logz: ArrayLike) -> None:
         """Refuse gas parameters that are not tabulated: nothing is extrapolated.
 
+        Parameters
+        ----------
+        log_u
+            Log10 of the ionisation parameter, any shape.
+        gas_logz
+            Log10 of the gas metallicity over solar, any shape.
+
         Raises
         ------
         InputError
-            Which of the two, and the grid's range.
+            When either lies outside the grid; names which, and the grid's range.
         """
         for name, value, axis in (("log_u", log_u, self.log_u), ("gas_logz", gas_logz, self.gas_logz)):
             v = np.asarray(value, np.float64)
@@ -139,9 +146,21 @@ class NebularGrid:
                 )
 
     def emission(self, log_u: ArrayLike, gas_logz: ArrayLike) -> GasEmission:
-        """Light per photon at gas parameters ``(batch,)``; logarithms are linear in both, as in FSPS.
+        """Lines and continuum per ionising photon; logarithms are linear in both gas parameters, as in FSPS.
 
         A pure function in JAX, held at the edges of the grid: check with `require_range`.
+
+        Parameters
+        ----------
+        log_u
+            ``(batch,)`` log10 of the ionisation parameter.
+        gas_logz
+            ``(batch,)`` log10 of the gas metallicity over solar.
+
+        Returns
+        -------
+        GasEmission
+            ``lines (batch, nage, nline)`` erg and ``continuum (batch, nage, nwave)`` erg/Angstrom per photon.
         """
         wu = hat_weights(jnp.asarray(log_u, jnp.float64), self.log_u)
         wz = hat_weights(jnp.asarray(gas_logz, jnp.float64), self.gas_logz)
@@ -152,10 +171,22 @@ class NebularGrid:
         return GasEmission(*out)
 
     def photon_rate(self, log_z: ArrayLike, log_age: ArrayLike) -> FloatArray:
-        """Ionising photons per second and Msun formed, ``(nz, nage)``, on axes of log10 Z and log10 yr.
+        """Ionising photons of stars per second.
 
-        Logarithms are linear in both; metallicities and the youngest ages beyond the table take its edge, ages beyond
-        its last have none.
+        Logarithms are linear in both axes. Metallicities and the youngest ages beyond the table take its edge; ages
+        beyond its last have none.
+
+        Parameters
+        ----------
+        log_z
+            ``(nz,)`` log10 of absolute stellar Z.
+        log_age
+            ``(nage,)`` log10 of age in years.
+
+        Returns
+        -------
+        FloatArray
+            ``(nz, nage)`` photons/s per Msun formed.
         """
         log_age = np.asarray(log_age, np.float64)
         wz = np.asarray(hat_weights(np.asarray(log_z, np.float64), self.star_log_z))
@@ -163,7 +194,7 @@ class NebularGrid:
         return np.where(log_age <= self.star_log_age[-1] + 1e-9, 10.0 ** (wz @ self.log_photon_rate @ wa.T), 0.0)
 
     def age_weights(self, log_age: ArrayLike) -> FloatArray:
-        """Weights ``(nage, ngasage)`` of the tabulated ages in light of stars of `log_age`."""
+        """Weights ``(nage, ngasage)`` of the tabulated ages for stars of `log_age`."""
         log_age = np.asarray(log_age, np.float64)
         if self.gas_log_age.size == 1:
             return np.ones((log_age.size, 1))
@@ -237,6 +268,13 @@ def ionising_photon_rate(wave: FloatArray, spectrum: FloatArray, lsun_cgs: float
         ``(nwave,)`` Angstrom, increasing.
     spectrum
         ``(..., nwave)`` Lsun/Angstrom.
+    lsun_cgs
+        Solar luminosity by which `spectrum` is expressed, erg/s.
+
+    Returns
+    -------
+    FloatArray
+        ``(...)`` photons/s.
 
     Raises
     ------

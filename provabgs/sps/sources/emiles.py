@@ -2,7 +2,7 @@
 
 Six metallicities and 25 ages of 63 Myr and more on Padova 2000 isochrones, as the source distribution of ppxf 8.2.6
 carries the files. The files are read where they lie; nothing of them ships with this package. E-MILES has no younger
-stars, and no light beyond 8950 A from those of up to 80 Myr (solar) or 250 Myr ([M/H] = -1.71): both gaps are filled
+stars, and no flux beyond 8950 A from those of up to 80 Myr (solar) or 250 Myr ([M/H] = -1.71): both gaps are filled
 from another library (`provabgs.sps.sources.fill`), and the provenance says so.
 """
 
@@ -63,6 +63,11 @@ def build_emiles(options: BuildOptions, progress: Progress = silent) -> SSPLibra
     progress
         Called once per metallicity.
 
+    Returns
+    -------
+    SSPLibrary
+        E-MILES, with young ages and missing red ends filled from the young library.
+
     Raises
     ------
     DataFileError
@@ -113,6 +118,11 @@ def read_emiles(folder: Path, options: BuildOptions, progress: Progress = silent
         ``wave_range`` is honoured.
     progress
         Called once per metallicity.
+
+    Returns
+    -------
+    SSPLibrary
+        Spectra in Lsun/Angstrom (of vacuum) per Msun formed.
 
     Raises
     ------

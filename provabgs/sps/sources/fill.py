@@ -17,9 +17,9 @@ from provabgs.sps.library import SSPLibrary
 
 JOIN_WINDOW_AA = (4000.0, 7000.0)
 JOIN_AGES_GYR = (0.06, 1.1)
-"""Wavelengths and ages over which the light per unit mass of young stars is scaled to that of the library."""
+"""Wavelengths and ages over which the luminosity per unit mass of young stars is scaled to that of the library."""
 RED_JOIN_AA = 150.0
-"""Width of the window, Angstrom, over which a filled red end is scaled to the last light before it."""
+"""Width of the window, Angstrom, over which a filled red end is scaled to the last flux before it."""
 
 
 def fill_red(library: SSPLibrary, other: SSPLibrary) -> SSPLibrary:
@@ -58,6 +58,7 @@ def fill_red(library: SSPLibrary, other: SSPLibrary) -> SSPLibrary:
             share = (age - other.log_age[k]) / (other.log_age[k + 1] - other.log_age[k])
             fill = np.interp(wave, other.wave, (1 - share) * rows[k] + share * rows[k + 1])
             window = (wave > wave[last] - RED_JOIN_AA) & (wave <= wave[last])
+            # libraries differ in IMF and mass normalisation: a step at the join would look like a break
             fill *= np.mean(spectrum[i, j, window]) / np.mean(fill[window])
             spectrum[i, j, last + 1 :] = fill[last + 1 :]
             starts.append(wave[last])
@@ -71,7 +72,7 @@ def fill_red(library: SSPLibrary, other: SSPLibrary) -> SSPLibrary:
 def fill_young(library: SSPLibrary, young: SSPLibrary) -> SSPLibrary:
     """Add the ages of `young` below the youngest of `library`.
 
-    One factor, the same at all metallicities, ages and wavelengths, scales the light per unit mass of `young`: the
+    One factor, the same at all metallicities, ages and wavelengths, scales the luminosity per unit mass of `young`: the
     median of ``L_library / L_young`` over `JOIN_AGES_GYR` and `JOIN_WINDOW_AA`. It stands for the other IMF. Surviving
     masses of `young` are shifted by what the two libraries differ by at the youngest age of `library`, fading
     to nothing at age 0.
@@ -101,6 +102,7 @@ def fill_young(library: SSPLibrary, young: SSPLibrary) -> SSPLibrary:
     factor = _light_ratio(library, young)
     masses = np.array([np.interp(library.logzsol, young.logzsol, m) for m in young.surviving_mass.T]).T
     join = np.array([np.interp(library.log_age[0], young.log_age, row) for row in masses])
+    # no mass has been lost at age 0, so that the libraries must agree there
     share = young.age_gyr[before] / library.age_gyr[0]
     masses = masses[:, before] + (library.surviving_mass[:, :1] - join[:, None]) * share
     filled = np.array(
@@ -122,7 +124,20 @@ def fill_young(library: SSPLibrary, young: SSPLibrary) -> SSPLibrary:
 
 
 def at_metallicity(library: SSPLibrary, logzsol: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    """Spectra ``(nage, nwave)`` of a library at each of `logzsol` in turn, linear in log Z, clamped at its ends."""
+    """Spectra of a library at given metallicities, linear in log Z, clamped at its ends.
+
+    Parameters
+    ----------
+    library
+        SSP library.
+    logzsol
+        ``(n,)`` log10(Z/Z_sun).
+
+    Yields
+    ------
+    NDArray
+        ``(nage, nwave)`` Lsun/Angstrom per Msun formed, one array per metallicity.
+    """
     for z in np.clip(logzsol, library.logzsol[0], library.logzsol[-1]):
         i = int(np.clip(np.searchsorted(library.logzsol, z) - 1, 0, library.logzsol.size - 2))
         share = (z - library.logzsol[i]) / (library.logzsol[i + 1] - library.logzsol[i])
@@ -130,7 +145,7 @@ def at_metallicity(library: SSPLibrary, logzsol: NDArray[np.float64]) -> Iterato
 
 
 def _light_ratio(library: SSPLibrary, young: SSPLibrary) -> float:
-    """Median of the light per mass of `library` over that of `young` at equal log10(Z/Zsun) and age.
+    """Median of the luminosity per mass of `library` over that of `young` at equal log10(Z/Zsun) and age.
 
     Each in its own solar luminosity, so that the factor turns the one unit into the other, too.
     """

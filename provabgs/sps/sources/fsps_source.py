@@ -35,7 +35,7 @@ NEEDED_FILES = (
     "SPECTRA/Hot_spectra/WMBASIC.teff",
     "nebular/ZAU_ND_mist.cont",
 )
-"""A few of the 83 files that the engine opens: enough to tell a checkout of FSPS from another folder."""
+"""A few of the 83 files that FSPS opens: enough to tell a checkout of FSPS from another folder."""
 
 _GET_DATA = "git clone --depth 1 https://github.com/cconroy20/fsps.git and export SPS_HOME=<that folder>"
 
@@ -46,14 +46,28 @@ def build_fsps(options: BuildOptions, progress: Progress = silent) -> SSPLibrary
     MIST + MILES + Chabrier, dust off, nebular emission as asked, FSPS's own ages, its own metallicities unless
     ``options.logzsol`` names others (interpolated by FSPS, ``zcontinuous=1``).
 
+    Parameters
+    ----------
+    options
+        All but ``input`` and ``young`` are honoured.
+    progress
+        Called as steps complete.
+
+    Returns
+    -------
+    SSPLibrary
+        Single precision; the surviving mass is clipped to 1.
+
     Raises
     ------
     MissingDependencyError
         When python-fsps is not installed in a version we know, or SPS_HOME is not set.
     DataFileError
-        When SPS_HOME is not a folder with FSPS's data, or the engine gives up on one of its files.
+        When SPS_HOME is not a folder with FSPS's data, or FSPS stops at one of its files.
     InputError
         When an option makes no sense.
+    ProvabgsError
+        When FSPS takes longer than ``options.timeout``.
     """
     options.refuse("fsps", ("input", "young"))
     version, home = check_python_fsps(), check_sps_home()
@@ -171,7 +185,7 @@ def _watch(command: list[str], timeout: float, progress: Progress) -> tuple[str,
                 elif line.strip():
                     lines.append(line.strip())
         except BaseException:
-            process.kill()  # an interrupted parent leaves no engine behind
+            process.kill()  # an interrupted parent leaves no FSPS process behind
             raise
         finally:
             timer.cancel()

@@ -77,7 +77,17 @@ def compute(options: BuildOptions) -> dict[str, Any]:
 
 
 def report(done: int, total: int, what: str) -> None:
-    """Print one line of progress for the process that waits."""
+    """Print one line of progress for the process that waits.
+
+    Parameters
+    ----------
+    done
+        Steps done.
+    total
+        Steps in all.
+    what
+        What is done, in words.
+    """
     print(f"{PROGRESS_MARK} {done} {total} {what}", flush=True)
 
 

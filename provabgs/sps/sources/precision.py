@@ -47,7 +47,25 @@ def round_mantissa(values: ArrayLike, bits: int) -> NDArray[np.float32]:
 
 
 def round_library(library: SSPLibrary, bits: int) -> SSPLibrary:
-    """Copy of `library` with rounded spectra, and the precision written into its provenance."""
+    """Copy of a library with rounded spectra, and the precision written into its provenance.
+
+    Parameters
+    ----------
+    library
+        SSP library.
+    bits
+        Mantissa bits kept, 1 to 23.
+
+    Returns
+    -------
+    SSPLibrary
+        All else as in `library`.
+
+    Raises
+    ------
+    InputError
+        When `bits` is outside 1 to 23.
+    """
     note = f"float32 rounded to {bits} mantissa bits: relative error of a luminosity at most {2.0 ** -(bits + 1):.1e}"
     return replace(
         library,

@@ -35,7 +35,27 @@ _SPECTRUM_ERRORS = (
 
 
 def build_recovered(options: BuildOptions, progress: Progress = silent) -> SSPLibrary:
-    """Library from the recovered grid at ``options.input``; a `provabgs.sps.sources.base.Source`."""
+    """Library from the recovered grid at ``options.input``; a `provabgs.sps.sources.base.Source`.
+
+    Parameters
+    ----------
+    options
+        ``input`` is the grid (.npz); ``wave_range`` is honoured.
+    progress
+        Called once, when the grid is read.
+
+    Returns
+    -------
+    SSPLibrary
+        See `read_recovered`.
+
+    Raises
+    ------
+    InputError
+        When ``input`` is not given, or an option is of no use here.
+    DataFileError
+        When the file is missing or not such a grid.
+    """
     options.refuse("recovered", ("logzsol", "nebular", "timeout", "young"))
     if options.input is None:
         raise InputError("source 'recovered' needs the grid to read: give --input GRID.npz")
@@ -46,10 +66,11 @@ def build_recovered(options: BuildOptions, progress: Progress = silent) -> SSPLi
 
 
 def read_recovered(path: str | Path) -> SSPLibrary:
-    """Read the recovered grid and mend the surviving mass.
+    """Read the recovered grid and repair the surviving mass.
 
     FSPS's surviving mass exceeds the mass formed at the youngest ages (its pre-main-sequence isochrones), which is
-    clipped to 1; in the highest-metallicity row it is wrong at all ages and is replaced by the neighbouring row.
+    clipped to 1; at the highest metallicity it is wrong at all ages and is replaced by that of the neighbouring
+    metallicity.
 
     Parameters
     ----------
@@ -99,7 +120,7 @@ def read_recovered(path: str | Path) -> SSPLibrary:
 
 
 def _mend_surviving_mass(mstar: NDArray[np.float64], log_age: NDArray[np.float64]) -> tuple[NDArray[np.float64], str]:
-    """Mended ``(nmet, nage)`` surviving mass and what was done, in words."""
+    """Repaired ``(nmet, nage)`` surviving mass and what was done, in words."""
     mended = mstar.copy()
     mended[-1] = mended[-2]
     above = mended > 1

@@ -1,0 +1,1 @@
+"""Timings; bench/README.md lists them."""

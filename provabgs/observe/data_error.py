@@ -1,0 +1,103 @@
+"""Noise terms for what is wrong with models and data of real galaxies: templates, calibration, aperture.
+
+Each is a `NoiseTerm` (`provabgs.observe.noise`). Relative errors are linearised about the smoothed data, so that their
+coefficients are marginalised analytically in every likelihood.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from provabgs.core.arrays import FloatArray
+from provabgs.observe.noise import NOISE_TERMS, FitData, Noise
+from provabgs.observe.options import ObservingOptions
+from provabgs.observe.template_error import TemplateError
+
+
+class StellarTemplateError:
+    """Error of the stellar library: `template_error`, `template_error_group`, `template_error_floor`.
+
+    Components of the difference between SSP libraries (docs/studies/template_error.md), each with one coefficient for
+    the galaxy's pixels and bands. What the components leave is white noise of pixels and bands.
+    """
+
+    name = "template-error"
+
+    def __call__(self, data: FitData, options: ObservingOptions) -> Noise:
+        """See `NoiseTerm`; the fraction of a band is the mean over its response."""
+        if options.template_error == 0:
+            return Noise()
+        error = _components(options.template_error_group)
+        rest, model = data.wave / (1 + data.redshift), data.wave_model / (1 + data.redshift)
+        weights = data.band_weights / np.maximum(data.band_weights.sum(axis=1, keepdims=True), 1e-300)
+        pixels = options.template_error * error.components(rest) * data.level[:, None]
+        bands = options.template_error * (weights @ error.components(model)) * data.band_flux[:, None]
+        white = options.template_error_floor
+        return Noise(
+            (white * error.floor(rest, transfer=True) * data.level) ** 2,
+            (white * (weights @ error.floor(model, transfer=True)) * data.band_flux) ** 2,
+            pixels,
+            bands,
+        )
+
+
+@lru_cache(maxsize=4)
+def _components(group: str) -> TemplateError:
+    return TemplateError.default(group)
+
+
+class CameraCalibration:
+    """Smooth multiplicative error of each camera: `camera_order`, `camera_sigma`.
+
+    Legendre polynomials of each camera's wavelengths. The error common to all pixels is taken out: f_fiber, or the mass
+    where there is a spectrum alone, has that freedom already.
+    """
+
+    name = "camera-calibration"
+
+    def __call__(self, data: FitData, options: ObservingOptions) -> Noise:
+        """See `NoiseTerm`."""
+        if options.camera_sigma == 0 or not data.wave.size:
+            return Noise()
+        cameras = np.array(data.camera)
+        shapes = np.zeros((data.wave.size, 0))
+        for camera in dict.fromkeys(data.camera):
+            own = cameras == camera
+            wave = data.wave[own]
+            x = 2 * (wave - wave.min()) / max(np.ptp(wave), 1.0) - 1
+            block = np.zeros((data.wave.size, options.camera_order + 1))
+            block[own] = np.polynomial.legendre.legvander(x, options.camera_order)
+            shapes = np.hstack([shapes, block])
+        return Noise(pixel_templates=options.camera_sigma * _without_constant(shapes, data) * data.level[:, None])
+
+
+class FiberColour:
+    """Colour of the flux in the fiber against that of the whole galaxy: `fiber_colour_sigma`.
+
+    A tilt of the spectrum in ln wavelength, of one sigma over its range, and a curvature of half of it; where there are
+    bands to compare with.
+    """
+
+    name = "fiber-colour"
+
+    def __call__(self, data: FitData, options: ObservingOptions) -> Noise:
+        """See `NoiseTerm`."""
+        if options.fiber_colour_sigma == 0 or not data.wave.size or not data.bands:
+            return Noise()
+        log_wave = np.log(data.wave)
+        x = 2 * (log_wave - log_wave.min()) / max(np.ptp(log_wave), 1e-3) - 1
+        shapes = np.column_stack([x, 0.5 * (1.5 * x**2 - 0.5)])
+        return Noise(pixel_templates=options.fiber_colour_sigma * _without_constant(shapes, data) * data.level[:, None])
+
+
+def _without_constant(shapes: FloatArray, data: FitData) -> FloatArray:
+    """Shapes ``(npix, n)`` less their means, weighted as the data see them."""
+    weight = data.level**2 / data.variance
+    total = weight.sum()
+    return shapes - (weight @ shapes / total if total > 0 else shapes.mean(axis=0))
+
+
+for _term in (StellarTemplateError(), CameraCalibration(), FiberColour()):
+    NOISE_TERMS.register(_term.name, _term)

@@ -1,0 +1,229 @@
+"""Template error: how far one SSP library is from another, as a few correlated components over wavelength.
+
+At equal physical parameters, spectra made from different libraries differ by a few per cent, correlated along
+wavelength, so that a white noise floor averages the difference away where it should not. Here the difference in ln L
+has mean zero and covariance ``C = sum_k m_k(lambda) m_k(lambda')``: each *component* m_k is a fractional error of
+the luminosity at one prior sigma, and a galaxy has one coefficient per component, for its pixels and its bands alike.
+``data/build_template_error.py`` learns the components from composites of pairs of libraries;
+docs/studies/template_error.md says how large they are and what they leave.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike
+
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import DataFileError, InputError
+from provabgs.sps.library import SSPLibrary
+
+FORMAT = "provabgs-template-error-1"
+TEMPLATE_ERROR_FILE = "template_error.h5"
+GROUPS = ("all", "without-bc03", "without-emiles")
+"""Components learnt from all libraries, or with one held out for validation on galaxies made of its stars."""
+RANGE_SLACK = 0.01
+"""A library may reach this far, as a fraction of the wavelength, beyond the components, which are constant there."""
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateError:
+    """Components of the template error of one SSP library.
+
+    Attributes
+    ----------
+    wave
+        ``(nwave,)`` rest-frame vacuum wavelength, Angstrom, increasing.
+    modes
+        ``(ncomponent, nwave)`` fractional error of the luminosity at unit prior sigma, largest first.
+    residual
+        ``(nwave,)`` rms fraction that the components leave of the differences they were learnt from.
+    transfer
+        ``(nwave,)`` rms fraction that components learnt without a library leave of that library's differences.
+    library_sha256, library_source
+        The SSP library whose error this is: its digest and the ``source`` of its provenance.
+    group
+        One of `GROUPS`.
+    provenance
+        Libraries compared, seed, command, citations.
+
+    Raises
+    ------
+    InputError
+        When shapes or values cannot be components.
+    """
+
+    wave: FloatArray
+    modes: FloatArray
+    residual: FloatArray
+    transfer: FloatArray
+    library_sha256: str
+    library_source: str
+    group: str = "all"
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = self.wave.size
+        if n < 2 or not np.all(np.diff(self.wave) > 0):
+            raise InputError("template error: wavelengths must be two or more and strictly increasing")
+        for name, shape in (("modes", (len(self.modes), n)), ("residual", (n,)), ("transfer", (n,))):
+            array = getattr(self, name)
+            if array.shape != shape or not np.all(np.isfinite(array)):
+                raise InputError(f"template error: {name} must be finite and of shape {shape}, not {array.shape}")
+
+    @property
+    def n_component(self) -> int:
+        """Number of components."""
+        return len(self.modes)
+
+    def components(self, rest_wave: ArrayLike) -> FloatArray:
+        """Components at rest-frame wavelengths.
+
+        Parameters
+        ----------
+        rest_wave
+            ``(n,)`` vacuum Angstrom. Beyond the table's ends the components keep their end values.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n, ncomponent)`` fractional error of the luminosity per unit coefficient, of prior N(0, 1).
+        """
+        x = np.asarray(rest_wave, dtype=np.float64)
+        right = np.clip(np.searchsorted(self.wave, x, side="right"), 1, self.wave.size - 1)
+        share = np.clip((x - self.wave[right - 1]) / (self.wave[right] - self.wave[right - 1]), 0.0, 1.0)
+        out: FloatArray = (self.modes[:, right - 1] * (1 - share) + self.modes[:, right] * share).T
+        return out
+
+    def floor(self, rest_wave: ArrayLike, transfer: bool = True) -> FloatArray:
+        """What the components leave, for a white floor, at rest-frame wavelengths ``(n,)``, Angstrom.
+
+        Parameters
+        ----------
+        rest_wave
+            ``(n,)`` vacuum Angstrom.
+        transfer
+            True: of a library that the components were not learnt from, the case of real stars. False: of those
+            that they were learnt from.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n,)`` rms fraction of the luminosity.
+        """
+        return np.interp(
+            np.asarray(rest_wave, dtype=np.float64), self.wave, self.transfer if transfer else self.residual
+        )
+
+    def check(self, library: SSPLibrary) -> None:
+        """Make sure that these are the components of `library`, with or without gas added to it.
+
+        Raises
+        ------
+        InputError
+            When `library` has another source, or reaches beyond the components.
+        """
+        source = library.provenance.get("source", "unknown")
+        if library.digest() != self.library_sha256 and source != self.library_source:
+            raise InputError(
+                f"the template error was learnt for SSP library {self.library_sha256[:12]} ({self.library_source}), "
+                f"the model has {library.digest()[:12]} ({source}); build components for it with `python -m "
+                "provabgs.data.build_template_error`, or take the term out of the noise model"
+            )
+        low, high = self.wave[0] * (1 - RANGE_SLACK), self.wave[-1] * (1 + RANGE_SLACK)
+        if library.wave[0] < low or library.wave[-1] > high:
+            raise InputError(
+                f"the template error covers {self.wave[0]:.0f}-{self.wave[-1]:.0f} A, the SSP library "
+                f"{library.wave[0]:.0f}-{library.wave[-1]:.0f} A; cut the library, or build components for it with "
+                "`python -m provabgs.data.build_template_error`"
+            )
+
+    def digest(self) -> str:
+        """SHA-256 over the numbers and the library's hash: what a posterior file records."""
+        h = hashlib.sha256(f"{self.library_sha256}{self.group}".encode())
+        for array in (self.wave, self.modes, self.residual, self.transfer):
+            h.update(np.ascontiguousarray(array, dtype=np.float32).tobytes())
+        return h.hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write as one group of an HDF5 file, which is made if need be; a group of that name is replaced."""
+        with h5py.File(path, "a") as f:
+            f.attrs["format"] = FORMAT
+            if self.group in f:
+                del f[self.group]
+            g = f.create_group(self.group)
+            g.attrs["library_sha256"] = self.library_sha256
+            g.attrs["library_source"] = self.library_source
+            g.attrs["sha256"] = self.digest()
+            g.create_group("provenance").attrs.update(self.provenance)
+            for name, unit in (
+                ("wave", "Angstrom, vacuum, rest frame"),
+                ("modes", "fraction of luminosity per unit coefficient"),
+                ("residual", "fraction of luminosity, rms"),
+                ("transfer", "fraction of luminosity, rms"),
+            ):
+                data = getattr(self, name).astype(np.float32)
+                g.create_dataset(name, data=data, compression="gzip", compression_opts=9, shuffle=True)
+                g[name].attrs["unit"] = unit
+
+    @classmethod
+    def load(cls, path: str | Path, group: str = "all") -> TemplateError:
+        """Read one group of a file written by `save`.
+
+        Parameters
+        ----------
+        path
+            HDF5 file.
+        group
+            One of those in the file.
+
+        Returns
+        -------
+        TemplateError
+            Double precision.
+
+        Raises
+        ------
+        DataFileError
+            When the file is missing or damaged, or is not such a file.
+        InputError
+            When it has no such group.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise DataFileError(f"{path}: no such file; build it with `python -m provabgs.data.build_template_error`")
+        try:
+            with h5py.File(path, "r") as f:
+                if f.attrs.get("format") != FORMAT:
+                    raise DataFileError(
+                        f"{path}: not a template error of format {FORMAT!r} (found {f.attrs.get('format')!r}); "
+                        "build it with `python -m provabgs.data.build_template_error`"
+                    )
+                if group not in f:
+                    raise InputError(f"{path}: no group {group!r}; it has {', '.join(f)}")
+                g = f[group]
+                arrays = {k: g[k][:].astype(np.float64) for k in ("wave", "modes", "residual", "transfer")}
+                out = cls(
+                    **arrays,
+                    library_sha256=str(g.attrs["library_sha256"]),
+                    library_source=str(g.attrs["library_source"]),
+                    group=group,
+                    provenance={k: str(v) for k, v in g["provenance"].attrs.items()},
+                )
+                expected = str(g.attrs["sha256"])
+        except (OSError, KeyError) as err:
+            raise DataFileError(f"{path}: cannot be read as a template error ({err}); copy or build it again") from err
+        if out.digest() != expected:
+            raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
+        return out
+
+    @classmethod
+    def default(cls, group: str = "all") -> TemplateError:
+        """The components that ship, for the library that ships (`SSPLibrary.default`)."""
+        from provabgs.data import data_path
+
+        return cls.load(data_path(TEMPLATE_ERROR_FILE), group)

@@ -1,0 +1,1 @@
+"""Studies behind the tables and figures of docs/; studies/README.md lists them."""

@@ -1,0 +1,89 @@
+"""Galaxies of the prior with data from the exact model: DESI-like cameras with white noise, and five bands.
+
+The noise is all that there is: fits of them use no noise floors, so that their likelihood is the one that the noise was
+drawn from. `tests/support/engine_mocks.py` has galaxies with DESI's resolution matrices in place of a Gaussian width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from provabgs.core.arrays import FloatArray
+from provabgs.inference.backends import load_model
+from provabgs.inference.config import FitConfig
+from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.observe.observation import Observation, Photometry, Spectrum
+from provabgs.observe.options import ObservingOptions
+from provabgs.observe.projection import project
+from provabgs.sps.model import SPSModel
+from tests.support.parameters import prior_draws
+
+CAMERAS = {"b": (3600.0, 2751), "r": (5760.0, 2326), "z": (7520.0, 2881)}
+"""First wavelength, Angstrom, and number of pixels of 0.8 Angstrom."""
+LSF_SIGMA_AA = {"b": 0.67, "r": 0.64, "z": 0.74}
+BANDS = ("decam2014-g", "decam2014-r", "decam2014-z", "wise2010-W1", "wise2010-W2")
+BAND_SIGMA = np.array([0.03, 0.04, 0.08, 0.7, 1.6])
+"""nanomaggies; what the Legacy Surveys reach on compact galaxies (docs/guide/mocks.md)."""
+BAND_FLOOR = np.array([0.02, 0.02, 0.02, 0.05, 0.05])
+"""Of the flux: what a fit's default floors stand for, here as noise that is really there."""
+NO_FLOOR = ObservingOptions(line_mask="none", floor_spectrum=0, floor_optical=0, floor_infrared=0)
+
+
+def default_model() -> SPSModel:
+    """The model of the default configuration."""
+    return load_model(FitConfig().model)
+
+
+def simulate(seed: int) -> tuple[Observation, FloatArray]:
+    """A galaxy of the prior at redshift 0.02-0.55 and S/N 1-32 per pixel, and its theta ``(1, n)``."""
+    rng = np.random.default_rng([seed, 77])
+    z, snr = rng.uniform(0.02, 0.55), 10 ** rng.uniform(0, 1.5)
+    fraction = rng.uniform(0.2, 0.8)
+    theta = prior_draws(1, rng, (fraction, 0.1 * fraction))
+    return observe(theta, z, snr, fraction, rng, seed), theta
+
+
+def observe(
+    theta: FloatArray, z: float, snr: float, fraction: float, rng: np.random.Generator, targetid: int
+) -> Observation:
+    """Noisy data of one galaxy.
+
+    Parameters
+    ----------
+    theta
+        ``(1, n)`` parameters.
+    z
+        Redshift.
+    snr
+        Median S/N of a pixel.
+    fraction
+        Mean of the prior of f_fiber; its width is a tenth of that.
+    rng
+        Source of the noise.
+    targetid
+        Identifier; ``meta["SNR"]`` keeps `snr`.
+    """
+    blank = [_camera(c, None, None) for c in CAMERAS]
+    empty = Observation(z, tuple(blank), Photometry(BANDS, np.ones(5), np.ones(5)))
+    model = default_model()
+    predicted = ExactLikelihood(project(empty, model.library, NO_FLOOR), model).predict(theta)
+    pixels, bands = (np.asarray(p, np.float64)[0] for p in predicted)
+    sigma = np.median(pixels) / snr
+    spectra, start = [], 0
+    for name, (_, n) in CAMERAS.items():
+        flux = pixels[start : start + n]
+        spectra.append(_camera(name, flux + sigma * rng.standard_normal(n), np.full(n, sigma**-2)))
+        start += n
+    band_sigma = np.hypot(BAND_SIGMA, BAND_FLOOR * bands)
+    photometry = Photometry(BANDS, bands + band_sigma * rng.standard_normal(5), band_sigma**-2.0)
+    meta = {"SNR": float(snr)}
+    return Observation(z, tuple(spectra), photometry, (fraction, 0.1 * fraction), targetid=targetid, meta=meta)
+
+
+def _camera(name: str, flux: FloatArray | None, ivar: FloatArray | None) -> Spectrum:
+    first, n = CAMERAS[name]
+    wave: FloatArray = first + 0.8 * np.arange(n, dtype=np.float64)
+    blank = np.ones(n)
+    return Spectrum(
+        name, wave, blank if flux is None else flux, blank if ivar is None else ivar, sigma_aa=LSF_SIGMA_AA[name]
+    )

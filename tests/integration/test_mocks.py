@@ -298,7 +298,7 @@ def test_make_command(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("output = 'o'\nmods = []\n", "mods"),
-        ("output = 'o'\n[mock.conditions]\neffective_s = -1\n", "mock.conditions.effective_s"),
+        ("output = 'o'\n[mock.conditions]\neffective_s = -1\n", r"\[mock\] conditions\.effective_s = -1"),
         ("output = ", "not a TOML file"),
         ("", "output"),
     ],

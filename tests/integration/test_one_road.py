@@ -89,7 +89,7 @@ def by_python(folder: Path) -> list[Posterior]:
 def process(*arguments: str) -> None:
     """A fresh interpreter with the threads of a run's fit processes: the order of sums is part of the last digit."""
     done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=400, env=fit_environment(), cwd=ROOT
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=900, env=fit_environment(), cwd=ROOT
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -82,7 +82,9 @@ def work(arguments: argparse.Namespace) -> None:
     row("compressing onto 384 nodes, once", t - t_make)
     on_grid(ONE, at_nodes, "384 nodes")
     mixture = on_grid(TWO, at_nodes, "384 nodes")
-    few = SamplingOptions(n_importance=256, n_start=8)
+    few = (
+        SamplingOptions(n_importance=32, n_start=2) if arguments.smoke else SamplingOptions(n_importance=256, n_start=8)
+    )
     t, found = timed(lambda: sample_streamed(mixture, np.random.default_rng(1), options=few))
     row(f"MixtureDensity on 384 nodes: **whole posterior**, efficiency {found.efficiency:.2f}", t)
     reading(arguments.store, arguments.output / "store")

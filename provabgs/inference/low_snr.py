@@ -100,7 +100,8 @@ def sample_masses(q: jax.Array, b: jax.Array, log_range: jax.Array, uniform: jax
 def fractions_of(uniform: jax.Array) -> jax.Array:
     """Flat Dirichlet ``(..., n)`` of uniforms ``(..., n - 1)``: the gaps between them in order."""
     edges = jnp.sort(uniform, axis=-1)
-    zero, one = jnp.zeros_like(edges[..., :1]), jnp.ones_like(edges[..., :1])
+    ends = (*edges.shape[:-1], 1)  # not a slice of the edges: of a single mass there are none
+    zero, one = jnp.zeros(ends, edges.dtype), jnp.ones(ends, edges.dtype)
     return jnp.diff(jnp.concatenate([zero, edges, one], axis=-1), axis=-1)
 
 

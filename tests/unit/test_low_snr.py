@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import factorial
+
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -41,6 +43,19 @@ def test_without_data_the_prior_comes_back():
     # a share of a flat Dirichlet of four is Beta(1, 3)
     for share in (masses / total[:, None]).T:
         assert stats.kstest(share, stats.beta(1, 3).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("n", [1, 2, 8])
+def test_without_data_the_prior_of_any_number_of_masses_comes_back(n):
+    q, b = jnp.zeros((1, n, n)), jnp.zeros((1, n))
+    evidence = np.log(float(RANGE[1] - RANGE[0]) / factorial(n - 1))
+    assert float(log_evidence(q, b, RANGE)[0]) == pytest.approx(evidence, abs=1e-12)
+    uniform = jnp.asarray(np.random.default_rng(n).random((1, 5000, n)))
+    masses, log_weight = (np.asarray(v)[0] for v in sample_masses(q, b, RANGE, uniform))
+    total = masses.sum(axis=1)
+    np.testing.assert_allclose(log_weight - n * np.log(total), evidence, atol=1e-9)
+    if n > 1:
+        assert stats.kstest(masses[:, -1] / total, stats.beta(1, n - 1).cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("snr", [-2.0, 1.0, 3.0, 8.0])

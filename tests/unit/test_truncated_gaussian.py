@@ -9,12 +9,12 @@ from provabgs.core.jax import jnp
 from provabgs.inference.truncated_gaussian import expectation_propagation, sample_orthant
 
 
-def problems(n, seed, log_condition):
+def problems(n, seed, log_condition, dim=4):
     rng = np.random.default_rng(seed)
-    axes = np.linalg.qr(rng.normal(size=(n, 4, 4)))[0]
-    values = 10 ** rng.uniform(0, log_condition, (n, 4))
+    axes = np.linalg.qr(rng.normal(size=(n, dim, dim)))[0]
+    values = 10 ** rng.uniform(0, log_condition, (n, dim))
     q = np.einsum("bij,bj,bkj->bik", axes, values, axes)
-    b = np.einsum("bij,bj->bi", q, rng.uniform(-0.5, 1.5, (n, 4)))
+    b = np.einsum("bij,bj->bi", q, rng.uniform(-0.5, 1.5, (n, dim)))
     return q, b
 
 
@@ -59,6 +59,27 @@ def test_weights_are_even_and_unbiased(log_condition):
     assert np.median(efficiency) > 0.7
     unbiased = np.log(w.mean(axis=1)) + np.asarray(log_weight).max(axis=1)
     assert np.median(np.abs(unbiased - np.asarray(log_z))) < 0.05
+
+
+@pytest.mark.parametrize("dim", [1, 2, 8])
+def test_any_number_of_masses(dim):
+    """Histories have other numbers of masses than four: weights stay even, and their mean is Z."""
+    q, b = (jnp.asarray(a) for a in problems(64, 3, 2.0, dim))
+    log_z, sites, mean, covariance = expectation_propagation(q, b)
+    assert mean.shape == (64, dim)
+    assert covariance.shape == (64, dim, dim)
+    uniform = jnp.asarray(np.random.default_rng(4).random((64, 512, dim)))
+    x, log_weight = (np.asarray(a) for a in sample_orthant(q, b, sites, uniform))
+    assert x.shape == (64, 512, dim)
+    assert np.all(x > 0)
+    peak = log_weight.max(axis=1, keepdims=True)
+    w = np.exp(log_weight - peak)
+    efficiency = w.sum(axis=1) ** 2 / (w**2).sum(axis=1) / 512
+    assert np.median(efficiency) > 0.5
+    assert np.median(np.abs(np.log(w.mean(axis=1)) + peak[:, 0] - np.asarray(log_z))) < 0.05
+    drawn = np.einsum("bd,bdi->bi", w / w.sum(axis=1, keepdims=True), x)
+    spread = np.sqrt(np.diagonal(np.asarray(covariance), axis1=1, axis2=2))
+    assert np.median(np.abs(drawn - np.asarray(mean)) / spread) < 0.1
 
 
 def test_independent_bounds_are_exact():

@@ -16,12 +16,30 @@ from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.observe.observation import Observation
+from provabgs.observe.projection import require_redshift
 
 N_DRAWS = 512
 
 
 def fit_observation(observation: Observation, config: FitConfig, seed: int) -> Posterior:
-    """Draws from a made-up Gaussian posterior that depends on (data, seed) alone, with a real fit's shape."""
+    """Draws from a made-up Gaussian posterior that depends on (data, seed) alone, with a real fit's shape.
+
+    Parameters
+    ----------
+    observation, config, seed
+        As of a fit; of the configuration `z_max` is heeded.
+
+    Returns
+    -------
+    Posterior
+        Of plausible numbers.
+
+    Raises
+    ------
+    UnusableTargetError
+        For a galaxy beyond `z_max`, as the true fit does.
+    """
+    require_redshift(observation, config.observing)
     digest = observation.digest()
     posterior = synthetic_posterior(
         observation.targetid,

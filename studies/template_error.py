@@ -68,7 +68,7 @@ def level(wave: FloatArray, d: FloatArray) -> FloatArray:
 
 def table_of_pairs(wave: FloatArray, pairs: list[Difference], imf: dict[str, float]) -> None:
     """What the libraries differ by."""
-    print("\nln (L/M): IMF expected, mean of the rest, scatter")
+    print("\n| ln (L/M) | IMF expected | mean of the rest | scatter |\n|---|---|---|---|")
     for pair in pairs:
         x = level(wave, pair.d)
         expected = f"{imf[pair.name]:+.3f}" if pair.name in imf else "-"

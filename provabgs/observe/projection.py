@@ -96,6 +96,29 @@ class Projection:
         )
 
 
+def require_redshift(observation: Observation, options: ObservingOptions) -> None:
+    """Refuse a galaxy beyond the redshifts that are fitted.
+
+    Parameters
+    ----------
+    observation
+        The galaxy.
+    options
+        Their `z_max` is the largest.
+
+    Raises
+    ------
+    UnusableTargetError
+        Names the galaxy, its redshift and the cure.
+    """
+    if observation.redshift > options.z_max:
+        raise UnusableTargetError(
+            f"TARGETID {observation.targetid}: redshift {observation.redshift:g} is beyond z_max = {options.z_max:g}; "
+            "raise z_max if the SSP library covers the spectrum there, or leave this target out",
+            Status.REDSHIFT_OUT_OF_RANGE,
+        )
+
+
 def project(observation: Observation, library: SSPLibrary, options: ObservingOptions | None = None) -> Projection:
     """Compute the operators of one galaxy.
 
@@ -121,12 +144,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     """
     options = options or ObservingOptions()
     z = observation.redshift
-    if z > options.z_max:
-        raise UnusableTargetError(
-            f"TARGETID {observation.targetid}: redshift {z:g} is beyond z_max = {options.z_max:g}; raise z_max if the "
-            "SSP library covers the spectrum there, or leave this target out",
-            Status.REDSHIFT_OUT_OF_RANGE,
-        )
+    require_redshift(observation, options)
     cosmology = Cosmology(options.cosmology)
     distance = cosmology.luminosity_distance_cm(z)
     wave_model = library.wave * (1 + z)

@@ -89,7 +89,7 @@ def test_compressed_engine_against_the_exact_model(model: SPSModel, truth: np.nd
     projection = project(galaxy, model.library, CONFIG.observing)
     exact, compressed = ExactLikelihood(projection, model), CompressedLikelihood(projection, model)
     prior = prior_of(galaxy, fit_parameters(model))
-    points = np.asarray(near(exact, truth, prior, np.random.default_rng(1), n=24))
+    points = np.asarray(near(exact, truth, prior, np.random.default_rng(1), n=48))
     of_exact = -0.5 * sum(exact.chi2(points))
     assert of_exact.max() - of_exact.min() > 15
     for name in ("log_u", "gas_logz"):

@@ -16,15 +16,16 @@ export OPENBLAS_NUM_THREADS ?= 1
 export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1
 export MPLBACKEND ?= Agg
 
-.PHONY: help demo test test-slow bench docs lint format unit coverage clean distclean
+.PHONY: help demo test test-slow bench studies-smoke docs lint format unit coverage clean distclean
 help:
 	@echo "make demo       fit a real DESI galaxy: table, posterior file and figures under demo/"
 	@echo "make test       lint, types and the tests (about ten minutes on two cores)"
 	@echo "make coverage   the tests with line coverage"
 	@echo "make test-slow  the long studies"
-	@echo "make bench      timings"
+	@echo "make bench      timings (bench/README.md)"
+	@echo "make studies-smoke  every study, small: does it run? (studies/README.md says how to run one in full)"
 	@echo "make docs       documentation under docs/_build/html"
-	@echo "make lint       ruff and mypy;  make format  applies ruff's format"
+	@echo "make lint       ruff, mypy and numpydoc;  make format  applies ruff's format"
 	@echo "make clean      what the above wrote; distclean: $(VENV) too"
 
 # ---- environments: one folder, a stamp per set of extras, redone when pyproject.toml changes -------------------------
@@ -82,10 +83,13 @@ demo: $(VENV)/.runtime $(COADD)
 
 test: lint unit
 
+DOCUMENTED = $(shell find $(addprefix provabgs/,sps observe inference catalog population) -name '*.py')
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(BIN)/numpydoc lint $(DOCUMENTED)
 
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not benchmark" --benchmark-disable -p no:cacheprovider -q
 
@@ -99,7 +103,10 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m pytest benchmarks -m benchmark --benchmark-only
+	$(BIN)/python -m pytest bench -m benchmark --benchmark-only -s
+
+studies-smoke: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/integration/test_studies.py -n $(JOBS) -p no:cacheprovider -q
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

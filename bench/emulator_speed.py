@@ -30,28 +30,36 @@ from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
 from studies.support.command import plain_parser, run_study
 from tests.support.engine_mocks import NO_FLOOR, draw_theta, mock, near
-from tests.support.parameters import prior_draws, prior_of, put
+from tests.support.parameters import prior_draws, prior_of, put, stars_of, values_of
 
-BATCHES = (1, 64, 1024)
+BATCHES, LIKELIHOOD_BATCHES = (1, 64, 1024), (64, 256, 1024)
 T_AGE = 11.0
 
 Timed = dict[tuple[str, int], Callable[[], Any]]
 
 
-def rest_frame(reference: Path | None) -> Timed:
-    """Rest-frame ln L of smooth histories on all 4,899 wavelengths, checks of range included."""
+def rest_frame(reference: Path | None, largest: int) -> Timed:
+    """Rest-frame ln L of smooth histories on all 4,899 wavelengths, checks of range included.
+
+    Parameters
+    ----------
+    reference
+        Folder of the published networks' arrays; they are left out without it.
+    largest
+        Largest batch, spectra.
+    """
     model = SPSModel.published()
     rng = np.random.default_rng(0)
     theta = jnp.asarray(put(prior_draws(max(BATCHES), rng), fburst=0.0, logmstar=0.0))
-    inputs = nmf_inputs(theta, T_AGE)
+    inputs = nmf_inputs(values_of(theta), T_AGE)
     ours = RestFrameEmulator(load_emulator(data_path("emulator_published.h5")), model)
     spectrum, tables = jax.jit(model.spectrum), model.tables(T_AGE)
 
     def log_spectrum(theta: jax.Array) -> jax.Array:
-        return jnp.log(spectrum(theta, tables, model.flat_spectra))
+        return jnp.log(spectrum(stars_of(theta), tables, model.flat_spectra))
 
     calls: Timed = {}
-    for n in BATCHES:
+    for n in (b for b in BATCHES if b <= largest):
         x, part = inputs[:n], theta[:n]
         if reference is not None:
             published = PublishedEmulator(reference / "emulator_nmf_v0.1.npz")
@@ -61,7 +69,7 @@ def rest_frame(reference: Path | None) -> Timed:
     return calls
 
 
-def likelihoods() -> tuple[Timed, str]:
+def likelihoods(largest: int) -> tuple[Timed, str]:
     """Ln L, its gradient, and the normal equations that the sampler asks for; one galaxy, S/N 20."""
     rng, model = np.random.default_rng(1), SPSModel()
     theta = draw_theta(rng)
@@ -72,11 +80,11 @@ def likelihoods() -> tuple[Timed, str]:
     emulated = EmulatedLikelihood(compressed, weights)
     exact = ExactLikelihood(projection, model)
     points = jnp.tile(near(compressed, theta, prior_of(data), rng, n=64), (16, 1))
-    log_like = make_log_likelihood(weights)
+    log_like = make_log_likelihood(weights, model)
     gradient = jax.jit(jax.value_and_grad(lambda t, r: log_like(t, r).sum()))
-    columns, emulated_columns = jax.jit(make_normal_equations(model)), jax.jit(emulated.equations)
+    columns, emulated_columns = jax.jit(make_normal_equations(model)), jax.jit(emulated.linear_system.equations)
     calls: Timed = {("ln L, exact", 64): lambda: exact(points[:64])}
-    for n in (64, 256, 1024):
+    for n in (b for b in LIKELIHOOD_BATCHES if b <= largest):
         part = points[:n]
         calls["ln L, compressed", n] = partial(compressed, part)
         calls["ln L, emulator (b)", n] = partial(emulated, part)
@@ -109,8 +117,8 @@ def report(calls: Timed, rounds: int) -> None:
 
 def work(options: argparse.Namespace) -> None:
     """Time everything and print the tables."""
-    report(rest_frame(options.reference), options.rounds)
-    calls, size = likelihoods()
+    report(rest_frame(options.reference, options.largest), options.rounds)
+    calls, size = likelihoods(options.largest)
     report(calls, options.rounds)
     print(f"\nthe galaxy's {size}")
 
@@ -120,7 +128,8 @@ def main() -> None:
     parser = plain_parser("bench.emulator_speed", __doc__)
     parser.add_argument("--reference", type=Path, help="folder of the published networks' arrays")
     parser.add_argument("--rounds", type=int, default=25)
-    run_study(parser, work, {"rounds": 1})
+    parser.add_argument("--largest", type=int, default=1024, help="largest batch")
+    run_study(parser, work, {"rounds": 1, "largest": 64})
 
 
 if __name__ == "__main__":

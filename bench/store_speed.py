@@ -2,7 +2,7 @@
 
     python -m bench.store_speed --galaxies 100000 -o /scratch/store
 
-Prints Markdown tables for docs/catalog.md. The samples are synthetic (`provabgs.pipelines.dry_run`): continuous
+Prints Markdown tables for docs/studies/store.md. The samples are synthetic (`provabgs.pipelines.dry_run`): continuous
 draws, which compress as badly as real ones do. One filter more with the package hdf5plugin.
 """
 
@@ -24,7 +24,7 @@ from astropy.table import Table
 
 from provabgs.catalog import Catalog
 from provabgs.catalog.block import Block
-from provabgs.catalog.columns import SAMPLE_COLUMNS
+from provabgs.catalog.columns import STANDARD
 from provabgs.catalog.encode import quantise
 from provabgs.catalog.layout import SUMMARY_NAME, shard_name, shard_paths
 from provabgs.catalog.records import healpix64, to_block
@@ -65,8 +65,8 @@ def prototype(n: int, n_samples: int = 256) -> Block:
 def filter_table(folder: Path) -> None:
     """Bytes per galaxy, write and read speed of the sample arrays by encoding and filter."""
     block = prototype(SHARD)
-    codes = np.stack([block.samples[c] for c in SAMPLE_COLUMNS])
-    floats = np.stack([block.values(c) for c in SAMPLE_COLUMNS]).astype(np.float32)
+    codes = np.stack([block.samples[c] for c in STANDARD.sample_columns])
+    floats = np.stack([block.values(c) for c in STANDARD.sample_columns]).astype(np.float32)
     print("\n| samples as | filter | kB per galaxy | write, MB/s | read, MB/s |\n|---|---|---|---|---|")
     for name, array in (("uint16", codes), ("float32", floats)):
         for label, options in FILTERS.items():

@@ -2,10 +2,11 @@
 
     make bench        (or: pytest bench/test_bench_likelihood.py -m benchmark --benchmark-only)
 
-Prints the table of docs/engine.md: microseconds per ln L (median and quartiles over rounds of one batch), ratio to the
-published recipe, memory. On a machine that is busy with other work add ``--benchmark-timer=time.process_time`` and keep
-XLA to one thread (``XLA_FLAGS="--xla_cpu_multi_thread_eigen=false"``): processor time is what one core would
-take. Data: one mock galaxy, three DESI cameras and five bands, S/N 20 per pixel.
+Prints the table of docs/studies/likelihood.md: microseconds per ln L (median and quartiles over rounds of one batch),
+ratio to the published recipe, memory. On a machine that is busy with other work add
+``--benchmark-timer=time.process_time`` and keep XLA to one thread
+(``XLA_FLAGS="--xla_cpu_multi_thread_eigen=false"``): processor time is what one core would take.
+Data: one mock galaxy, three DESI cameras and five bands, S/N 20 per pixel.
 
 The published recipe is what its authors' code does for one parameter vector: NMF and burst networks (here compiled,
 which flatters them), redshifting, velocity dispersion by FFT in log wavelength, resampling by the trapezium rule,
@@ -29,10 +30,11 @@ from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.filters import load_filter
 from provabgs.observe.linespread import resolution_matrix
 from provabgs.observe.projection import project
+from provabgs.sps.histories import NMFHistories
 from provabgs.sps.model import SPSModel
 from studies.support.command import REFERENCE
 from tests.support.engine_mocks import NO_FLOOR, draw_theta, mock, near
-from tests.support.parameters import column, prior_of
+from tests.support.parameters import column, prior_of, values_of
 
 pytestmark = pytest.mark.benchmark
 NETWORKS = REFERENCE / "provabgs"
@@ -182,11 +184,13 @@ class Recipe:
         assert case.data.photometry is not None
         self.photometry = case.data.photometry
         self.filters = [load_filter(b) for b in self.photometry.bands]
-        self.bursts = case.model.bases
+        histories = case.model.histories
+        assert isinstance(histories, NMFHistories)
+        self.bursts = histories.bases
 
     def luminosity(self, theta: np.ndarray) -> np.ndarray:
         """Rest-frame spectra of both networks, mixed, ``(batch, nwave)``."""
-        smooth = jnp.exp(self.nmf.ln_luminosity(nmf_inputs(jnp.asarray(theta), self.t_age)))
+        smooth = jnp.exp(self.nmf.ln_luminosity(nmf_inputs(values_of(theta), self.t_age)))
         at_burst = self.bursts.metallicity_bases(column(theta, "tburst"))
         z = np.einsum("ib,bi->b", at_burst, column(theta, "gamma1", "gamma2"))
         log_z = np.log10(np.clip(z, 4.49e-5, 4.49e-2))

@@ -43,7 +43,7 @@ from provabgs.population.density.likelihood import Draws
 from provabgs.population.density.nuts import SamplingOptions, sample_population
 from provabgs.population.density.posterior import PopulationPosterior, PopulationWarning
 from provabgs.population.density.reading import FlatPrior, open_population
-from provabgs.population.prior.corrected import QUANTILES, REPORTED, Correction, bias_table, correct_catalog
+from provabgs.population.prior.corrected import QUANTILES, REPORTED, CorrectedCatalog, bias_table, correct_catalog
 from provabgs.population.prior.max_entropy import DEFAULT, MaxEntropyPrior
 from studies.support.command import run_study, study_parser
 from studies.support.toy_challenge import toy_challenge
@@ -118,7 +118,7 @@ def biases(arguments: argparse.Namespace, mode: Mode, truth: Table) -> None:
     print("\n" + "\n".join(notes) + "\n", flush=True)
 
 
-def refit(arguments: argparse.Namespace, mode: Mode, label: str, found: Correction) -> str:
+def refit(arguments: argparse.Namespace, mode: Mode, label: str, found: CorrectedCatalog) -> str:
     """Sample the galaxies with the worst weights under the corrected prior, in place of their reweighted quantiles."""
     table = found.table
     rows = np.flatnonzero(table["COLLAPSED"])
@@ -255,7 +255,7 @@ def main() -> None:
     parser.add_argument("--prior-draws", type=int, help="of each corrected prior; the package's number if left out")
     parser.add_argument("--only", choices=("biases", "distributions"))
     smoke = {"modes": ["both"], "properties": [MASS], "prior_draws": 100_000}
-    run_study(parser, work, smoke, needs="challenge")
+    run_study(parser, work, smoke, needs=("challenge",))
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--prior-draws", type=int, default=100_000, help="of the figure of induced priors")
     parser.add_argument("--targetid", type=int, help="galaxy of the posterior figure; one of typical S/N if left out")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
-    run_study(parser, work, {"min_count": 1, "draws": 50, "prior_draws": 5000}, needs="challenge")
+    run_study(parser, work, {"min_count": 1, "draws": 50, "prior_draws": 5000}, needs=("challenge",))
 
 
 if __name__ == "__main__":

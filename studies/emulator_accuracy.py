@@ -1,4 +1,4 @@
-"""Errors of the emulators that ship, on galaxies over the full prior: tables and figures of docs/emulator.md.
+"""Errors of the emulators that ship, on galaxies over the full prior: tables and figures of docs/studies/emulator.md.
 
     python -m studies.emulator_accuracy --galaxies 10000 --figures docs/figures [--reference FOLDER]
 
@@ -27,17 +27,17 @@ from provabgs.emulator.published import PublishedEmulator, nmf_inputs
 from provabgs.emulator.rest_frame import RestFrameEmulator
 from provabgs.emulator.weights import load_emulator, training_curve
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.standard import label
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import band_weights, short_name
 from provabgs.observe.projection import project
 from provabgs.plotting.style import new_figure, save, style
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import label
 from provabgs.surveys import load_system
 from studies.support.command import run_study, study_parser
 from studies.support.pieces import kept_arrays
 from tests.support.engine_mocks import GRIDS, NO_FLOOR, mock
-from tests.support.parameters import column, prior_draws, put
+from tests.support.parameters import column, prior_draws, put, stars_of, values_of
 
 WAVE_RANGE = (2500.0, 11000.0)
 REDSHIFTS = np.linspace(0.01, 0.6, 50)
@@ -72,8 +72,8 @@ def components(n: int) -> Errors:
         bands = np.array([band_weights(b, wave * (1 + z)) for b in BANDS])
         for i in range(0, len(theta), BLOCK):
             part = theta[i : i + BLOCK]
-            a = np.asarray(mine(jnp.asarray(part), tables, emulated.flat_spectra), np.float64)
-            b = np.asarray(exact(jnp.asarray(part), tables, model.flat_spectra), np.float64)
+            a = np.asarray(mine(jnp.asarray(stars_of(part)), tables, emulated.flat_spectra), np.float64)
+            b = np.asarray(exact(jnp.asarray(stars_of(part)), tables, model.flat_spectra), np.float64)
             relative = (a[:, inside] / b[:, inside] - 1).astype(np.float32)
             pieces.append((part, np.full(len(part), z), relative, -2.5 * np.log10((a @ bands.T) / (b @ bands.T))))
     theta, redshift, relative, magnitude = (np.concatenate(p) for p in zip(*pieces, strict=True))
@@ -113,9 +113,9 @@ def rest_frame(n: int, reference: Path | None) -> dict[str, NDArray[np.float32]]
     out: dict[str, list[NDArray[np.float32]]] = {name: [] for name in emulators}
     for i in range(0, n, BLOCK):
         part, age = jnp.asarray(theta[i : i + BLOCK]), t_age[i : i + BLOCK]
-        truth = np.log(np.asarray(exact(part, model.tables(age), model.flat_spectra), np.float64))
+        truth = np.log(np.asarray(exact(stars_of(part), model.tables(age), model.flat_spectra), np.float64))
         for name, emulator in emulators.items():
-            ln = np.asarray(emulator.ln_luminosity(nmf_inputs(part, jnp.asarray(age))), np.float64)
+            ln = np.asarray(emulator.ln_luminosity(nmf_inputs(values_of(part), jnp.asarray(age))), np.float64)
             out[name].append((ln - truth)[:, inside].astype(np.float32))
     return {name: np.concatenate(p) for name, p in out.items()}
 

@@ -1,4 +1,4 @@
-"""One galaxy's posterior by backend, overlaid, and the differences of several: figure and table of docs/emulator.md.
+"""One galaxy's posterior by backend, overlaid, differences of several: figure and table of docs/studies/emulator.md.
 
     python -m studies.emulator_posteriors --galaxies 24 --figures docs/figures
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -28,19 +27,18 @@ from provabgs.inference.config import SamplerOptions
 from provabgs.inference.fit_observation import make_target
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.likelihood.emulated import EmulatedLikelihood
-from provabgs.inference.marginalised import collapse
 from provabgs.inference.priors import Prior
-from provabgs.inference.samplers import get_sampler
+from provabgs.inference.samplers import SAMPLERS
+from provabgs.inference.standard import PARAMETERS, label
 from provabgs.observe.projection import project
 from provabgs.plotting.style import new_figure, save, style
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import NAMES, label
 from studies.support.command import QUICK, run_study, study_parser
 from studies.support.pieces import Arrays, kept_arrays
 from tests.support.engine_mocks import NO_FLOOR, draw_theta, mock
 from tests.support.parameters import N_FREE, column, prior_of, theta_of
 
-COMPARED = [n for n in NAMES if n != "f_fiber"]
+COMPARED = [n for n in PARAMETERS.names if n != "f_fiber"]
 SHOWN = ("logmstar", "beta1", "beta4", "fburst", "tburst", "gamma1", "gamma2", "tau_bc", "tau_ism", "n_dust")
 BACKENDS = ("compressed", "emulator, first fit", "emulator, with reference")
 N_REFERENCE = 64
@@ -62,11 +60,8 @@ def sample(
 ) -> Sampled:
     """Sample one posterior."""
     start = time.perf_counter()
-    target = make_target(likelihood, exact, prior)
-    if isinstance(likelihood, EmulatedLikelihood):
-        weight = np.asarray(exact.tables.weight)
-        target = replace(target, collapsed=collapse(likelihood.equations, likelihood.reduction, prior, weight))
-    result = get_sampler("auto")(target, np.random.default_rng(3), sampler)
+    target = make_target(likelihood, exact.model, exact.tables, prior)
+    result = SAMPLERS["auto"](target, np.random.default_rng(3), sampler)
     theta = theta_of(result.draws.reshape(-1, N_FREE), prior)
     seconds = time.perf_counter() - start
     return Sampled(theta, result.log_likelihood.reshape(-1), float(result.convergence.rhat_max), result.n_eval, seconds)

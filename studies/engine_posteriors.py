@@ -1,4 +1,4 @@
-"""Posteriors of the compressed engine against the exact likelihood's: table and figure of docs/engine.md.
+"""Posteriors of the compressed engine against the exact likelihood's: table and figure of docs/studies/likelihood.md.
 
     python -m studies.engine_posteriors --galaxies 24 --figures docs/figures
 
@@ -30,15 +30,13 @@ from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.observation import Observation
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
-from provabgs.sps.parameters import DERIVED_NAMES, NAMES
 from studies.support.command import QUICK, REFERENCE, run_study, study_parser
 from studies.support.pieces import Arrays, kept_arrays
 from tests.support.engine_mocks import draw_theta, mock
-from tests.support.parameters import log_prior_of, prior_of
+from tests.support.parameters import QUANTITIES, log_prior_of, prior_of
 
 REAL_TARGET = 39633345008634465
 REAL_COADD = REFERENCE / "desi" / "coadd-4-80613-thru20210324.fits"
-QUANTITIES = (*NAMES, *DERIVED_NAMES)
 LEVELS = (0.16, 0.5, 0.84)
 SHOWN = (
     "logmstar_surviving", "log_sfr_1gyr", "t_age_mw", "log_z_mw", "beta1", "fburst", "tburst", "gamma1", "tau_bc",

@@ -1,4 +1,4 @@
-"""Precision of the compressed engine over mock galaxies: figure and table of docs/engine.md.
+"""Precision of the compressed engine over mock galaxies: figure and table of docs/studies/likelihood.md.
 
     python -m studies.engine_precision --galaxies 510 --figures docs/figures
 

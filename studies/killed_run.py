@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--fit", default=RunOptions.model_fields["fit"].default, help="module:function of the fits")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     smoke = {"kills": 1, "workers": 1, "fit": "provabgs.pipelines.dry_run:fit_observation"}
-    run_study(parser, work, smoke, needs="mocks")
+    run_study(parser, work, smoke, needs=("mocks",))
 
 
 if __name__ == "__main__":

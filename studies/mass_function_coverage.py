@@ -1,4 +1,4 @@
-"""Coverage of the mass function's and the sequence's errors over synthetic surveys: the tables of docs/massfunction.md.
+"""Coverage of errors over synthetic surveys, mass function and sequence: the tables of docs/guide/massfunction.md.
 
     python -m studies.mass_function_coverage [--surveys 120] [--figures docs/figures]
 

@@ -5,7 +5,7 @@
 FOLDER holds ``provabgs/emulator_*.npz`` (``../shared/reference`` by default). Each table is kept in the output folder
 when it is done, under a name that says of how many draws it is. With ``--fsps N`` and a real SPS_HOME,
 N prior draws are computed by FSPS itself (tabulated SFH and ZH) as well. `tests/integration/test_parity_published.py`
-holds the first table to its limits; docs/model.md quotes all of them.
+holds the first table to its limits; docs/studies/parity.md quotes all of them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import SOLAR_Z_PROVABGS, Z_RANGE_PROVABGS
 from provabgs.core.jax import jnp
 from provabgs.emulator.published import PublishedEmulator, nmf_inputs
-from provabgs.sps.histories import HistoryBases
+from provabgs.sps.attenuation import CharlotFall
+from provabgs.sps.histories import NMFHistories
+from provabgs.sps.histories.bases import HistoryBases
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 from studies.support.command import REFERENCE, run_study, study_parser
 from studies.support.pieces import kept_text
-from tests.support.parameters import column, named, put
+from tests.support.parameters import column, named, put, stars_of, values_of
 
 BANDS = (
     (2000, 2300),
@@ -85,29 +87,30 @@ def log_spectra(model: SPSModel, theta: FloatArray, t_age: FloatArray, chunk: in
     pieces = []
     for i in range(0, len(theta), chunk):
         part = slice(i, i + chunk)
-        pieces.append(np.log(np.asarray(model.spectrum(jnp.asarray(theta[part]), model.tables(t_age[part])))))
+        pieces.append(np.log(np.asarray(model.spectrum(jnp.asarray(stars_of(theta[part])), model.tables(t_age[part])))))
     return np.concatenate(pieces)
 
 
 def against_nmf(model: SPSModel, emulator: PublishedEmulator, theta: FloatArray, t_age: FloatArray) -> FloatArray:
     """ln(ours / published composite emulator), ``(n, nwave)``."""
-    theirs = np.asarray(emulator.ln_luminosity(nmf_inputs(jnp.asarray(theta), jnp.asarray(t_age))), dtype=np.float64)
+    theirs = np.asarray(emulator.ln_luminosity(nmf_inputs(values_of(theta), jnp.asarray(t_age))), dtype=np.float64)
     return log_spectra(model, theta, t_age) - theirs
 
 
 def constant_metallicity(model: SPSModel) -> SPSModel:
     """The same model with flat metallicity histories, so that gamma1 is the metallicity at every age."""
-    bases = HistoryBases.published()
+    histories = nmf_of(model)
+    bases = histories.bases
     knots = bases.time[1:-1]
     flat = HistoryBases(knots, bases.sfh[:, 1:-1], np.stack([np.ones(knots.size), np.zeros(knots.size)]))
-    return SPSModel(
-        model.library,
-        flat,
-        t_birth_cloud=model.t_birth_cloud,
-        birth_cloud_slope=model.birth_cloud_slope,
-        binning=model.binning,
-        normalisation=model.normalisation,
-    )
+    made = NMFHistories(flat, histories.binning, histories.normalisation)
+    return SPSModel(model.library, made, model.attenuation, t_birth_cloud=model.t_birth_cloud)
+
+
+def nmf_of(model: SPSModel) -> NMFHistories:
+    """Its histories, which have to be the published ones or of their kind."""
+    assert isinstance(model.histories, NMFHistories)
+    return model.histories
 
 
 def against_burst(
@@ -131,6 +134,8 @@ def against_fsps(model: SPSModel, n: int, rng: np.random.Generator) -> tuple[Flo
     import fsps
 
     theta, t_age = prior_draws(n, rng)
+    attenuation = model.attenuation
+    assert isinstance(attenuation, CharlotFall)
     population = fsps.StellarPopulation(
         zcontinuous=3,
         sfh=3,
@@ -138,7 +143,7 @@ def against_fsps(model: SPSModel, n: int, rng: np.random.Generator) -> tuple[Flo
         add_dust_emission=False,
         add_neb_emission=False,
         dust_type=4,
-        dust1_index=model.birth_cloud_slope,
+        dust1_index=attenuation.birth_cloud_slope,
         dust_tesc=np.log10(model.t_birth_cloud) + 9,
     )
     theirs = []
@@ -153,11 +158,12 @@ def against_fsps(model: SPSModel, n: int, rng: np.random.Generator) -> tuple[Flo
 
 def _forward_table(model: SPSModel, theta: FloatArray, t_age: float) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Forward time (Gyr), SFR (Msun/yr for 1 Msun formed) and Z in the library's convention, as FSPS wants them."""
-    knots = model.bases.time[model.bases.time < t_age]
+    bases = nmf_of(model).bases
+    knots = bases.time[bases.time < t_age]
     lookback = np.unique(np.concatenate([knots, np.geomspace(1e-4, t_age, 400)]))
     beta = column(theta, *BETAS) * model.tables(t_age).weight
-    sfr = beta / beta.sum() @ model.bases.sfh_bases(lookback, t_age) * 1e-9
-    z = column(theta, "gamma1", "gamma2") @ model.bases.metallicity_bases(lookback)
+    sfr = beta / beta.sum() @ bases.sfh_bases(lookback, t_age) * 1e-9
+    z = column(theta, "gamma1", "gamma2") @ bases.metallicity_bases(lookback)
     own = np.clip(z, *Z_RANGE_PROVABGS) / SOLAR_Z_PROVABGS * model.library.z_solar
     # FSPS divides by the SFR of a bin's young edge
     return t_age - lookback[::-1], np.maximum(sfr, 1e-20)[::-1], own[::-1]
@@ -214,14 +220,15 @@ def dust_emission_table(model: SPSModel, emulator: PublishedEmulator, n: int, rn
 
 def models(library: SSPLibrary) -> dict[str, SPSModel]:
     """The conventions that are compared, by title; one step at a time from the published code's to the paper's."""
+    joint = NMFHistories(normalisation="joint")
     return {
         "published code (42 age bins, joint normalisation, birth clouds to 10 Myr with slope -1)": SPSModel.published(
             library
         ),
         "the same, SFH integrated exactly": SPSModel(
-            library, normalisation="joint", t_birth_cloud=0.01, birth_cloud_slope=-1.0
+            library, joint, CharlotFall(birth_cloud_slope=-1.0), t_birth_cloud=0.01
         ),
-        "the same, birth clouds to 100 Myr with slope -0.7": SPSModel(library, normalisation="joint"),
+        "the same, birth clouds to 100 Myr with slope -0.7": SPSModel(library, joint),
         "paper (the same, each basis normalised): the default": SPSModel(library),
     }
 
@@ -287,7 +294,7 @@ def with_fsps(library: SSPLibrary, n: int, seed: int) -> dict[str, Callable[[], 
         difference, wave = against_fsps(model, n, np.random.default_rng(seed))
         return markdown(f"python-fsps: {title}; {n} prior draws", band_rows(difference, wave))
 
-    exact = {title: model for title, model in models(library).items() if model.binning == "exact"}
+    exact = {title: model for title, model in models(library).items() if nmf_of(model).binning == "exact"}
     return {f"fsps {i}": partial(one, title, model) for i, (title, model) in enumerate(exact.items())}
 
 

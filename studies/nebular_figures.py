@@ -1,4 +1,4 @@
-"""Figures of docs/nebular.md: the grid that ships, and a real starburst fitted with its lines.
+"""Figures of docs/studies/nebular.md: the grid that ships, and a real starburst fitted with its lines.
 
     python -m studies.nebular_figures --figures docs/figures             # the grid and a model galaxy
     python -m studies.nebular_figures --figures docs/figures --galaxy    # and the starburst: three fits, minutes
@@ -32,7 +32,7 @@ from provabgs.plotting.style import save, style
 from provabgs.sps.model import SPSModel
 from provabgs.sps.nebular import NebularGrid, ionising_photon_rate
 from studies.support.command import REFERENCE, run_study, study_parser
-from tests.support.parameters import named
+from tests.support.parameters import named, stars_of
 
 COADD = REFERENCE / "desi" / "coadd-4-80613-thru20210324.fits"
 TARGET = 39633345008634465
@@ -108,7 +108,7 @@ def model_spectrum(ax: Axes, window: tuple[float, float]) -> None:
     wave = np.arange(*window, 0.8)
     for name, options in (("stars and gas", ModelOptions(nebular=True, log_u=-2.5)), ("stars", ModelOptions())):
         model: SPSModel = load_model(options)
-        light = np.asarray(model.spectrum(jnp.asarray(theta), model.tables(12.0)))[0]
+        light = np.asarray(model.spectrum(jnp.asarray(stars_of(theta)), model.tables(12.0)))[0]
         operator = spread_matrix(model.library.wave, wave, velocity_sigma(wave, 80.0, 0.7))
         ax.plot(wave, operator @ light / 1e5, lw=0.8, label=name)
     ax.set(xlabel="rest wavelength / Angstrom", ylabel="1e5 Lsun / Angstrom")
@@ -146,7 +146,7 @@ def draw_fit(axes: np.ndarray, data: Observation, config: FitConfig, p: Posterio
     projection = project(data, model.library, config.observing)
     spectrum = projection.spectrum
     assert spectrum is not None
-    pixels, _ = ExactLikelihood(projection, model).predict(p.theta(best=True))
+    pixels, _ = ExactLikelihood(projection, model).predict(p.best_fit[None])
     assert pixels is not None
     best, n, w = pixels[0], spectrum.templates, spectrum.ivar
     c = np.linalg.solve(np.eye(n.shape[1]) + n.T @ (w[:, None] * n), n.T @ (w * (spectrum.flux - best)))
@@ -168,7 +168,7 @@ def draw_fit(axes: np.ndarray, data: Observation, config: FitConfig, p: Posterio
 
 def report(name: str, p: Posterior) -> None:
     """One line: status, chi^2 and the 16, 50 and 84 % of derived properties."""
-    shown = [k for k in (*SHOWN, "log_u", "gas_logz") if k in p.derived]
+    shown = [k for k in (*SHOWN, "log_u", "gas_logz") if k in p.derived or k in p.parameters]
     values = {k: np.percentile(p[k], [16, 50, 84]).round(3).tolist() for k in shown}
     print(
         f"{name}: {p.status.name} {p.message} chi2 {p.chi2_spec:.0f} / {p.dof_spec}, {p.chi2_phot:.1f} / {p.dof_phot}"

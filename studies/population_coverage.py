@@ -4,7 +4,7 @@
 
 Surveys are written a few at a time, and those that are there are not run again: call it until it says that nothing is
 left. The simplest cases come first, and faults, which show early, are given fewer surveys. Prints the table of
-docs/population.md, with what each case has so far.
+docs/guide/population.md, with what each case has so far.
 """
 
 from __future__ import annotations

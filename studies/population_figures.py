@@ -1,4 +1,4 @@
-"""Figures of docs/population.md: densities of a made-up catalog, and induced priors.
+"""Figures of docs/guide/population.md: densities of a made-up catalog, and induced priors.
 
     python -m studies.population_figures --figures docs/figures
 

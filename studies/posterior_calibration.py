@@ -35,19 +35,18 @@ from provabgs.inference.calibration import (
 )
 from provabgs.inference.config import FitConfig, SamplerOptions
 from provabgs.inference.fit_observation import fit_observation
+from provabgs.inference.standard import PARAMETERS
 from provabgs.observe.projection import project
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import DERIVED_NAMES, NAMES
 from studies.support.command import QUICK, run_study, study_parser
 from studies.support.pieces import save_table
 from studies.support.prior_galaxies import NO_FLOOR, default_model, simulate
-from tests.support.parameters import prior_draws
+from tests.support.parameters import QUANTITIES, prior_draws, stars_of
 
 N_DRAWS = 400
 """Kept per galaxy."""
 SAVE_EVERY = 5
-QUANTITIES = (*NAMES, *DERIVED_NAMES)
 
 
 def one(seed: int, sampler: SamplerOptions) -> dict[str, Any]:
@@ -71,8 +70,8 @@ def one(seed: int, sampler: SamplerOptions) -> dict[str, Any]:
 
 
 def _quantities(model: SPSModel, theta: FloatArray, t_age: float) -> FloatArray:
-    derived = derived_properties(model, jnp.asarray(theta), model.tables(t_age))
-    return np.array([*theta[0], *(float(derived[n][0]) for n in DERIVED_NAMES)])
+    derived = derived_properties(model, jnp.asarray(stars_of(theta)), model.tables(t_age))
+    return np.array([*theta[0], *(float(values[0]) for values in derived.values())])
 
 
 def report(table: Table) -> None:
@@ -90,7 +89,7 @@ def report(table: Table) -> None:
         print("|---|---|---|" + "---|" * len(LEVELS))
         for i, name in enumerate(QUANTITIES):
             _line(name, rank[:, i])
-        scale = np.std(truth, axis=0) * np.array([name in NAMES for name in QUANTITIES])
+        scale = np.std(truth, axis=0) * np.array([name in PARAMETERS for name in QUANTITIES])
         _line("TARP, all parameters", tarp_ranks(x, truth, reference, scale))
 
 
@@ -104,7 +103,7 @@ def draw_figure(table: Table, path: Path) -> None:
     """Distribution of ranks less uniform, per quantity, for the posteriors and for fixtures that have to fail."""
     good = table[table["status"] == int(Status.CONVERGED)]
     truth, reference, draws = (np.asarray(good[c], dtype=np.float64) for c in ("truth", "reference", "draws"))
-    scale = np.std(truth, axis=0) * np.array([name in NAMES for name in QUANTITIES])
+    scale = np.std(truth, axis=0) * np.array([name in PARAMETERS for name in QUANTITIES])
     cases = {"posteriors": draws, "narrowed to 0.7": overconfident(draws), "shifted by 0.4 sigma": biased(draws)}
     shown = [i for i, name in enumerate(QUANTITIES) if not name.startswith("beta")]
     figure, axes = plt.subplots(3, 5, figsize=(13, 7.5), sharex=True, sharey=True, layout="constrained")

@@ -20,21 +20,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 from astropy.table import Table
 
-from provabgs.inference.compressed import CompressedLikelihood
-from provabgs.inference.compressed.normal_equations import make_normal_equations
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit_observation import load_model, make_likelihood, make_target
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.marginalised import marginal_function
 from provabgs.observe.projection import project
-from provabgs.sps.parameters import DERIVED_NAMES, NAMES
 from studies.support.command import run_study, study_parser
 from studies.support.galaxy_set import KINDS, REAL, galaxy, kind_of
 from studies.support.sampler_routes import GATE, ROUTES, Case, Outcome, by_name, warm
-from tests.support.parameters import prior_of
+from tests.support.parameters import QUANTITIES, prior_of
 
 QUANTILES = (0.16, 0.5, 0.84)
-QUANTITIES = (*NAMES, *DERIVED_NAMES)
 LONG = by_name("annealed", ess=2500, rhat=1.004)
 LONGER = 4
 """Time limits that the reference is given."""
@@ -49,10 +45,11 @@ def make_case(number: int, desi: Path | None) -> Case:
     exact = ExactLikelihood(project(observation, model.library, observing), model)
     prior = prior_of(observation)
     likelihood = make_likelihood(exact, config)
-    target = make_target(likelihood, exact, prior)
-    assert target.collapsed is not None, "the study compares samplers of the compressed engine"
-    assert isinstance(likelihood, CompressedLikelihood)
-    return Case(target, target.collapsed, marginal_function(make_normal_equations(model), likelihood.reduction, prior))
+    target = make_target(likelihood, model, exact.tables, prior)
+    assert target.marginal is not None, "the study compares samplers of the compressed likelihood"
+    assert likelihood.linear_system is not None
+    log_marginal = marginal_function(likelihood.linear_system, model.linear_block, prior)
+    return Case(target, target.marginal, log_marginal)
 
 
 def run(number: int, name: str, case: Case, limit: float, path: Path) -> None:

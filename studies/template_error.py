@@ -2,16 +2,19 @@
 
 Run, with libraries made by ``provabgs ssp build``::
 
-    python studies/template_error.py --emiles emiles.h5 --bc03 bc03.h5 --figures docs/figures
+    python -m studies.template_error --emiles emiles.h5 --bc03 bc03.h5 --figures docs/figures
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
 from provabgs.data.build_template_error import (
@@ -29,6 +32,7 @@ from provabgs.data.build_template_error import (
     wavelength_grid,
 )
 from provabgs.sps.library import SSPLibrary
+from studies.support.command import run_study, study_parser
 
 REGIONS = (
     (2010, 3000),
@@ -41,11 +45,13 @@ REGIONS = (
     (11500, 25000),
     (25000, 50000),
 )
+SIZES = (5, 10, 15, 20, 25, 30, 40, 60)
+"""Numbers of components of the table."""
 LEVEL_AA = (4000, 9000)
 FIT_AA = (3600, 8900)
 
 
-def inside(wave: FloatArray, window: tuple[float, float]) -> FloatArray:
+def inside(wave: FloatArray, window: tuple[float, float]) -> NDArray[np.bool_]:
     """Mask of the grid within a window."""
     return (wave >= window[0]) & (wave < window[1])
 
@@ -80,11 +86,13 @@ def table_of_pairs(wave: FloatArray, pairs: list[Difference], imf: dict[str, flo
         print(f"| {pair.name}, fine structure | {by_region(wave, pair.d - smooth)} |")
 
 
-def table_of_components(wave: FloatArray, train: list[Difference], extra: Difference, test: list[Difference]) -> None:
+def table_of_components(
+    wave: FloatArray, train: list[Difference], extra: Difference, test: list[Difference], sizes: Sequence[int]
+) -> None:
     """What K components leave of fresh composites."""
     print("\nleft by K components, per cent")
     both = np.concatenate([t.d for t in test])
-    for k in (5, 10, 15, 20, 25, 30, 40, 60):
+    for k in sizes:
         modes, eigenvalues = learn(train, extra, wave, k)
         left = 1 - eigenvalues[:k].sum() / eigenvalues.sum()
         print(f"| {k} | {left:.1e} | {by_region(wave, left_over(modes, both)[0])} |")
@@ -176,17 +184,19 @@ def figure_of_components(wave: FloatArray, modes: FloatArray, curves: dict[str, 
     plt.close(figure)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--emiles", type=Path, required=True)
-    parser.add_argument("--bc03", type=Path, required=True)
-    parser.add_argument("--draws", type=int, default=800)
-    parser.add_argument("--components", type=int, default=30)
-    parser.add_argument("--figures", type=Path, required=True)
-    options = parser.parse_args()
+def other_libraries(options: argparse.Namespace, ours: SSPLibrary) -> dict[str, SSPLibrary]:
+    """The two libraries; for ``--smoke`` ours, redder or bluer, in their place."""
+    if options.emiles is not None and options.bc03 is not None:
+        return {"E-MILES": SSPLibrary.load(options.emiles), "BC03": SSPLibrary.load(options.bc03)}
+    x = np.log(ours.wave / 5500.0)
+    tilted = {"E-MILES": 1 + 0.05 * x, "BC03": 1 - 0.03 * np.sin(3 * x)}
+    return {name: replace(ours, spectrum=(ours.spectrum * t).astype(np.float32)) for name, t in tilted.items()}
+
+
+def work(options: argparse.Namespace) -> None:
+    """Print the tables, draw the figures."""
     ours = SSPLibrary.default()
-    others = {"E-MILES": SSPLibrary.load(options.emiles), "BC03": SSPLibrary.load(options.bc03)}
+    others = other_libraries(options, ours)
     wave, sigma = wavelength_grid(ours.wave[0], ours.wave[-1])
     draws, fresh = draw(options.draws, 17), draw(options.draws // 4, 18)
     mine = Composites(ours, wave, sigma)
@@ -196,17 +206,30 @@ def main() -> None:
     cross = difference(made["BC03"], made["E-MILES"], "E-MILES - BC03", draws)
     extra = perturbed(mine, draws, Perturbation(), 19)
     imf = {name: imf_light(library.imf) - imf_light(ours.imf) for name, library in others.items()}
+    k = options.components
     table_of_pairs(wave, [*train, cross, extra], imf)
-    table_of_components(wave, train, extra, test)
-    for k in (20, options.components):
-        table_of_transfer(wave, train, extra, test, k)
+    table_of_components(wave, train, extra, test, SIZES if k >= 30 else (k,))
+    for n in sorted({min(20, k), k}):
+        table_of_transfer(wave, train, extra, test, n)
+    if not options.figures:
+        return
     figure_of_differences(wave, [*train, extra], options.figures / "template_error_differences.png")
-    modes, _ = learn(train, extra, wave, options.components)
+    modes, _ = learn(train, extra, wave, k)
     curves = {f"left of {t.name}, all libraries": running_rms(left_over(modes, t.d)[0]) for t in test}
     for i, held in enumerate(test):
-        without, _ = learn([t for j, t in enumerate(train) if j != i], extra, wave, options.components)
+        without, _ = learn([t for j, t in enumerate(train) if j != i], extra, wave, k)
         curves[f"left of {held.name}, learnt without it"] = running_rms(left_over(without, held.d)[0])
     figure_of_components(wave, modes, curves, options.figures / "template_error_components.png")
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = study_parser("studies.template_error", __doc__)
+    parser.add_argument("--emiles", type=Path, help="library of E-MILES; only --smoke goes without")
+    parser.add_argument("--bc03", type=Path, help="library of BC03")
+    parser.add_argument("--draws", type=int, default=800)
+    parser.add_argument("--components", type=int, default=30)
+    run_study(parser, work, {"draws": 24, "components": 6}, needs=("emiles", "bc03"))
 
 
 if __name__ == "__main__":

@@ -237,7 +237,7 @@ def log_prior(theta: jax.Array, prior: Prior) -> jax.Array:
     """
     unit = unit_from_theta(theta, prior)
     inside = jnp.all((unit >= -_SLACK) & (unit <= 1 + _SLACK), axis=-1)
-    # the coordinates' map is linear but for logarithms, whose Jacobian is 1 / value, and normal priors
+    # in theta the prior is flat, but for log-uniform parameters (density 1 / value) and normal ones
     density = jnp.zeros(theta.shape[:-1])
     k = 0
     for group in prior.parameters.groups:

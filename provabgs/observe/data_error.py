@@ -74,7 +74,7 @@ class CameraCalibration:
 
 
 class FiberColour:
-    """Colour of the light in the fiber against the whole galaxy's: `fiber_colour_sigma`.
+    """Colour of the flux in the fiber against that of the whole galaxy: `fiber_colour_sigma`.
 
     A tilt of the spectrum in ln wavelength, of one sigma over its range, and a curvature of half of it; where there are
     bands to compare with.

@@ -186,7 +186,7 @@ for _term in (NoiseFloor(), Calibration(), EmissionLines()):
 class NoiseModel:
     """Noise terms in order.
 
-    Parameters
+    Attributes
     ----------
     terms
         Applied one after another.

@@ -143,12 +143,14 @@ def accuracy_over_plane(
 
     Parameters
     ----------
-    draws, truth, log_prior, min_count
+    draws, truth
         As in `accuracy_in_bins`.
     x, y
         ``(n,)`` quantities that span the plane.
     x_edges, y_edges
         ``(nx + 1,)`` and ``(ny + 1,)`` edges of its cells.
+    log_prior, min_count
+        As in `accuracy_in_bins`.
 
     Returns
     -------
@@ -168,6 +170,7 @@ def accuracy_over_plane(
         for j in range(shape[1]):
             rows = np.flatnonzero(inside & (ys >= ey[j]) & (ys < ey[j + 1]))
             count[i, j] = rows.size
+            # (mu, sigma) of few galaxies says more about the prior of sigma than about the galaxies
             if rows.size > min_count:
                 prior = None if values is None else values[rows]
                 mu[i, j], sigma[i, j] = infer_accuracy(d[rows] - t[rows, None], prior).peak

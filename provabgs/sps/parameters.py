@@ -108,7 +108,7 @@ class Parameter(Quantity):
 class ParameterSet:
     """The ordered parameters of a model or of a fit; hashable, equal where all entries are.
 
-    Parameters
+    Attributes
     ----------
     parameters
         In the order of theta's columns.

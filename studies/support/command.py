@@ -62,7 +62,7 @@ def run_study(
     smoke: Mapping[str, object],
     argv: Sequence[str] | None = None,
     *,
-    needs: str | None = None,
+    needs: Sequence[str] = (),
 ) -> None:
     """Parse the command line and do the work.
 
@@ -80,11 +80,12 @@ def run_study(
     argv
         Arguments, in place of the command line's.
     needs
-        An option that only ``--smoke`` may leave out.
+        Options that only ``--smoke`` may leave out.
     """
     options = parser.parse_args(argv)
-    if needs and getattr(options, needs) is None and not options.smoke:
-        parser.error(f"{needs.upper()} is missing; only --smoke makes its own")
+    missing = [name for name in needs if getattr(options, name) is None]
+    if missing and not options.smoke:
+        parser.error(f"{missing[0]} is missing; only --smoke goes without")
     if not options.smoke:
         work(options)
         return

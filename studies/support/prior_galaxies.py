@@ -1,7 +1,7 @@
 """Galaxies of the prior with data from the exact model: DESI-like cameras with white noise, and five bands.
 
 The noise is all that there is: fits of them use no noise floors, so that their likelihood is the one that the noise was
-drawn from. `tests.support.engine_mocks` has galaxies with DESI's resolution matrices in place of a Gaussian width.
+drawn from. `tests/support/engine_mocks.py` has galaxies with DESI's resolution matrices in place of a Gaussian width.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CAMERAS = {"b": (3600.0, 2751), "r": (5760.0, 2326), "z": (7520.0, 2881)}
 LSF_SIGMA_AA = {"b": 0.67, "r": 0.64, "z": 0.74}
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z", "wise2010-W1", "wise2010-W2")
 BAND_SIGMA = np.array([0.03, 0.04, 0.08, 0.7, 1.6])
-"""nanomaggies; what the Legacy Surveys reach on compact galaxies (docs/mocks.md)."""
+"""nanomaggies; what the Legacy Surveys reach on compact galaxies (docs/guide/mocks.md)."""
 BAND_FLOOR = np.array([0.02, 0.02, 0.02, 0.05, 0.05])
 """Of the flux: what a fit's default floors stand for, here as noise that is really there."""
 NO_FLOOR = ObservingOptions(line_mask="none", floor_spectrum=0, floor_optical=0, floor_infrared=0)

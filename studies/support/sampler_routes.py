@@ -21,10 +21,8 @@ from provabgs.core.chunks import in_chunks
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
-from provabgs.inference.marginalised import N_OUTER, CollapsedPosterior
-from provabgs.inference.samplers import Target, get_sampler
+from provabgs.inference.samplers import SAMPLERS, MarginalPosterior, Target
 from provabgs.inference.samplers.pool import walk
-from tests.support.parameters import N_FREE
 
 N_CHAINS, N_WALKERS, N_ENSEMBLES = 8, 128, 4
 N_LIVE, N_EFFECTIVE = 600, 10_000
@@ -46,10 +44,10 @@ class Outcome(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One galaxy's target, and the collapsed posterior as a JAX function."""
+    """One galaxy's target, and the marginal posterior as a JAX function."""
 
     target: Target
-    collapsed: CollapsedPosterior
+    marginal: MarginalPosterior
     log_marginal: Callable[[jax.Array], jax.Array]
 
 
@@ -60,10 +58,12 @@ def warm(case: Case) -> None:
     """Compile what all routes call."""
     rng = np.random.default_rng(0)
     for n in (BATCH, N_WALKERS // 2):
-        case.collapsed.log_marginal(rng.standard_normal((n, N_OUTER)))
-        case.target.log_likelihood(rng.standard_normal((n, N_FREE)))
-    case.collapsed.draw_masses(rng.standard_normal((BATCH, N_OUTER)), rng.random((BATCH, 6, 5)))
-    case.target.monitor(rng.standard_normal((BATCH, N_FREE)))
+        case.marginal.log_marginal(rng.standard_normal((n, case.marginal.n_outer)))
+        case.target.log_likelihood(rng.standard_normal((n, case.target.n_dim)))
+    case.marginal.draw_linear(
+        rng.standard_normal((BATCH, case.marginal.n_outer)), rng.random((BATCH, 6, case.marginal.n_uniform))
+    )
+    case.target.monitor(rng.standard_normal((BATCH, case.target.n_dim)))
 
 
 def by_name(name: str, **options: float) -> Route:
@@ -73,7 +73,7 @@ def by_name(name: str, **options: float) -> Route:
         start = time.process_time()
         budget = {"time_limit_s": limit, "max_eval": 100_000_000} | options
         settings = SamplerOptions(name=name, **budget)
-        result = get_sampler(name)(case.target, rng, settings)
+        result = SAMPLERS[name](case.target, rng, settings)
         seconds = time.process_time() - start
         return Outcome(_flat(_monitored(case, result.draws)), result.convergence, result.n_eval, seconds)
 
@@ -92,12 +92,12 @@ def nautilus_collapsed(case: Case, rng: np.random.Generator, _limit: float) -> O
         nonlocal n_eval
         n_eval += len(cube)
         x = ndtri(np.clip(cube, 1e-12, 1 - 1e-12))
-        value = in_chunks(case.collapsed.log_marginal, x, BATCH) + 0.5 * np.sum(x * x, axis=1)
+        value = in_chunks(case.marginal.log_marginal, x, BATCH) + 0.5 * np.sum(x * x, axis=1)
         return np.where(np.isfinite(value), value, -1e9)
 
     seed = int(rng.integers(2**31))
     sampler = Sampler(
-        lambda u: u, log_likelihood, N_OUTER, n_live=N_LIVE, n_networks=1, n_batch=BATCH,
+        lambda u: u, log_likelihood, case.marginal.n_outer, n_live=N_LIVE, n_networks=1, n_batch=BATCH,
         vectorized=True, pass_dict=False, seed=seed,
     )  # fmt: skip
     sampler.run(n_eff=N_EFFECTIVE, verbose=False)
@@ -119,9 +119,11 @@ def emcee_collapsed(case: Case, rng: np.random.Generator, limit: float) -> Outco
     moves = [(emcee.moves.DEMove(), 0.7), (emcee.moves.DEMove(gamma0=1.0), 0.1), (emcee.moves.DESnookerMove(), 0.2)]
     samplers, states = [], []
     for _ in range(N_ENSEMBLES):
-        first = rng.standard_normal((BATCH, N_OUTER))
-        order = np.argsort(-case.collapsed.log_marginal(first))[: 2 * N_WALKERS]
-        sampler = emcee.EnsembleSampler(N_WALKERS, N_OUTER, case.collapsed.log_marginal, moves=moves, vectorize=True)
+        first = rng.standard_normal((BATCH, case.marginal.n_outer))
+        order = np.argsort(-case.marginal.log_marginal(first))[: 2 * N_WALKERS]
+        sampler = emcee.EnsembleSampler(
+            N_WALKERS, case.marginal.n_outer, case.marginal.log_marginal, moves=moves, vectorize=True
+        )
         sampler.random_state = np.random.RandomState(int(rng.integers(2**32))).get_state()
         samplers.append(sampler)
         states.append(first[rng.permutation(order)[:N_WALKERS]])
@@ -141,8 +143,8 @@ def emcee_collapsed(case: Case, rng: np.random.Generator, limit: float) -> Outco
 
 def nuts_collapsed(case: Case, rng: np.random.Generator, limit: float) -> Outcome:
     """NUTS in eight dimensions, chains from the best of prior draws, window adaptation of each."""
-    first = rng.standard_normal((BATCH, N_OUTER))
-    starts = jnp.asarray(first[np.argsort(-case.collapsed.log_marginal(first))[:N_CHAINS]])
+    first = rng.standard_normal((BATCH, case.marginal.n_outer))
+    starts = jnp.asarray(first[np.argsort(-case.marginal.log_marginal(first))[:N_CHAINS]])
     keys = jax.random.split(jax.random.key(int(rng.integers(2**31))), N_CHAINS)
 
     def chain(key: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -178,16 +180,16 @@ def _draw_masses(case: Case, outer: np.ndarray, rng: np.random.Generator) -> tup
     latent, ratio = [], []
     for i in range(0, len(padded), BATCH):
         x = padded[i : i + BATCH]
-        drawn, log_target = case.collapsed.draw_masses(x, rng.random((BATCH, 6, 5)))
+        drawn, log_target = case.marginal.draw_linear(x, rng.random((BATCH, 6, case.marginal.n_uniform)))
         latent.append(drawn)
-        ratio.append(log_target - case.collapsed.log_marginal(x))
+        ratio.append(log_target - case.marginal.log_marginal(x))
     return np.concatenate(latent)[:n], np.concatenate(ratio)[:n]
 
 
 def _with_masses(case: Case, outer: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Masses drawn at collapsed chains ``(nchain, ndraw, 8)``, rejected within chains to the exact posterior."""
     n_chain, n_draw = outer.shape[:2]
-    latent, ratio = _draw_masses(case, outer.reshape(-1, N_OUTER), rng)
+    latent, ratio = _draw_masses(case, outer.reshape(-1, case.marginal.n_outer), rng)
     full, log_weight = latent.reshape(n_chain, n_draw, -1), ratio.reshape(n_chain, n_draw)
     keep = np.log(rng.random((n_chain, n_draw))) < log_weight - np.quantile(log_weight, 0.999)
     # chains keep their length: those that lose draws repeat some

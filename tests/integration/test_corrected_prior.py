@@ -12,8 +12,8 @@ from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.posterior import Posterior
 from provabgs.population.prior.corrected import weighted_quantiles
 from provabgs.population.prior.max_entropy import MaxEntropyPrior, Reweighted
-from provabgs.sps.parameters import NAMES
 from tests.support.engine_mocks import mock
+from tests.support.parameters import named
 
 Z = 0.15
 STAR_FORMING = {"logmstar": 10.3, "beta1": 0.1, "beta2": 0.2, "beta3": 0.3, "beta4": 0.4, "fburst": 0.02, "tburst": 3.0,
@@ -30,7 +30,7 @@ def prior() -> MaxEntropyPrior:
 def both_ways(prior: MaxEntropyPrior, truth: dict[str, float], snr: float) -> tuple[Posterior, Reweighted, Posterior]:
     """Posterior under the ordinary prior, its weights, and the posterior sampled under the corrected one."""
     model = load_model(FitConfig().model)
-    observation = mock(model, np.array([truth[n] for n in NAMES]), Z, snr, np.random.default_rng(0))
+    observation = mock(model, named(**truth)[0], Z, snr, np.random.default_rng(0))
     plain = fit_observation(observation, FitConfig(n_samples=4000), seed=1)
     sampled = fit_observation(observation, FitConfig(n_samples=4000, prior_correction=prior.correction), seed=2)
     ssfr = plain["log_sfr_1gyr"] - plain["logmstar_surviving"]

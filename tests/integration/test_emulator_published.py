@@ -19,16 +19,15 @@ from provabgs.observe.projection import project
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
 from tests.support.engine_mocks import NO_FLOOR, mock
+from tests.support.parameters import PARAMETERS, put, stars_of
 from tests.support.small_library import draws, small_library, theta
 
 N_DRAWS = 100
 
 
 def smooth_draws(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    th = draws(N_DRAWS, rng)
-    th[:, [INDEX["fburst"], INDEX["logmstar"]]] = 0.0
+    th = put(draws(N_DRAWS, rng), fburst=0.0, logmstar=0.0)
     return th, rng.uniform(7.75, 13.8, N_DRAWS)
 
 
@@ -37,8 +36,9 @@ def test_rest_frame_accuracy(library: SSPLibrary) -> None:
     model = SPSModel.published(library)
     th, t_age = smooth_draws(np.random.default_rng(1))
     rest = RestFrameEmulator(default_emulator("published-code"), model)
-    exact = np.log(np.asarray(model.spectrum(jnp.asarray(th), model.tables(t_age)), np.float64))
-    difference = np.abs(np.asarray(rest.ln_luminosity(nmf_inputs(jnp.asarray(th), jnp.asarray(t_age)))) - exact)
+    exact = np.log(np.asarray(model.spectrum(jnp.asarray(stars_of(th)), model.tables(t_age)), np.float64))
+    inputs = nmf_inputs(PARAMETERS.values(jnp.asarray(th)), jnp.asarray(t_age))
+    difference = np.abs(np.asarray(rest.ln_luminosity(inputs)) - exact)
     median, p99 = np.percentile(difference[:, (library.wave > 2500) & (library.wave < 11000)], [50, 99])
     assert median < 3e-4
     assert p99 < 2e-3
@@ -53,19 +53,18 @@ def published(reference_dir: Path) -> PublishedNetworkModel:
 def test_published_networks_as_a_model(published: PublishedNetworkModel, reference_dir: Path) -> None:
     nmf = PublishedEmulator(reference_dir / "provabgs" / "emulator_nmf_v0.1.npz")
     smooth, t_age = theta(logmstar=0.0), 11.0
-    light = published.spectrum(jnp.asarray(smooth), published.tables(t_age))
-    np.testing.assert_allclose(
-        np.log(light[0]), nmf.ln_luminosity(nmf_inputs(jnp.asarray(smooth), t_age))[0], atol=1e-4
-    )
+    light = published.spectrum(jnp.asarray(stars_of(smooth)), published.tables(t_age))
+    inputs = nmf_inputs(PARAMETERS.values(jnp.asarray(smooth)), t_age)
+    np.testing.assert_allclose(np.log(light[0]), nmf.ln_luminosity(inputs)[0], atol=1e-4)
     # against our own model in its conventions: the same galaxy, burst included
     for change in ({"fburst": 0.5, "tburst": 3.0}, {"fburst": 1.0, "tburst": 0.05}, {"tau_ism": 1.0, "n_dust": -0.7}):
-        th = jnp.asarray(theta(**change))
+        th = jnp.asarray(stars_of(theta(**change)))
         ours = SPSModel.published(published.library).spectrum(th, published.tables(t_age))[0]
         ratio = np.log(published.spectrum(th, published.tables(t_age))[0] / ours)
         inside = (published.library.wave > 3600) & (published.library.wave < 9000)
         assert abs(ratio[inside].mean()) < 0.03
         assert ratio[inside].std() < 0.03
-    late = jnp.asarray(theta(fburst=1.0, tburst=12.0))
+    late = jnp.asarray(stars_of(theta(fburst=1.0, tburst=12.0)))
     np.testing.assert_array_equal(published.spectrum(late, published.tables(t_age)), 0.0)
 
 
@@ -79,7 +78,9 @@ def test_published_networks_as_a_likelihood(published: PublishedNetworkModel) ->
     n_pixel = likelihood.projection.n_data[0]
     assert true > wrong + 100
     assert 0.8 < -2 * true / n_pixel < 1.5
-    assert np.isfinite(derived_properties(published, jnp.asarray(th), likelihood.tables)["logmstar_surviving"]).all()
+    assert np.isfinite(
+        derived_properties(published, jnp.asarray(stars_of(th)), likelihood.tables)["logmstar_surviving"]
+    ).all()
 
 
 def test_bad_files_are_refused_by_name(reference_dir: Path, tmp_path: Path) -> None:

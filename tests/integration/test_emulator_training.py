@@ -18,6 +18,7 @@ from provabgs.pipelines import emulator as pipeline
 from provabgs.pipelines.emulator_config import EmulatorConfig, parse_emulator_config
 from provabgs.pipelines.emulator_shards import is_done, shard_path
 from provabgs.sps.model import SPSModel
+from tests.support.parameters import stars_of
 from tests.support.small_library import draws, small_library
 from tests.support.sps_home import write_stand_in
 
@@ -100,8 +101,8 @@ def test_weights_are_what_they_should_be(
     emulator, model = load_emulator(config.emulator.output), SPSModel(SSPLibrary.load(folder / "ssp.h5"))
     rng = np.random.default_rng(1)
     th, t_age = draws(300, rng), rng.uniform(8.0, 13.5, 300)
-    exact = np.asarray(model.spectrum(jnp.asarray(th), model.tables(t_age)))
-    error = np.abs(np.asarray(emulator.spectrum(jnp.asarray(th), model, t_age)) / exact - 1)
+    exact = np.asarray(model.spectrum(jnp.asarray(stars_of(th)), model.tables(t_age)))
+    error = np.abs(np.asarray(emulator.spectrum(jnp.asarray(stars_of(th)), model, t_age)) / exact - 1)
     median, p99 = np.percentile(error, [50, 99])
     assert median < 0.004
     assert p99 < 0.05

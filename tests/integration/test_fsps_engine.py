@@ -21,9 +21,9 @@ from provabgs.core.errors import DataFileError, InputError, MissingDependencyErr
 from provabgs.core.jax import jnp
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX, N_PARAMETERS
 from provabgs.sps.sources import BuildOptions, build_library
 from tests.support import sps_home
+from tests.support.parameters import STARS
 
 if importlib.util.find_spec("fsps") is None:
     pytest.skip("python-fsps is not installed (pip install 'provabgs[fsps]')", allow_module_level=True)
@@ -40,11 +40,8 @@ CLIPPED_LOGZ = float(np.log10(4.49e-2 / SOLAR_Z_PROVABGS))  # what a huge gamma 
 
 def theta(**values: float) -> jnp.ndarray:
     """One parameter vector: 1 Msun formed, no dust, Z at its upper clip, SFH of the first basis, unless told."""
-    defaults = {"beta1": 1.0, "tburst": 1.0, "gamma1": 1e6, "gamma2": 1e6, "f_fiber": 1.0}
-    vector = np.zeros((1, N_PARAMETERS))
-    for name, value in (defaults | values).items():
-        vector[0, INDEX[name]] = value
-    return jnp.asarray(vector)
+    defaults = {"beta1": 1.0, "tburst": 1.0, "gamma1": 1e6, "gamma2": 1e6}
+    return jnp.asarray(STARS.theta(defaults | values, default=0.0)).reshape(1, -1)
 
 
 def dust_params(tau_bc: float, tau_ism: float, n_dust: float) -> dict[str, float]:
@@ -53,10 +50,11 @@ def dust_params(tau_bc: float, tau_ism: float, n_dust: float) -> dict[str, float
 
 def forward_table(model: SPSModel, basis: int, refine: int = 0) -> dict[str, list[float]]:
     """SFH of one basis as FSPS wants it: forward time, Msun/yr, for 1 Msun formed; its knots, and `refine` more."""
-    knots = model.bases.time[model.bases.time < T_AGE]
+    bases = model.histories.bases
+    knots = bases.time[bases.time < T_AGE]
     extra = np.geomspace(1e-4, T_AGE, refine) if refine else np.empty(0)
     lookback = np.unique(np.concatenate([knots, extra, [T_AGE]]))
-    sfr = model.bases.sfh_bases(lookback, T_AGE)[basis] * 1e-9
+    sfr = bases.sfh_bases(lookback, T_AGE)[basis] * 1e-9
     # FSPS divides by the SFR of a bin's young edge.
     forward = T_AGE - lookback[::-1]
     return {"age": forward.tolist(), "sfr": np.maximum(sfr, 1e-20)[::-1].tolist(), "z": None}
@@ -121,7 +119,7 @@ def engine(stand_in: Path, model: SPSModel, tmp_path_factory: pytest.TempPathFac
 
 def history_z(model: SPSModel, lookback: np.ndarray) -> np.ndarray:
     """Quoted Z(t) of `GAMMAS`, clipped as the model clips."""
-    z = np.array([GAMMAS["gamma1"], GAMMAS["gamma2"]]) @ model.bases.metallicity_bases(lookback)
+    z = np.array([GAMMAS["gamma1"], GAMMAS["gamma2"]]) @ model.histories.bases.metallicity_bases(lookback)
     return np.clip(z, 4.49e-5, 4.49e-2)
 
 

@@ -14,6 +14,7 @@ from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.status import Status
 from provabgs.desi import ReadOptions, read_observations
 from provabgs.inference.posterior import Posterior
+from provabgs.inference.standard import PROPERTIES
 from provabgs.mocks.challenge import (
     MODES,
     ChallengeConfig,
@@ -29,7 +30,7 @@ from provabgs.mocks.report import write_report
 from provabgs.mocks.score import TRUTH_COLUMNS, collect, induced_priors, summary_table
 from provabgs.mocks.spectra import Conditions, noiseless
 from provabgs.pipelines.challenge import load_challenge, run_challenge
-from provabgs.sps.parameters import DERIVED_NAMES, INDEX, NAMES
+from tests.support.parameters import N_THETA, put
 
 BIAS = {"logmstar": 0.05, "log_sfr_1gyr": -0.2, "log_z_mw": 0.1, "t_age_mw": 0.5}
 WIDTH = 0.05
@@ -190,9 +191,8 @@ def fixture_posterior(row: dict, rng: np.random.Generator, n: int = 300) -> Post
         centre = (truth if np.isfinite(truth) else -4.0) + BIAS[name] + rng.normal(0, WIDTH)
         return centre + rng.normal(0, WIDTH, n)
 
-    samples = np.full((n, len(NAMES)), 0.5)
-    samples[:, INDEX["logmstar"]] = draws("logmstar")
-    derived = {k: draws(k) if k in BIAS else np.zeros(n) for k in DERIVED_NAMES}
+    samples = put(np.full((n, N_THETA), 0.5), logmstar=draws("logmstar"))
+    derived = {p.name: draws(p.name) if p.name in BIAS else np.zeros(n) for p in PROPERTIES}
     return Posterior(
         int(row["TARGETID"]),
         float(row["Z"]),
@@ -298,7 +298,7 @@ def test_make_command(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("output = 'o'\nmods = []\n", "mods"),
-        ("output = 'o'\n[mock.conditions]\neffective_s = -1\n", "mock.conditions.effective_s"),
+        ("output = 'o'\n[mock.conditions]\neffective_s = -1\n", r"\[mock\] conditions\.effective_s = -1"),
         ("output = ", "not a TOML file"),
         ("", "output"),
     ],

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import provabgs
@@ -88,7 +89,7 @@ def by_python(folder: Path) -> list[Posterior]:
 def process(*arguments: str) -> None:
     """A fresh interpreter with the threads of a run's fit processes: the order of sums is part of the last digit."""
     done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=400, env=fit_environment(), cwd=ROOT
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=900, env=fit_environment(), cwd=ROOT
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -119,6 +120,9 @@ def test_true_fits_give_one_row(folder: Path) -> None:
     assert {t: s for t, s in status.items() if t in EXPECTED} == EXPECTED
     assert set(python.summary["INPUT"]) == {b"coadd-main-bright-1.fits"}
     assert sorted(python.summary["ROW"]) == [0, 1, 2, 3, 4]
+    read = python.summary[np.isin(python.summary["TARGETID"], (GOOD, FAR, FARTHER))]
+    assert np.isfinite(read["MAG_R"]).all()
+    assert np.isfinite(read["SCHLEGEL_COLOR"]).all()
     assert block_differences(python, command) == []
     assert block_differences(python, run) == []
 

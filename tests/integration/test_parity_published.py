@@ -1,8 +1,7 @@
-"""The exact model against the published emulators, band by band over the prior (`benchmarks/parity.py` prints all)."""
+"""The exact model against the published emulators, band by band over the prior (`studies.model_parity` prints all)."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -11,9 +10,12 @@ import pytest
 
 from provabgs.core.errors import DataFileError
 from provabgs.emulator.published import PublishedEmulator, nmf_inputs
+from provabgs.sps.attenuation import CharlotFall
+from provabgs.sps.histories import NMFHistories
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import INDEX
+from studies import model_parity
+from tests.support.parameters import named, put, values_of
 
 OPTICAL = ((3000, 3600), (3600, 4500), (4500, 5500), (5500, 6500), (6500, 7400), (7400, 8500), (8500, 9800))
 N_DRAWS = 1200
@@ -21,13 +23,7 @@ N_DRAWS = 1200
 
 @pytest.fixture(scope="module")
 def parity() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "parity.py"
-    spec = importlib.util.spec_from_file_location("parity", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return model_parity
 
 
 @pytest.fixture(scope="module")
@@ -85,27 +81,28 @@ def test_beyond_the_optical(parity, model, composite, band, mean, scatter):
 def test_infrared_agrees_without_dust_and_lacks_its_emission_with_it(parity, model, nmf):
     """The emulator includes FSPS's dust emission, our model is starlight alone."""
     theta, t_age = parity.prior_draws(200, np.random.default_rng(8))
-    theta[:, [INDEX["tau_bc"], INDEX["tau_ism"]]] = 0.0
+    put(theta, tau_bc=0.0, tau_ism=0.0)
     band = ((20000, 50000),)
     (clear,) = parity.band_rows(parity.against_nmf(model, nmf, theta, t_age), model.library.wave, band)
-    theta[:, INDEX["tau_ism"]] = 2.0
+    put(theta, tau_ism=2.0)
     (dusty,) = parity.band_rows(parity.against_nmf(model, nmf, theta, t_age), model.library.wave, band)
     assert abs(clear.mean) < 0.04
     assert -0.30 < dusty.mean < -0.08
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("normalisation", "wrong"),
     [
-        {"t_birth_cloud": 0.1, "birth_cloud_slope": -1.0, "normalisation": "joint"},
-        {"t_birth_cloud": 0.01, "birth_cloud_slope": -1.0, "normalisation": "per-basis"},
-        {"t_birth_cloud": 0.01, "birth_cloud_slope": -1.0, "normalisation": "joint", "solar_z": 0.0142},
+        ("joint", {"t_birth_cloud": 0.1}),
+        ("per-basis", {"t_birth_cloud": 0.01}),
+        ("joint", {"t_birth_cloud": 0.01, "solar_z": 0.0142}),
     ],
 )
-def test_other_conventions_are_told_apart(parity, library, nmf, wrong):
+def test_other_conventions_are_told_apart(parity, library, nmf, normalisation, wrong):
     """Birth clouds to 100 Myr, bases normalised one by one, or another solar Z: each misses the target by far."""
     theta, t_age = parity.prior_draws(300, np.random.default_rng(9))
-    model = SPSModel(library, binning="published", **wrong)
+    histories = NMFHistories(binning="published", normalisation=normalisation)
+    model = SPSModel(library, histories, CharlotFall(birth_cloud_slope=-1.0), **wrong)
     rows = parity.band_rows(parity.against_nmf(model, nmf, theta, t_age), library.wave, OPTICAL)
     assert max(abs(r.mean) for r in rows) > 0.02
     assert max(r.scatter for r in rows) > 0.015
@@ -114,14 +111,12 @@ def test_other_conventions_are_told_apart(parity, library, nmf, wrong):
 def test_slope_of_the_birth_clouds_shows_in_the_ultraviolet(parity, library, nmf):
     """-1 against the paper's -0.7 matters only where stars below 10 Myr shine through thin birth clouds."""
     theta, t_age = parity.prior_draws(300, np.random.default_rng(10))
-    theta[:, INDEX["tau_bc"]] = 0.5
-    theta[:, INDEX["tau_ism"]] = 0.0
+    put(theta, tau_bc=0.5, tau_ism=0.0)
     uv = ((2000, 2300),)
     offsets = {}
     for slope in (-1.0, -0.7):
-        model = SPSModel(
-            library, binning="published", normalisation="joint", t_birth_cloud=0.01, birth_cloud_slope=slope
-        )
+        histories = NMFHistories(binning="published", normalisation="joint")
+        model = SPSModel(library, histories, CharlotFall(birth_cloud_slope=slope), t_birth_cloud=0.01)
         (row,) = parity.band_rows(parity.against_nmf(model, nmf, theta, t_age), library.wave, uv)
         offsets[slope] = abs(row.mean)
     assert offsets[-1.0] < offsets[-0.7]
@@ -141,10 +136,11 @@ def test_bursts_behind_dust(parity, model, burst):
 
 
 def test_emulator_inputs_are_the_dirichlet_coordinates(nmf):
-    theta = np.zeros((2, 13))
-    theta[:, 1:5] = [[0.1, 0.2, 0.3, 0.4], [1.0, 0.0, 0.0, 0.0]]
-    theta[:, 7:12] = [1e-3, 2e-3, 0.5, 0.6, -0.7]
-    x = np.asarray(nmf_inputs(theta, 9.0))
+    beta = dict(
+        zip(("beta1", "beta2", "beta3", "beta4"), np.array([[0.1, 0.2, 0.3, 0.4], [1, 0, 0, 0]]).T, strict=True)
+    )
+    theta = named(2, **beta, gamma1=1e-3, gamma2=2e-3, tau_bc=0.5, tau_ism=0.6, n_dust=-0.7)
+    x = np.asarray(nmf_inputs(values_of(theta), 9.0))
     np.testing.assert_allclose(x[0], [0.9, 1 - 0.2 / 0.9, 1 - 0.3 / 0.7, 1e-3, 2e-3, 0.5, 0.6, -0.7, 9.0], rtol=1e-12)
     assert nmf.n_inputs == x.shape[1] == 9
     assert np.all(np.isfinite(x))

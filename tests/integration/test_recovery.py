@@ -14,13 +14,14 @@ from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior
 from provabgs.inference.samplers import ensemble
+from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
-from provabgs.sps.parameters import DERIVED_NAMES, NAMES
+from tests.support.parameters import stars_of
 from tests.support.small_library import small_library, theta
 
 Z = 0.15
@@ -70,8 +71,8 @@ def mock(library: SSPLibrary, wave: list[np.ndarray], bands: tuple[str, ...], sn
 
 def truth_of(library: SSPLibrary, t_age: float) -> dict[str, float]:
     model = SPSModel(library)
-    derived = derived_properties(model, jnp.asarray(theta(**TRUTH)), model.tables(t_age))
-    return TRUTH | {name: float(derived[name][0]) for name in DERIVED_NAMES}
+    derived = derived_properties(model, jnp.asarray(stars_of(theta(**TRUTH))), model.tables(t_age))
+    return TRUTH | {p.name: float(derived[p.name][0]) for p in PROPERTIES}
 
 
 def outside(posterior: Posterior, truth: dict[str, float], probability: float) -> dict[str, float]:
@@ -130,7 +131,7 @@ def test_default_fit_recovers_an_injected_galaxy(library: SSPLibrary):
         assert posterior.status is Status.CONVERGED, posterior.message
         fits_the_data(posterior)
         truth = truth_of(library, project(observation, library, config.observing).t_age)
-        assert set(truth) == {*NAMES, *DERIVED_NAMES}
+        assert set(truth) == {q.name for q in (*PARAMETERS, *PROPERTIES)}
         missed += [outside(posterior, truth, 0.999)] if outside(posterior, truth, 0.999) else []
         # the mass is among what the data fix
         low, middle, high = posterior.quantiles("logmstar")

@@ -10,10 +10,12 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.prior_draws import draw_prior
 from provabgs.inference.priors import Prior, log_prior, theta_from_latent
-from provabgs.inference.standard import PARAMETERS
+from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.observe.observation import Observation
-from provabgs.sps.parameters import ParameterSet
+from provabgs.sps.parameters import ParameterSet, Values
 
+QUANTITIES = (*PARAMETERS.names, *(p.name for p in PROPERTIES))
+"""Names of all that a posterior holds: parameters, then derived properties."""
 STARS = ParameterSet(tuple(p for p in PARAMETERS if p.role != "nuisance"))
 """Parameters of the default SPS model: those of a fit without the observation's."""
 N_THETA = PARAMETERS.size
@@ -69,6 +71,11 @@ def column(theta: FloatArray | jax.Array, *names: str) -> FloatArray:
     """Values of one parameter ``(...)``, or of several ``(..., k)``."""
     values = np.asarray(theta)[..., PARAMETERS.indices(names)]
     return values[..., 0] if len(names) == 1 else values
+
+
+def values_of(theta: FloatArray | jax.Array) -> Values:
+    """Parameters by name, each ``(n,)``, of a fit's theta ``(n, N_THETA)``."""
+    return PARAMETERS.values(jnp.asarray(theta))
 
 
 def stars_of(theta: Any) -> Any:

@@ -49,7 +49,8 @@ def test_good_row_is_free_of_dust_and_on_the_fiber_scale(tmp_path: Path) -> None
     assert o.photometry.flux[1] == pytest.approx(20.0 / mwdust_transmission(0.05, "R", "S"))
     assert o.fiber_fraction == pytest.approx((0.4, 0.4 * math.hypot(0.005, 0.1)))
     assert (o.meta["PSF_TO_FIBER"], o.meta["PHOTSYS"], o.meta["EBV"], o.meta["N_BANDS"]) == (0.8, "S", 0.05, 5)
-    assert all(isinstance(v, str | int | float) for v in o.meta.values())
+    assert all(isinstance(v, str | int | float) for k, v in o.meta.items() if k != "SURVEY_COLUMNS")
+    assert set(o.meta["SURVEY_COLUMNS"]) == {"MAG_G", "MAG_R", "MAG_Z", "MAG_W1", "FIBMAG_R", "SCHLEGEL_COLOR"}
 
 
 def test_what_is_done_with_psf_to_fiber(tmp_path: Path) -> None:

@@ -1,11 +1,8 @@
-"""Galaxies of `studies/honest_galaxies.py`: their truth, and what is wrong with them."""
+"""Galaxies of `studies/support/honest_galaxies.py`: their truth, and what is wrong with them."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,18 +14,12 @@ from provabgs.core.errors import InputError
 from provabgs.observe.filters import band_weights
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
+from studies.support import honest_galaxies
 
 
 @pytest.fixture(scope="module")
 def study() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "studies" / "honest_galaxies.py"
-    spec = importlib.util.spec_from_file_location("honest_galaxies", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["honest_galaxies"] = module
-    spec.loader.exec_module(module)
-    return module
+    return honest_galaxies
 
 
 @pytest.fixture(scope="module")

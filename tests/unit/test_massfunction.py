@@ -42,7 +42,7 @@ def test_surveys_are_what_they_say(survey: SyntheticSurvey) -> None:
 
 
 def test_coverage_and_the_estimators_that_must_fail() -> None:
-    """A small version of benchmarks/mass_function_coverage.py."""
+    """A small version of studies/mass_function_coverage.py."""
     truth = true_mass_function(RECIPE, EDGES)
     within: dict[str, list[np.ndarray]] = {"deconvolved": [], "stacked": [], "no Vmax": []}
     pulls = []

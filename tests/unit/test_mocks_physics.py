@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import integrate
 
 from provabgs.core.errors import InputError
-from provabgs.mocks import aperture, dust
+from provabgs.mocks import dust, fiber_fraction
 from provabgs.mocks.histories import ComponentHistory, SimulatedGalaxies
 from provabgs.mocks.lgalaxies_layout import SFH_NBIN
 from provabgs.mocks.noise import CAMERAS, PIXEL_AA, NoiseModel
@@ -181,27 +181,27 @@ def test_dust_draws_are_the_galaxys_own(sample: SimulatedGalaxies) -> None:
 @pytest.mark.parametrize("index", [1.0, 4.0])
 @pytest.mark.parametrize("half_light", [0.4, 1.2, 3.0])
 def test_aperture_fraction_against_an_image(index: float, half_light: float) -> None:
-    """Monte-Carlo photons of the profile, moved by the seeing, counted in the aperture."""
+    """Monte-Carlo photons of the profile, moved by the seeing, counted in the fiber_fraction."""
     rng = np.random.default_rng(int(10 * half_light))
-    r = np.repeat(aperture.sersic_radii(index), 400) * half_light
+    r = np.repeat(fiber_fraction.sersic_radii(index), 400) * half_light
     phi = rng.uniform(0, 2 * np.pi, r.size)
     sigma = 1.0 / np.sqrt(8 * np.log(2))
     x = r * np.cos(phi) + rng.normal(0, sigma, r.size)
     y = r * np.sin(phi) + rng.normal(0, sigma, r.size)
     inside = np.mean(np.hypot(x, y) < 0.75)
-    assert aperture.aperture_fraction(half_light, index) == pytest.approx(inside, abs=0.004)
+    assert fiber_fraction.aperture_fraction(half_light, index) == pytest.approx(inside, abs=0.004)
 
 
 def test_point_source_takes_what_desi_says() -> None:
     # DESI's PSF_TO_FIBER_SPECFLUX of real exposures is 0.78-0.80
-    assert aperture.aperture_fraction(0.0, 1.0) == pytest.approx(0.79, abs=0.01)
+    assert fiber_fraction.aperture_fraction(0.0, 1.0) == pytest.approx(0.79, abs=0.01)
 
 
 def test_sersic_half_light() -> None:
     for index in (1.0, 4.0):
-        assert np.mean(aperture.sersic_radii(index) < 1.0) == pytest.approx(0.5, abs=1e-3)
-    assert aperture.half_light_radius(2.0, 1.0, 1.0) == pytest.approx(2.0, rel=1e-6)
-    assert 1.0 < aperture.half_light_radius(2.0, 1.0, 0.5) < 2.0
+        assert np.mean(fiber_fraction.sersic_radii(index) < 1.0) == pytest.approx(0.5, abs=1e-3)
+    assert fiber_fraction.half_light_radius(2.0, 1.0, 1.0) == pytest.approx(2.0, rel=1e-6)
+    assert 1.0 < fiber_fraction.half_light_radius(2.0, 1.0, 0.5) < 2.0
 
 
 # ---- noise -----------------------------------------------------------------------------------------------------------

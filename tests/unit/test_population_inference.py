@@ -125,8 +125,7 @@ def test_who_enters_is_said(catalog: Path) -> None:
     assert "120 of 122 galaxies used; left out: 1 without samples, 1 not converged" in rows.sentence()
     assert fitted_source(open_source(catalog), include_not_converged=True)[1].n_used == 121
     with pytest.raises(InputError, match="catalog: no galaxy of 120 is left; left out: 120 not converged"):
-        fitted_source(source.take(np.array([0])).__class__(
-            source.root, {**source.columns, "STATUS": np.ones(120)}, source.configs, source.label))  # fmt: skip
+        fitted_source(replace(source, columns={**source.columns, "STATUS": np.ones(120)}))
     with pytest.raises(InputError, match="no galaxy is chosen by 'Z > 3'"):
         open_source(catalog, "Z > 3")
     with pytest.raises(DataFileError, match="no catalog here"):
@@ -244,7 +243,7 @@ def test_warnings_and_limits(catalog: Path, prior: InducedPrior) -> None:
 
 @pytest.mark.parametrize("fault", ["none", "posteriors too narrow"])
 def test_calibrated_and_faults_seen(fault: str) -> None:
-    """The full study is benchmarks/population_coverage.py; this is the same with 20 surveys."""
+    """The full study is studies/population_coverage.py; this is the same with 20 surveys."""
     found = check(
         GaussianDensity((0.0,), (1.5,)), Survey(n_galaxy=60, n_draw=128, noise=0.5), 20, 3, fault=fault, options=FAST  # type: ignore[arg-type]
     )  # fmt: skip

@@ -53,14 +53,19 @@ class HistogramDensity:
 
     @classmethod
     def uniform(cls, low: ArrayLike, high: ArrayLike, n_bin: ArrayLike) -> HistogramDensity:
-        """Evenly spaced bins.
+        """Histogram of evenly spaced bins.
 
         Parameters
         ----------
         low, high
-            Range: a number, or one per property.
+            Number, or ``(ndim,)``: outer edges, unit of each property.
         n_bin
-            Number of bins: one for all properties, or one per property.
+            Number, or ``(ndim,)``: bins per property.
+
+        Returns
+        -------
+        HistogramDensity
+            Of the dimension that the arguments broadcast to.
         """
         lo, hi, n = np.broadcast_arrays(np.atleast_1d(low), np.atleast_1d(high), np.atleast_1d(n_bin))
         return cls(tuple(tuple(np.linspace(a, b, int(k) + 1).tolist()) for a, b, k in zip(lo, hi, n, strict=True)))
@@ -167,7 +172,22 @@ class HistogramDensity:
         return np.concatenate([[ln_tau], rng.standard_normal(self.n_bin)])
 
     def sample(self, eta: ArrayLike, rng: np.random.Generator, n: int) -> FloatArray:
-        """Galaxies drawn from the population, see `Density.sample`."""
+        """Galaxies drawn from the population.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)`` parameters of the density.
+        rng
+            Random generator.
+        n
+            Number of galaxies.
+
+        Returns
+        -------
+        FloatArray
+            ``(n, ndim)``.
+        """
         weight = np.exp(np.asarray(self.log_density(jnp.asarray(eta))) + self.log_volume)
         cell = np.unravel_index(rng.choice(self.n_bin, n, p=weight / weight.sum()), self.shape)
         out = np.empty((n, self.ndim))

@@ -165,7 +165,22 @@ class GaussianDensity:
         return eta
 
     def sample(self, eta: ArrayLike, rng: np.random.Generator, n: int) -> FloatArray:
-        """Galaxies drawn from the population, see `Density.sample`."""
+        """Galaxies drawn from the population.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)`` parameters of the density.
+        rng
+            Random generator.
+        n
+            Number of galaxies.
+
+        Returns
+        -------
+        FloatArray
+            ``(n, ndim)``.
+        """
         mean, factor = (np.asarray(v) for v in self._mean_and_factor(jnp.asarray(eta)))
         return mean + rng.standard_normal((n, self.ndim)) @ factor.T
 
@@ -250,7 +265,22 @@ class MixtureDensity:
         return self._join(weight, parts)
 
     def sample(self, eta: ArrayLike, rng: np.random.Generator, n: int) -> FloatArray:
-        """Galaxies drawn from the population, see `Density.sample`."""
+        """Galaxies drawn from the population, in random order.
+
+        Parameters
+        ----------
+        eta
+            ``(n_eta,)`` parameters of the density.
+        rng
+            Random generator.
+        n
+            Number of galaxies.
+
+        Returns
+        -------
+        FloatArray
+            ``(n, ndim)``.
+        """
         log_weight, parts = (np.asarray(v) for v in self._split(jnp.asarray(eta)))
         weight = np.exp(log_weight)
         counts = rng.multinomial(n, weight / weight.sum())

@@ -54,7 +54,20 @@ class FlatPrior:
     """No division: for draws under a prior that is flat in the properties, or to show the effect of not dividing."""
 
     def log_density(self, values: ArrayLike, redshift: ArrayLike) -> FloatArray:  # noqa: ARG002 - one interface
-        """0 for every draw, see `PriorDensity.log_density`."""
+        """Zero everywhere.
+
+        Parameters
+        ----------
+        values
+            ``(n, S, d)`` properties.
+        redshift
+            Not used.
+
+        Returns
+        -------
+        FloatArray
+            ``(n, S)``.
+        """
         return np.zeros(np.asarray(values).shape[:2])
 
 
@@ -229,7 +242,7 @@ def open_population(
     if not (np.isfinite(z) & (z > 0)).all():
         bad = int(np.argmin(np.isfinite(z) & (z > 0)))
         raise InputError(f"{source.label}: TARGETID {source.columns['TARGETID'][bad]} has redshift {z[bad]:g}")
-    # draws divided by another prior than the one they were made under give a wrong population without a sign of it
+    # draws divided by another prior than their own give a wrong population without any sign of it
     if not isinstance(prior, FlatPrior):
         theirs = shared_config(source.configs, claimed or (prior.config if prior else None), source.label)
         if prior is None:

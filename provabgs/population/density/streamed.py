@@ -101,6 +101,11 @@ def pad(draws: Draws, n: int) -> Draws:
         Of at most n galaxies.
     n
         Galaxies wanted.
+
+    Returns
+    -------
+    Draws
+        Of n galaxies; `draws` itself where none is missing.
     """
     missing = n - draws.weight.shape[0]
     if missing <= 0:
@@ -122,6 +127,11 @@ def in_chunks(draws: Draws, n: int) -> Iterator[Draws]:
         Of any number of galaxies.
     n
         Galaxies per slice.
+
+    Yields
+    ------
+    Draws
+        Of n galaxies each.
     """
     for start in range(0, draws.weight.shape[0], n):
         yield pad(Draws(*(a[start : start + n] for a in draws)), n)
@@ -136,6 +146,11 @@ def gridded_chunks(data: Gridded, n: int) -> Iterator[Gridded]:
         Of any number of galaxies.
     n
         Galaxies per slice.
+
+    Yields
+    ------
+    Gridded
+        Of n galaxies each; fewer where there are fewer in all.
     """
     total = data.weight.shape[0]
     for start in range(0, total, n):

@@ -196,7 +196,12 @@ def parse_selection(text: str, photsys: str = "S") -> Selection:
     text
         ``"bgs-bright"``, ``"bgs-faint"``, or a limit ``"FILTER<MAG"`` or ``"MAG<FILTER<MAG"`` (``decam2014-r<19.5``).
     photsys
-        N or S: photometric system of the BGS cuts.
+        ``"N"`` or ``"S"``: photometric system whose filters a BGS selection uses.
+
+    Returns
+    -------
+    Selection
+        Limits in AB magnitudes.
 
     Raises
     ------

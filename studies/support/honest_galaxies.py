@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from provabgs import Observation, Photometry, Spectrum
 from provabgs.core.arrays import FloatArray
@@ -225,7 +226,7 @@ class HonestGalaxies:
         return np.asarray(screen * light * lib.lsun_cgs)
 
     @staticmethod
-    def _weights(stars: History, which: FloatArray, lib: SSPLibrary) -> FloatArray:
+    def _weights(stars: History, which: NDArray[np.bool_], lib: SSPLibrary) -> FloatArray:
         """Mass on each (metallicity, age) of a library, flat; bilinear in log Z and log age."""
         mass = stars.mass[which]
         position = []

@@ -1,0 +1,127 @@
+"""Coverage of posteriors when the model is wrong: the table of docs/studies/honest.md.
+
+    python -m studies.honest_posteriors --kind bc03 --stars bc03.h5 --galaxies 200 --workers 2
+
+Galaxies of stars that the fitted model does not have (BC03, E-MILES; SSP libraries by `provabgs ssp build`), or of its
+own stars with histories, dust and imperfections of the data that it does not have, are fitted with the published noise
+model and with the preset ``honest``. Components of the template error are those learnt *without* the library that the
+galaxies are made of. Reported per property: fraction of truths within the 68 and 95 % intervals, median offset, median
+quoted sigma, and the fraction of CONVERGED fits. One file per galaxy and preset is kept in the output folder, and those
+that are there are not fitted again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from provabgs.inference.config import PRESETS, FitConfig, SamplerOptions
+from provabgs.inference.fit import fit_one
+from studies.support.command import QUICK, run_study, study_parser
+from studies.support.honest_galaxies import HonestGalaxies, of_kind
+from studies.support.pieces import Arrays, kept_arrays
+
+PROPERTIES = ("logmstar", "logmstar_surviving", "log_sfr_100myr", "log_sfr_1gyr", "log_z_mw", "t_age_mw")
+UNSEEN = {"bc03": "without-bc03", "emiles": "without-emiles", "own": "all"}
+"""Components that have not seen the library of each kind."""
+LEVELS = (0.68, 0.95)
+SEED = 1
+
+
+def config_of(kind: str, preset: str, sampler: SamplerOptions) -> FitConfig:
+    """Configuration of a preset, its components without the library that the galaxies are made of."""
+    observing = {"template_error_group": UNSEEN[kind]} if preset == "honest" else {}
+    return FitConfig(preset=preset, observing=observing, sampler=sampler)
+
+
+@lru_cache(maxsize=1)
+def galaxies_of(kind: str, stars: str | None) -> HonestGalaxies:
+    """Generator of one kind, once per process."""
+    return of_kind(kind, stars)
+
+
+def fit_galaxy(kind: str, stars: str | None, number: int, preset: str, sampler: SamplerOptions) -> Arrays:
+    """Truth, rank of the truth, median and half of the 68 % interval of each property of one galaxy."""
+    galaxy = galaxies_of(kind, stars).make(number, seed=SEED)
+    posterior = fit_one(galaxy.observation, config_of(kind, preset, sampler), seed=SEED)
+    out: dict[str, object] = {"status": posterior.status.name, "n_eval": posterior.diagnostics.n_eval}
+    out |= {"runtime_s": posterior.diagnostics.runtime_s, "history": galaxy.history, "sn": galaxy.truth["sn"]}
+    out["chi2_per_pixel"] = posterior.chi2_spec / max(posterior.dof_spec, 1)
+    for name in PROPERTIES:
+        draws, truth = posterior[name], galaxy.truth[name]
+        low, median, high = np.quantile(draws, (0.16, 0.5, 0.84)) if draws.size else (np.nan,) * 3
+        rank = float(np.mean(draws < truth)) if draws.size else float("nan")
+        out[name] = np.array([truth, rank, median, 0.5 * (high - low)])
+    return {k: np.asarray(v) for k, v in out.items()}
+
+
+def kept_fit(folder: Path, kind: str, stars: str | None, number: int, preset: str, sampler: SamplerOptions) -> Arrays:
+    """`fit_galaxy`, from its file where it is there."""
+    path = folder / kind / preset / f"{number}.npz"
+    return kept_arrays(path, lambda: fit_galaxy(kind, stars, number, preset, sampler))
+
+
+def fits(options: argparse.Namespace, preset: str) -> Iterator[Arrays]:
+    """Fits of all galaxies under one preset, with progress."""
+    sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit)
+    jobs = [(options.output, options.kind, options.stars, i, preset, sampler) for i in range(options.galaxies)]
+    if options.workers < 2:
+        for job in jobs:
+            yield kept_fit(*job)
+        return
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(kept_fit, *zip(*jobs, strict=True))
+
+
+HEADER = "| property | 68 % | 95 % | median offset | median sigma | 90 % of pulls within |\n|---|---|---|---|---|---|"
+
+
+def table_of(rows: list[Arrays]) -> str:
+    """Markdown rows, one per property."""
+    lines = []
+    for name in PROPERTIES:
+        truth, rank, median, sigma = np.array([r[name] for r in rows]).T
+        inside = [f"{100 * np.mean(np.abs(rank - 0.5) < level / 2):.0f}" for level in LEVELS]
+        offset = median - truth
+        finite = np.isfinite(offset) & (np.abs(truth) < 25)  # a galaxy that formed nothing has no log SFR
+        offset, sigma = offset[finite], np.maximum(sigma[finite], 1e-9)
+        numbers = (np.median(offset), np.median(sigma), np.quantile(np.abs(offset / sigma), 0.9))
+        lines.append(f"| {name} | {inside[0]} | {inside[1]} | " + " | ".join(f"{x:.2f}" for x in numbers) + " |")
+    return "\n".join(lines)
+
+
+def work(options: argparse.Namespace) -> None:
+    """Fit, and print one table per preset."""
+    for preset in PRESETS:
+        rows = []
+        for row in fits(options, preset):
+            rows.append(row)
+            print(f"{preset} {len(rows)}/{options.galaxies} {row['status']} {int(row['n_eval'])}", flush=True)
+        converged = np.mean([str(r["status"]) == "CONVERGED" for r in rows])
+        cost = np.median([float(r["n_eval"]) for r in rows])
+        print(
+            f"\n{options.kind}, preset {preset}: {len(rows)} galaxies, {100 * converged:.0f} % CONVERGED, "
+            f"median {cost:,.0f} evaluations\n"
+        )
+        print(f"{HEADER}\n{table_of(rows)}\n")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = study_parser("studies.honest_posteriors", __doc__)
+    parser.add_argument("--kind", choices=tuple(UNSEEN), default="own", help="stars that the galaxies are made of")
+    parser.add_argument("--stars", help="SSP library of these stars; none for the package's own")
+    parser.add_argument("--galaxies", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--time-limit", type=float, default=120.0, help="seconds a fit")
+    run_study(parser, work, {"galaxies": 1, "time_limit": 20.0}, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -25,6 +25,8 @@ fit = "provabgs.pipelines.dry_run:fit_observation"
 [inputs]
 paths = ["{folder}"]
 duplicates = "keep"
+[inputs.options]
+z_max = 0.6
 [cluster]
 workers = 1
 """)

@@ -25,7 +25,7 @@ def stored_configs(metadata: Mapping[str, str]) -> tuple[str, ...]:
     metadata
         Of a summary (`provabgs.catalog.Catalog.metadata`).
     """
-    return tuple(text for text in json.loads(metadata.get("provabgs:configs", "[]")) if text != "{}")
+    return tuple(json.loads(metadata.get("provabgs:configs", "[]")))
 
 
 def shared_config(

@@ -93,7 +93,7 @@ def fitted_rows(status: ArrayLike, n_samples: ArrayLike, include_not_converged: 
     n_samples
         ``(n,)`` N_SAMPLES.
     include_not_converged
-        Keep rows of STATUS NOT_CONVERGED.
+        Keep rows of STATUS NOT_CONVERGED and ENGINE_ERROR.
 
     Returns
     -------
@@ -102,8 +102,8 @@ def fitted_rows(status: ArrayLike, n_samples: ArrayLike, include_not_converged: 
     """
     state = np.asarray(status, dtype=np.float64)
     rows = RowSelection(state.size)
-    sampled = np.isin(state, [int(Status.CONVERGED), int(Status.NOT_CONVERGED)])
+    sampled = np.isin(state, [int(s) for s in Status if s.has_samples])
     rows.drop(~(sampled & (np.asarray(n_samples, dtype=np.float64) > 0)), "without samples")
     if not include_not_converged:
-        rows.drop(state == int(Status.NOT_CONVERGED), "not converged")
+        rows.drop(sampled & (state != int(Status.CONVERGED)), "not converged")
     return rows

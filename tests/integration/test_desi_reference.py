@@ -85,7 +85,7 @@ def test_two_reductions_agree_to_a_few_per_cent(galaxy: Observation, desi: Path)
         ("coadd-5-169-thru20210419.fits", ["UNOBSERVED"] * 4 + ["REDSHIFT_WARNING"]),
         (
             "coadd-sv3-dark-26065.fits",
-            ["UNOBSERVED"] * 2 + ["READY", "UNOBSERVED", "READY"],
+            ["UNOBSERVED"] * 2 + ["REDSHIFT_OUT_OF_RANGE", "UNOBSERVED", "REDSHIFT_OUT_OF_RANGE"],
         ),
         ("coadd-special-dark-27247.fits", ["READY"]),
     ],

@@ -233,8 +233,8 @@ def test_observation_without_data_cannot_be_made():
 
 
 def test_unknown_sampler(config):
-    options = config.sampler.model_copy(update={"name": "metropolis"})
-    says = r"sampler\.name = 'metropolis': no such sampler.*known: auto, annealed, emcee"
+    options = config.sampler.model_copy(update={"name": "nuts"})
+    says = r"sampler\.name = 'nuts': no such sampler.*known: auto, annealed, emcee"
     with pytest.raises(ConfigError, match=says):
         fit_observation(galaxy(), config.model_copy(update={"sampler": options}), seed=3)
 

@@ -16,6 +16,7 @@ from provabgs.core.status import Status
 from provabgs.core.versions import versions
 from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.config import FitConfig
+from provabgs.inference.light_error import log_density, spread_masses
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
 from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
 from provabgs.inference.prior_correction import log_ratio_function
@@ -32,6 +33,7 @@ from provabgs.inference.target import (
 )
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import project
+from provabgs.sps.parameters import ParameterSet
 
 N_CHECKED = 24
 """Draws at which the likelihood backend is compared with the exact likelihood."""
@@ -73,8 +75,9 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         exact = ExactLikelihood(projection, model)
         prior = prior_of(exact, observation, config)
         ratio = _prior_ratio(exact, prior, config)
-        result, engine_error = _sample(exact, prior, config, galaxy_rng(seed, observation.targetid), ratio)
-        fit = _Fit(observation, exact, prior, ratio, config, seed)
+        rng = galaxy_rng(seed, observation.targetid)
+        result, engine_error = _sample(exact, prior, config, rng, ratio)
+        fit = _Fit(observation, exact, prior, ratio, config, seed, rng)
     except UnusableTargetError as err:
         return Posterior.without_samples(Status(err.status), str(err), config, seed, **identity_of(observation))
     except StartError as err:
@@ -91,6 +94,7 @@ class _Fit(NamedTuple):
     ratio: LogRatio | None
     config: FitConfig
     seed: int
+    rng: np.random.Generator
 
 
 def prior_of(exact: ExactLikelihood, observation: Observation, config: FitConfig) -> Prior:
@@ -199,26 +203,26 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
     flat = _flat(result)
     theta_all, log_prob = to_theta(flat, fit.prior), _log_posterior(fit, flat, result)
     keep, best = thin(len(flat), config.n_samples), theta_all[np.argmax(log_prob)][None]
-    theta = theta_all[keep]
+    theta, best_fit, log_prob, parameters = _with_light_error(fit, theta_all[keep], best, log_prob[keep])
     chi2_spec, chi2_phot = (float(c[0]) for c in exact.chi2(best))
     n_pix, n_band = exact.projection.n_data
     status, message = _verdict(result, config, engine_error)
     return Posterior(
         status=status,
         message=message,
-        parameters=exact.parameters,
+        parameters=parameters,
         properties=exact.model.properties,
         samples=theta,
-        log_prob=log_prob[keep],
-        derived=_derived(exact, theta),
-        best_fit=best[0],
-        best_fit_derived={k: float(v[0]) for k, v in _derived(exact, best).items()},
+        log_prob=log_prob,
+        derived=_derived(exact, theta, parameters),
+        best_fit=best_fit[0],
+        best_fit_derived={k: float(v[0]) for k, v in _derived(exact, best_fit, parameters).items()},
         diagnostics=_diagnostics(exact, result, engine_error, runtime),
         chi2_spec=chi2_spec if n_pix else float("nan"),
         chi2_phot=chi2_phot if n_band else float("nan"),
         dof_spec=n_pix,
         dof_phot=n_band,
-        prior_edge=_prior_edge(theta, fit.prior),
+        prior_edge=_prior_edge(theta_all[keep], fit.prior),
         seed=fit.seed,
         config=config.model_dump_json(),
         versions=versions(),
@@ -226,9 +230,21 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
     )
 
 
-def _derived(exact: ExactLikelihood, theta: FloatArray) -> dict[str, FloatArray]:
+def _with_light_error(
+    fit: _Fit, theta: FloatArray, best: FloatArray, log_prob: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, ParameterSet]:
+    """Draws, best fit, log posterior and parameters with the error of the library's light, where there is one."""
+    sigma, total = fit.exact.projection.light_error, fit.exact.model.linear_block.total
+    if sigma == 0:
+        return theta, best, log_prob, fit.exact.parameters
+    theta, parameters = spread_masses(theta, fit.prior, total, sigma, fit.rng)
+    log_prob = log_prob + log_density(theta[:, -1], sigma)
+    return theta, np.append(best, [[0.0]], axis=1), log_prob, parameters
+
+
+def _derived(exact: ExactLikelihood, theta: FloatArray, parameters: ParameterSet) -> dict[str, FloatArray]:
     """Derived properties of parameter vectors ``(n, size)`` of the fit."""
-    return derived_columns(exact.model, exact.parameters.select(theta, exact.model.parameters), exact.tables)
+    return derived_columns(exact.model, parameters.select(theta, exact.model.parameters), exact.tables)
 
 
 def _log_posterior(fit: _Fit, flat: FloatArray, result: SamplerResult) -> FloatArray:

@@ -43,6 +43,8 @@ N_REFERENCE = 64
 """Draws that such a correction is fitted to."""
 ENGINE_LIMIT = 0.5
 """Scatter in ln L above which a posterior's STATUS is ENGINE_ERROR."""
+LEAST_TIME_S = 0.1
+"""What a sampler is given when the time of the galaxy has gone before it begins: one stage."""
 EDGE_WIDTH = 0.01
 """Draws within this fraction of the prior's width from an edge count as at the edge."""
 
@@ -76,7 +78,7 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         prior = prior_of(exact, observation, config)
         ratio = _prior_ratio(exact, prior, config)
         rng = galaxy_rng(seed, observation.targetid)
-        result, engine_error = _sample(exact, prior, config, rng, ratio)
+        result, engine_error = _sample(exact, prior, config, rng, ratio, start + config.sampler.time_limit_s)
         fit = _Fit(observation, exact, prior, ratio, config, seed, rng)
     except UnusableTargetError as err:
         return Posterior.without_samples(Status(err.status), str(err), config, seed, **identity_of(observation))
@@ -126,27 +128,33 @@ def _prior_ratio(exact: ExactLikelihood, prior: Prior, config: FitConfig) -> Log
 
 
 def _sample(
-    exact: ExactLikelihood, prior: Prior, config: FitConfig, rng: np.random.Generator, ratio: LogRatio | None
+    exact: ExactLikelihood,
+    prior: Prior,
+    config: FitConfig,
+    rng: np.random.Generator,
+    ratio: LogRatio | None,
+    end: float,
 ) -> tuple[SamplerResult, float]:
     """Sample, and compare the likelihood backend with the exact likelihood at draws of the result.
 
     Where the two differ by more than `ENGINE_TOLERANCE` (the scatter counts, a constant does not), the backend is
-    corrected at draws of the posterior and the galaxy sampled once more.
+    corrected at draws of the posterior and the galaxy sampled once more, in what is left of the time.
     """
     sampler = SAMPLERS[config.sampler.name]
 
     def sample(likelihood: Likelihood) -> SamplerResult:
         target = make_target(likelihood, exact.model, exact.tables, prior)
+        options = config.sampler.model_copy(update={"time_limit_s": max(end - time.perf_counter(), LEAST_TIME_S)})
         if ratio is None:
-            return sampler(target, rng, config.sampler)
-        result = sampler(reweight(target, ratio), rng, config.sampler)
+            return sampler(target, rng, options)
+        result = sampler(reweight(target, ratio), rng, options)
         log_ratio = ratio(_flat(result)).reshape(result.log_likelihood.shape)
         return result._replace(log_likelihood=result.log_likelihood - log_ratio)
 
     likelihood = make_likelihood(exact, config)
     result = sample(likelihood)
     error = _engine_error(likelihood, exact, prior, result)
-    if error > ENGINE_TOLERANCE:
+    if error > ENGINE_TOLERANCE and time.perf_counter() < end:
         flat = _flat(result)
         likelihood = likelihood.with_reference(jnp.asarray(to_theta(flat[thin(len(flat), N_REFERENCE)], prior)))
         first, result = result, sample(likelihood)

@@ -87,6 +87,8 @@ class Noise(NamedTuple):
     """``(nband, ntemplate)``, of the same coefficients; None where they touch pixels alone."""
     scale: float = 1.0
     """Factor on the variance of pixels, this term's included."""
+    template_terms: tuple[str, ...] = ()
+    """``(ntemplate,)`` the term that each template is of; set by `NoiseModel`."""
 
 
 @runtime_checkable
@@ -218,6 +220,7 @@ class NoiseModel:
         """
         pixels: list[FloatArray] = []
         bands: list[FloatArray] = []
+        terms: list[str] = []
         for term in self.terms:
             noise = term(data, self.options)
             data = _with_variance(term, data, noise)
@@ -225,12 +228,14 @@ class NoiseModel:
             if templates is not None:
                 pixels.append(templates[0])
                 bands.append(templates[1])
+                terms += [term.name] * templates[0].shape[1]
         n_pix, n_band = data.shape
         return Noise(
             data.variance,
             data.band_variance,
             np.hstack(pixels) if pixels else np.zeros((n_pix, 0)),
             np.hstack(bands) if bands else np.zeros((n_band, 0)),
+            template_terms=tuple(terms),
         )
 
 

@@ -77,6 +77,8 @@ class Projection:
         ``(nwave,)`` observed wavelength of the library's nodes, Angstrom.
     t_age
         Age of the universe at the galaxy, Gyr.
+    template_terms
+        ``(ntemplate,)`` the noise term that each template is of.
     """
 
     redshift: float
@@ -86,6 +88,7 @@ class Projection:
     spectrum: SpectrumProjection | None
     photometry: PhotometryProjection | None
     fiber_fraction: tuple[float, float] | None
+    template_terms: tuple[str, ...] = ()
 
     @property
     def n_data(self) -> tuple[int, int]:
@@ -165,7 +168,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
             "line_mask_half_width_aa",
             Status.NO_VALID_PIXELS,
         )
-    spectrum, photometry = _with_noise(z, wave_model, pixels, bands, library.line_nodes, options)
+    spectrum, photometry, terms = _with_noise(z, wave_model, pixels, bands, library.line_nodes, options)
     return Projection(
         redshift=z,
         t_age=cosmology.age_gyr(z),
@@ -175,6 +178,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
         spectrum=spectrum,
         photometry=photometry,
         fiber_fraction=observation.fiber_fraction,
+        template_terms=terms,
     )
 
 
@@ -185,8 +189,8 @@ def _with_noise(
     bands: _Bands | None,
     line_nodes: NDArray[np.int64],
     options: ObservingOptions,
-) -> tuple[SpectrumProjection | None, PhotometryProjection | None]:
-    """Pixels and bands with the noise model's variance and templates."""
+) -> tuple[SpectrumProjection | None, PhotometryProjection | None, tuple[str, ...]]:
+    """Pixels and bands with the noise model's variance and templates, and the term that each template is of."""
     p = pixels if pixels is not None else _Pixels.empty(wave_model.size)
     b = bands if bands is not None else _Bands.empty(wave_model.size)
     lines = p.operator[:, line_nodes].toarray() if line_nodes.size else np.zeros((p.flux.size, 0))
@@ -204,7 +208,7 @@ def _with_noise(
     if bands is not None:
         ivar = 1 / np.asarray(noise.band_variance)
         photometry = PhotometryProjection(b.weights, b.names, b.flux, ivar, noise.band_templates)
-    return spectrum, photometry
+    return spectrum, photometry, noise.template_terms
 
 
 def camera_operator(

@@ -34,6 +34,8 @@ UNSEEN = {"bc03": "without-bc03", "emiles": "without-emiles", "own": "all"}
 """Components that have not seen the library of each kind."""
 MAKERS: dict[str, type[HonestGalaxies]] = {"foreign": HonestGalaxies, "prior": ModelGalaxies}
 """Where histories and dust of the galaxies come from."""
+BOUNDS = {"logmstar": (7.0, 14.0)}
+"""Galaxies of r = 16.5 at redshift 0.35 are more massive than the default prior allows."""
 LEVELS = (0.68, 0.95)
 SEED = 1
 
@@ -41,7 +43,7 @@ SEED = 1
 def config_of(kind: str, preset: str, sampler: SamplerOptions) -> FitConfig:
     """Configuration of a preset, its components without the library that the galaxies are made of."""
     observing = {"template_error_group": UNSEEN[kind]} if preset == "honest" else {}
-    return FitConfig(preset=preset, observing=observing, sampler=sampler)
+    return FitConfig(preset=preset, observing=observing, sampler=sampler, prior_bounds=BOUNDS)
 
 
 class Sample(NamedTuple):

@@ -89,6 +89,8 @@ class Noise(NamedTuple):
     """Factor on the variance of pixels, this term's included."""
     template_terms: tuple[str, ...] = ()
     """``(ntemplate,)`` the term that each template is of; set by `NoiseModel`."""
+    light_error: float = 0.0
+    """Sigma of ln of a factor common to the model of all data, which no template holds: the mass takes it up."""
 
 
 @runtime_checkable
@@ -221,8 +223,10 @@ class NoiseModel:
         pixels: list[FloatArray] = []
         bands: list[FloatArray] = []
         terms: list[str] = []
+        light_error = 0.0
         for term in self.terms:
             noise = term(data, self.options)
+            light_error = float(np.hypot(light_error, noise.light_error))
             data = _with_variance(term, data, noise)
             templates = _templates(term, data, noise)
             if templates is not None:
@@ -236,6 +240,7 @@ class NoiseModel:
             np.hstack(pixels) if pixels else np.zeros((n_pix, 0)),
             np.hstack(bands) if bands else np.zeros((n_band, 0)),
             template_terms=tuple(terms),
+            light_error=light_error,
         )
 
 

@@ -20,7 +20,9 @@ from provabgs.inference.light_error import log_density, spread_masses
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
 from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
 from provabgs.inference.prior_correction import log_ratio_function
+from provabgs.inference.prior_edge import edge_fractions
 from provabgs.inference.priors import Prior
+from provabgs.inference.quality import assess
 from provabgs.inference.reweighted_target import LogRatio, reweight
 from provabgs.inference.samplers import SAMPLERS, SamplerResult, StartError
 from provabgs.inference.target import (
@@ -45,8 +47,6 @@ ENGINE_LIMIT = 0.5
 """Scatter in ln L above which a posterior's STATUS is ENGINE_ERROR."""
 LEAST_TIME_S = 0.1
 """What a sampler is given when the time of the galaxy has gone before it begins: one stage."""
-EDGE_WIDTH = 0.01
-"""Draws within this fraction of the prior's width from an edge count as at the edge."""
 
 
 def fit_observation(observation: Observation, config: FitConfig | None = None, seed: int = 0) -> Posterior:
@@ -214,6 +214,7 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
     theta, best_fit, log_prob, parameters = _with_light_error(fit, theta_all[keep], best, log_prob[keep])
     chi2_spec, chi2_phot = (float(c[0]) for c in exact.chi2(best))
     n_pix, n_band = exact.projection.n_data
+    unit = in_chunks(lambda t: to_unit(t, fit.prior), theta_all[keep], CHUNK)
     status, message = _verdict(result, config, engine_error)
     return Posterior(
         status=status,
@@ -230,7 +231,8 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
         chi2_phot=chi2_phot if n_band else float("nan"),
         dof_spec=n_pix,
         dof_phot=n_band,
-        prior_edge=_prior_edge(theta_all[keep], fit.prior),
+        prior_edge=edge_fractions(unit, fit.prior.parameters),
+        quality=assess(exact, theta_all[keep], best[0]),
         seed=fit.seed,
         config=config.model_dump_json(),
         versions=versions(),
@@ -294,10 +296,3 @@ def _verdict(result: SamplerResult, config: FitConfig, engine_error: float) -> t
         return Status.CONVERGED, ""
     reached = f"R-hat {report.rhat_max:.3g}, ESS {report.ess_min:.3g} after {result.n_eval} evaluations"
     return Status.NOT_CONVERGED, reached
-
-
-def _prior_edge(theta: FloatArray, prior: Prior) -> dict[str, float]:
-    """Fraction of draws near an edge of the prior, by coordinate of the unit cube."""
-    unit = in_chunks(lambda t: to_unit(t, prior), theta, CHUNK)
-    at_edge = (unit < EDGE_WIDTH) | (unit > 1 - EDGE_WIDTH)
-    return dict(zip(prior.parameters.coordinates, at_edge.mean(axis=0).tolist(), strict=True))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LineMask = Literal["published", "default", "extended", "none"]
+LineMask = Literal["published", "default", "extended", "auto", "none"]
 
 
 class ObservingOptions(BaseModel):

@@ -22,7 +22,7 @@ from provabgs.observe import data_error  # noqa: F401, registers its noise terms
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import band_weights, load_filter
 from provabgs.observe.linespread import resolution_matrix, spread_matrix, velocity_sigma
-from provabgs.observe.masks import emission_line_mask
+from provabgs.observe.masks import masked_pixels
 from provabgs.observe.noise import FitData, Noise, NoiseModel, smooth_flux
 from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.options import ObservingOptions
@@ -303,10 +303,7 @@ def _pixels(
 ) -> _Pixels | None:
     pieces = []
     for spectrum in sorted(observation.spectra, key=lambda s: s.wave[0]):
-        masked = emission_line_mask(
-            spectrum.wave, observation.redshift, options.line_mask, options.line_mask_half_width_aa
-        )
-        good = (spectrum.ivar > 0) & ~masked
+        good = (spectrum.ivar > 0) & ~masked_pixels(observation, spectrum.wave, options)
         if spectrum.resolution is not None:
             good &= spectrum.resolution.sum(axis=0) > 0
         if not good.any():

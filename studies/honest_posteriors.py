@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,31 +26,44 @@ from provabgs.inference.config import PRESETS, FitConfig, SamplerOptions
 from provabgs.inference.fit import fit_one
 from studies.support.command import QUICK, run_study, study_parser
 from studies.support.honest_galaxies import HonestGalaxies, of_kind
+from studies.support.model_galaxies import ModelGalaxies
 from studies.support.pieces import Arrays, kept_arrays
 
 PROPERTIES = ("logmstar", "logmstar_surviving", "log_sfr_100myr", "log_sfr_1gyr", "log_z_mw", "t_age_mw")
 UNSEEN = {"bc03": "without-bc03", "emiles": "without-emiles", "own": "all"}
 """Components that have not seen the library of each kind."""
+MAKERS: dict[str, type[HonestGalaxies]] = {"foreign": HonestGalaxies, "prior": ModelGalaxies}
+"""Where histories and dust of the galaxies come from."""
 LEVELS = (0.68, 0.95)
 SEED = 1
 
 
-def config_of(kind: str, preset: str, sampler: SamplerOptions) -> FitConfig:
-    """Configuration of a preset, its components without the library that the galaxies are made of."""
-    observing = {"template_error_group": UNSEEN[kind]} if preset == "honest" else {}
-    return FitConfig(preset=preset, observing=observing, sampler=sampler)
+class Sample(NamedTuple):
+    """Which galaxies, and how they are fitted."""
+
+    kind: str
+    stars: str | None
+    histories: str
+    sampler: SamplerOptions
 
 
 @lru_cache(maxsize=1)
-def galaxies_of(kind: str, stars: str | None) -> HonestGalaxies:
+def galaxies_of(kind: str, stars: str | None, histories: str) -> HonestGalaxies:
     """Generator of one kind, once per process."""
-    return of_kind(kind, stars)
+    return of_kind(kind, stars, maker=MAKERS[histories])
 
 
-def fit_galaxy(kind: str, stars: str | None, number: int, preset: str, sampler: SamplerOptions) -> Arrays:
+def config_of(sample: Sample, preset: str) -> FitConfig:
+    """Configuration of a preset, its components without the library that the galaxies are made of."""
+    observing = {"template_error_group": UNSEEN[sample.kind]} if preset == "honest" else {}
+    bounds = galaxies_of(*sample[:3]).prior_bounds
+    return FitConfig(preset=preset, observing=observing, sampler=sample.sampler, prior_bounds=bounds)
+
+
+def fit_galaxy(sample: Sample, number: int, preset: str) -> Arrays:
     """Truth, rank of the truth, median and half of the 68 % interval of each property of one galaxy."""
-    galaxy = galaxies_of(kind, stars).make(number, seed=SEED)
-    posterior = fit_one(galaxy.observation, config_of(kind, preset, sampler), seed=SEED)
+    galaxy = galaxies_of(*sample[:3]).make(number, seed=SEED)
+    posterior = fit_one(galaxy.observation, config_of(sample, preset), seed=SEED)
     out: dict[str, object] = {"status": posterior.status.name, "n_eval": posterior.diagnostics.n_eval}
     out |= {"runtime_s": posterior.diagnostics.runtime_s, "history": galaxy.history, "sn": galaxy.truth["sn"]}
     out["chi2_per_pixel"] = posterior.chi2_spec / max(posterior.dof_spec, 1)
@@ -61,16 +75,17 @@ def fit_galaxy(kind: str, stars: str | None, number: int, preset: str, sampler: 
     return {k: np.asarray(v) for k, v in out.items()}
 
 
-def kept_fit(folder: Path, kind: str, stars: str | None, number: int, preset: str, sampler: SamplerOptions) -> Arrays:
+def kept_fit(folder: Path, sample: Sample, number: int, preset: str) -> Arrays:
     """`fit_galaxy`, from its file where it is there."""
-    path = folder / kind / preset / f"{number}.npz"
-    return kept_arrays(path, lambda: fit_galaxy(kind, stars, number, preset, sampler))
+    path = folder / f"{sample.kind}-{sample.histories}" / preset / f"{number}.npz"
+    return kept_arrays(path, lambda: fit_galaxy(sample, number, preset))
 
 
 def fits(options: argparse.Namespace, preset: str) -> Iterator[Arrays]:
     """Fits of all galaxies under one preset, with progress."""
     sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit)
-    jobs = [(options.output, options.kind, options.stars, i, preset, sampler) for i in range(options.galaxies)]
+    sample = Sample(options.kind, options.stars, options.histories, sampler)
+    jobs = [(options.output, sample, i, preset) for i in range(options.galaxies)]
     if options.workers < 2:
         for job in jobs:
             yield kept_fit(*job)
@@ -98,7 +113,7 @@ def table_of(rows: list[Arrays]) -> str:
 
 def work(options: argparse.Namespace) -> None:
     """Fit, and print one table per preset."""
-    for preset in PRESETS:
+    for preset in options.presets.split(","):
         rows = []
         for row in fits(options, preset):
             rows.append(row)
@@ -106,8 +121,8 @@ def work(options: argparse.Namespace) -> None:
         converged = np.mean([str(r["status"]) == "CONVERGED" for r in rows])
         cost = np.median([float(r["n_eval"]) for r in rows])
         print(
-            f"\n{options.kind}, preset {preset}: {len(rows)} galaxies, {100 * converged:.0f} % CONVERGED, "
-            f"median {cost:,.0f} evaluations\n"
+            f"\n{options.kind} stars, {options.histories} histories, preset {preset}: {len(rows)} galaxies, "
+            f"{100 * converged:.0f} % CONVERGED, median {cost:,.0f} evaluations\n"
         )
         print(f"{HEADER}\n{table_of(rows)}\n")
 
@@ -117,6 +132,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = study_parser("studies.honest_posteriors", __doc__)
     parser.add_argument("--kind", choices=tuple(UNSEEN), default="own", help="stars that the galaxies are made of")
     parser.add_argument("--stars", help="SSP library of these stars; none for the package's own")
+    parser.add_argument(
+        "--histories",
+        choices=tuple(MAKERS),
+        default="foreign",
+        help="'foreign': delayed, bursty and quenched, dust of Calzetti's shape; 'prior': drawn from the fit's prior, "
+        "so that the stars and the data alone are wrong",
+    )
+    parser.add_argument("--presets", default=",".join(PRESETS), help="presets to fit with, with commas between")
     parser.add_argument("--galaxies", type=int, default=200)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--time-limit", type=float, default=120.0, help="seconds a fit")

@@ -33,7 +33,18 @@ _PUBLISHED: dict[str, str] = {
     "IS_BGS_BRIGHT": "IS_BGS_BRIGHT", "IS_BGS_FAINT": "IS_BGS_FAINT",
 }  # fmt: skip
 """Our column -> the published catalog's."""
-_ADDED = ("STATUS", "RHAT_MAX", "ESS_MIN", "N_EVAL", "CHI2_SPEC", "CHI2_PHOT", "DOF_SPEC", "DOF_PHOT", "PRIOR_EDGE")
+_ADDED = (
+    "STATUS",
+    "RHAT_MAX",
+    "ESS_MIN",
+    "N_EVAL",
+    "CHI2_SPEC",
+    "CHI2_PHOT",
+    "DOF_SPEC",
+    "DOF_PHOT",
+    "PRIOR_EDGE",
+    "FLAG",
+)
 
 
 def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:

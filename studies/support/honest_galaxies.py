@@ -14,6 +14,7 @@ mass formed of the two IMFs, and the surviving mass is what the library that shi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -65,9 +66,9 @@ class Galaxy(NamedTuple):
     observation: Observation
     truth: dict[str, float]
     """Names of `provabgs` where it has them: logmstar, logmstar_surviving, log_sfr_100myr, log_sfr_1gyr, log_z_mw,
-    t_age_mw; and redshift, vdisp_kms, sn, tau_v, dust_slope, f_fiber."""
+    t_age_mw; and redshift, vdisp_kms, sn, f_fiber, and what describes the dust."""
     history: str
-    """One of `HISTORIES`."""
+    """One of the maker's `kinds`."""
 
 
 class History(NamedTuple):
@@ -145,6 +146,13 @@ class HonestGalaxies:
         Name of an astropy cosmology.
     """
 
+    kinds: tuple[str, ...] = HISTORIES
+
+    @property
+    def prior_bounds(self) -> dict[str, tuple[float, float]]:
+        """Edges of the fit's prior: galaxies of r = 16.5 at redshift 0.35 are more massive than the default allows."""
+        return {"logmstar": (7.0, 14.0)}
+
     def __init__(self, library: SSPLibrary, imperfections: Imperfections = NONE, cosmology: str = "Planck13") -> None:
         library = to_six_micron(library)
         self.library, self.imperfections, self.cosmology = library, imperfections, Cosmology(cosmology)
@@ -163,16 +171,12 @@ class HonestGalaxies:
         seed
             Of the sample.
         history
-            One of `HISTORIES`; in turn by `index` when None.
+            One of `kinds`; in turn by `index` when None.
         """
         rng = np.random.default_rng([seed, index])
-        kind = HISTORIES[index % len(HISTORIES)] if history is None else history
+        kind = self.kinds[index % len(self.kinds)] if history is None else history
         z = float(rng.uniform(0.03, 0.35))
-        t_age = self.cosmology.age_gyr(z)
-        stars = draw_history(kind, t_age, rng)
-        tau = abs(rng.normal(0.0, 0.15 if kind == "quenched" else 0.5))
-        dust = (float(tau), float(rng.uniform(-0.6, 0.3)), float(rng.uniform(0.0, 1.0)))
-        luminosity = self.spectrum(stars, *dust)
+        luminosity, of_mass = self.draw(kind, self.cosmology.age_gyr(z), rng)
         r_mag, vdisp, f_fiber = (
             rng.uniform(16.5, 19.5),
             10 ** rng.uniform(np.log10(50), np.log10(250)),
@@ -183,15 +187,8 @@ class HonestGalaxies:
         spectra, sn = self._spectra(wave, mass * flux * f_fiber, float(vdisp), rng)
         photometry = self._photometry(wave, mass * flux, rng)
         guess = f_fiber * np.exp(rng.normal(0.0, 0.05))
-        truth = self.truth(stars, np.log10(mass))
-        truth |= {
-            "redshift": z,
-            "vdisp_kms": float(vdisp),
-            "sn": sn,
-            "tau_v": dust[0],
-            "dust_slope": dust[1],
-            "f_fiber": float(f_fiber),
-        }
+        truth = of_mass(float(np.log10(mass)))
+        truth |= {"redshift": z, "vdisp_kms": float(vdisp), "sn": sn, "f_fiber": float(f_fiber)}
         observation = Observation(
             redshift=z,
             spectra=spectra,
@@ -201,6 +198,33 @@ class HonestGalaxies:
             meta={"HISTORY": kind, "SEED": seed, "PHOTSYS": "S"},
         )
         return Galaxy(observation, truth, kind)
+
+    def draw(
+        self, kind: str, t_age: float, rng: np.random.Generator
+    ) -> tuple[FloatArray, Callable[[float], dict[str, float]]]:
+        """Stars and dust of one galaxy.
+
+        Parameters
+        ----------
+        kind
+            One of `HISTORIES`.
+        t_age
+            Age of the universe at the galaxy, Gyr.
+        rng
+            Random generator.
+
+        Returns
+        -------
+        luminosity
+            ``(nwave,)`` erg/s/Angstrom per Msun formed.
+        truth
+            From log10 of the mass formed to the properties.
+        """
+        stars = draw_history(kind, t_age, rng)
+        tau = abs(rng.normal(0.0, 0.15 if kind == "quenched" else 0.5))
+        dust = (float(tau), float(rng.uniform(-0.6, 0.3)), float(rng.uniform(0.0, 1.0)))
+        screen = {"tau_v": dust[0], "dust_slope": dust[1]}
+        return self.spectrum(stars, *dust), lambda log_mass: self.truth(stars, log_mass) | screen
 
     def spectrum(self, stars: History, tau_v: float, slope: float, birth_cloud: float) -> FloatArray:
         """Attenuated luminosity density per Msun formed, ``(nwave,)`` erg/s/Angstrom.
@@ -297,7 +321,12 @@ class HonestGalaxies:
         return Photometry(BANDS, true + sigma * rng.standard_normal(true.size), 1 / sigma**2)
 
 
-def of_kind(kind: str, library: str | Path | None = None, imperfections: Imperfections | None = None) -> HonestGalaxies:
+def of_kind(
+    kind: str,
+    library: str | Path | None = None,
+    imperfections: Imperfections | None = None,
+    maker: type[HonestGalaxies] = HonestGalaxies,
+) -> HonestGalaxies:
     """Maker of galaxies of one of `KINDS`.
 
     Parameters
@@ -308,6 +337,8 @@ def of_kind(kind: str, library: str | Path | None = None, imperfections: Imperfe
         Library file made by ``provabgs ssp build --source bc03`` or ``emiles``; not needed for "own".
     imperfections
         In place of the kind's own.
+    maker
+        Draws the histories and the dust.
 
     Raises
     ------
@@ -321,4 +352,4 @@ def of_kind(kind: str, library: str | Path | None = None, imperfections: Imperfe
             f"galaxies of kind {kind!r} need the library: `provabgs ssp build --source {kind} -o {kind}.h5`"
         )
     stars = SSPLibrary.default() if library is None else SSPLibrary.load(library)
-    return HonestGalaxies(stars, KINDS[kind] if imperfections is None else imperfections)
+    return maker(stars, KINDS[kind] if imperfections is None else imperfections)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from provabgs.core.errors import DataFileError, InputError, UnusableTargetError
+from provabgs.core.identity import exact_id
 from provabgs.core.status import Status
 from provabgs.desi.build import build_observation
 from provabgs.desi.coadd import CoaddFile
@@ -105,7 +106,7 @@ def _jobs(file: CoaddFile, targetids: Iterable[int] | None) -> list[tuple[int, l
         if file.coadded:
             return [(t, [row]) for row, t in enumerate(file.targetids.tolist())]
         return list(file.groups().items())
-    wanted = [int(t) for t in targetids]
+    wanted = [exact_id(t) for t in targetids]
     groups = file.groups()
     if wanted and not any(t in groups for t in wanted):
         file.check_targetid(wanted[0])

@@ -51,6 +51,19 @@ def encode_targetid(release: ArrayLike, brickid: ArrayLike, objid: ArrayLike) ->
     return (arrays[0] << _RELEASE_SHIFT) | (arrays[1] << _BRICKID_SHIFT) | arrays[2]
 
 
+def fits_targetid(release: ArrayLike, brickid: ArrayLike, objid: ArrayLike) -> NDArray[np.bool_]:
+    """Which sources have parts that fit into a TARGETID: others are no sources of the Legacy Surveys.
+
+    Parameters
+    ----------
+    release, brickid, objid
+        Integers of one common shape.
+    """
+    limits = ((release, _RELEASE_BITS), (brickid, _BRICKID_BITS), (objid, _OBJID_BITS))
+    inside = [(np.asarray(values) >= 0) & (np.asarray(values) < 1 << bits) for values, bits in limits]
+    return np.logical_and.reduce(inside)
+
+
 def decode_targetid(targetid: int) -> DecodedTargetID:
     """Split a TARGETID (>= 0, else `InputError`) into its parts."""
     t = exact_id(targetid)

@@ -169,8 +169,8 @@ def _clean_resolution(values: Any, npix: int, what: str) -> FloatArray:
     res = np.where(np.isfinite(res) & ~matrix.masked, res, 0.0)
     if np.abs(res).max(initial=0.0) > RESOLUTION_MAX:
         raise UnusableTargetError(
-            f"{what}: the resolution matrix holds {np.abs(res).max():.2g}, where weights of pixels are at most about 1; "
-            "it is damaged",
+            f"{what}: the resolution matrix holds {np.abs(res).max():.2g}, where weights of pixels are at most about "
+            "1; it is damaged",
             Status.BAD_DATA,
         )
     return res
@@ -222,7 +222,8 @@ class Photometry:
         measured = [name for name, weight in zip(names, w.tolist(), strict=True) if weight > 0]
         if twice := sorted({name for name in measured if measured.count(name) > 1}):
             raise UnusableTargetError(
-                f"photometry: {', '.join(twice)} is given twice and would count twice; combine the two, or leave one out",
+                f"photometry: {', '.join(twice)} is given twice and would count twice; combine the two, or leave "
+                "one out",
                 Status.BAD_DATA,
             )
         fraction = None if floor is None else _clean_floor(floor)

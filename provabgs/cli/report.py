@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from provabgs.core.status import Status
+from provabgs.inference.flags import Flag, flags_of, in_words
 from provabgs.inference.posterior import Posterior
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def print_fits(fitted: Sequence[Fitted], path: Path) -> None:
         lines = [f"{p.targetid}: {p.status.name}: {p.message}" for p in posteriors if not p.status.has_samples]
         counts = {s: sum(p.status == s for p in posteriors) for s in Status}
         lines.append(", ".join(f"{n} {s.name}" for s, n in counts.items() if n))
+        doubts = {flag.name: sum(flag in flags_of(p) for p in posteriors) for flag in Flag}
+        lines.append("FLAG: " + (", ".join(f"{n} {name}" for name, n in doubts.items() if n) or "none set"))
     for line in (*lines, f"posteriors and data: {path}"):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
@@ -77,6 +80,7 @@ def summary_table(posteriors: Sequence[Posterior]) -> Table:
     table.add_column("TARGETID", justify="right", no_wrap=True)
     table.add_column("z", justify="right", no_wrap=True)
     table.add_column("STATUS", no_wrap=True)
+    table.add_column("FLAG", justify="right", no_wrap=True)
     for header in (*KEY.values(), "R-hat", "ESS"):
         table.add_column(header, justify="right", no_wrap=True)
     for p in posteriors:
@@ -87,7 +91,7 @@ def summary_table(posteriors: Sequence[Posterior]) -> Table:
         d = p.diagnostics
         convergence = (f"{worst_rhat(p):.2f}", f"{d.ess_min:.0f}") if p.status.has_samples else ("", "")
         z = f"{p.redshift:.3f}" if np.isfinite(p.redshift) else ""
-        table.add_row(str(p.targetid), z, p.status.name, *cells, *convergence)
+        table.add_row(str(p.targetid), z, p.status.name, str(int(flags_of(p))), *cells, *convergence)
     return table
 
 
@@ -102,16 +106,7 @@ def verdict(posterior: Posterior) -> str:
         f"R-hat at most {worst_rhat(p):.3f}, ESS at least {d.ess_min:.0f}; {len(p.samples)} draws kept; "
         f"{d.n_eval:,} likelihood evaluations by {d.sampler} in {d.runtime_s:.1f} s"
     )
-    parts = []
-    if p.dof_spec:
-        parts.append(f"{p.chi2_spec:.0f} over {p.dof_spec} pixels")
-    if p.dof_phot:
-        parts.append(f"{p.chi2_phot:.1f} over {p.dof_phot} bands")
-    lines.append(f"chi2 of the best fit: {', '.join(parts)} (noise floors included)")
-    edges = [f"{name} {fraction:.0%}" for name, fraction in p.prior_edge.items() if fraction > 0.1]
-    if edges:
-        lines.append(f"draws at an edge of the prior: {', '.join(edges)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *in_words(p)])
 
 
 def worst_rhat(posterior: Posterior) -> float:

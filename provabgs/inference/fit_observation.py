@@ -16,10 +16,13 @@ from provabgs.core.status import Status
 from provabgs.core.versions import versions
 from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.config import FitConfig
+from provabgs.inference.light_error import log_density, spread_masses
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
 from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
 from provabgs.inference.prior_correction import log_ratio_function
+from provabgs.inference.prior_edge import edge_fractions
 from provabgs.inference.priors import Prior
+from provabgs.inference.quality import assess
 from provabgs.inference.reweighted_target import LogRatio, reweight
 from provabgs.inference.samplers import SAMPLERS, SamplerResult, StartError
 from provabgs.inference.target import (
@@ -32,6 +35,7 @@ from provabgs.inference.target import (
 )
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import project
+from provabgs.sps.parameters import ParameterSet
 
 N_CHECKED = 24
 """Draws at which the likelihood backend is compared with the exact likelihood."""
@@ -41,8 +45,8 @@ N_REFERENCE = 64
 """Draws that such a correction is fitted to."""
 ENGINE_LIMIT = 0.5
 """Scatter in ln L above which a posterior's STATUS is ENGINE_ERROR."""
-EDGE_WIDTH = 0.01
-"""Draws within this fraction of the prior's width from an edge count as at the edge."""
+LEAST_TIME_S = 0.1
+"""What a sampler is given when the time of the galaxy has gone before it begins: one stage."""
 
 
 def fit_observation(observation: Observation, config: FitConfig | None = None, seed: int = 0) -> Posterior:
@@ -73,8 +77,9 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         exact = ExactLikelihood(projection, model)
         prior = prior_of(exact, observation, config)
         ratio = _prior_ratio(exact, prior, config)
-        result, engine_error = _sample(exact, prior, config, galaxy_rng(seed, observation.targetid), ratio)
-        fit = _Fit(observation, exact, prior, ratio, config, seed)
+        rng = galaxy_rng(seed, observation.targetid)
+        result, engine_error = _sample(exact, prior, config, rng, ratio, start + config.sampler.time_limit_s)
+        fit = _Fit(observation, exact, prior, ratio, config, seed, rng)
     except UnusableTargetError as err:
         return Posterior.without_samples(Status(err.status), str(err), config, seed, **identity_of(observation))
     except StartError as err:
@@ -91,6 +96,7 @@ class _Fit(NamedTuple):
     ratio: LogRatio | None
     config: FitConfig
     seed: int
+    rng: np.random.Generator
 
 
 def prior_of(exact: ExactLikelihood, observation: Observation, config: FitConfig) -> Prior:
@@ -122,27 +128,33 @@ def _prior_ratio(exact: ExactLikelihood, prior: Prior, config: FitConfig) -> Log
 
 
 def _sample(
-    exact: ExactLikelihood, prior: Prior, config: FitConfig, rng: np.random.Generator, ratio: LogRatio | None
+    exact: ExactLikelihood,
+    prior: Prior,
+    config: FitConfig,
+    rng: np.random.Generator,
+    ratio: LogRatio | None,
+    end: float,
 ) -> tuple[SamplerResult, float]:
     """Sample, and compare the likelihood backend with the exact likelihood at draws of the result.
 
     Where the two differ by more than `ENGINE_TOLERANCE` (the scatter counts, a constant does not), the backend is
-    corrected at draws of the posterior and the galaxy sampled once more.
+    corrected at draws of the posterior and the galaxy sampled once more, in what is left of the time.
     """
     sampler = SAMPLERS[config.sampler.name]
 
     def sample(likelihood: Likelihood) -> SamplerResult:
         target = make_target(likelihood, exact.model, exact.tables, prior)
+        options = config.sampler.model_copy(update={"time_limit_s": max(end - time.perf_counter(), LEAST_TIME_S)})
         if ratio is None:
-            return sampler(target, rng, config.sampler)
-        result = sampler(reweight(target, ratio), rng, config.sampler)
+            return sampler(target, rng, options)
+        result = sampler(reweight(target, ratio), rng, options)
         log_ratio = ratio(_flat(result)).reshape(result.log_likelihood.shape)
         return result._replace(log_likelihood=result.log_likelihood - log_ratio)
 
     likelihood = make_likelihood(exact, config)
     result = sample(likelihood)
     error = _engine_error(likelihood, exact, prior, result)
-    if error > ENGINE_TOLERANCE:
+    if error > ENGINE_TOLERANCE and time.perf_counter() < end:
         flat = _flat(result)
         likelihood = likelihood.with_reference(jnp.asarray(to_theta(flat[thin(len(flat), N_REFERENCE)], prior)))
         first, result = result, sample(likelihood)
@@ -199,26 +211,28 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
     flat = _flat(result)
     theta_all, log_prob = to_theta(flat, fit.prior), _log_posterior(fit, flat, result)
     keep, best = thin(len(flat), config.n_samples), theta_all[np.argmax(log_prob)][None]
-    theta = theta_all[keep]
+    theta, best_fit, log_prob, parameters = _with_light_error(fit, theta_all[keep], best, log_prob[keep])
     chi2_spec, chi2_phot = (float(c[0]) for c in exact.chi2(best))
     n_pix, n_band = exact.projection.n_data
+    unit = in_chunks(lambda t: to_unit(t, fit.prior), theta_all[keep], CHUNK)
     status, message = _verdict(result, config, engine_error)
     return Posterior(
         status=status,
         message=message,
-        parameters=exact.parameters,
+        parameters=parameters,
         properties=exact.model.properties,
         samples=theta,
-        log_prob=log_prob[keep],
-        derived=_derived(exact, theta),
-        best_fit=best[0],
-        best_fit_derived={k: float(v[0]) for k, v in _derived(exact, best).items()},
+        log_prob=log_prob,
+        derived=_derived(exact, theta, parameters),
+        best_fit=best_fit[0],
+        best_fit_derived={k: float(v[0]) for k, v in _derived(exact, best_fit, parameters).items()},
         diagnostics=_diagnostics(exact, result, engine_error, runtime),
         chi2_spec=chi2_spec if n_pix else float("nan"),
         chi2_phot=chi2_phot if n_band else float("nan"),
         dof_spec=n_pix,
         dof_phot=n_band,
-        prior_edge=_prior_edge(theta, fit.prior),
+        prior_edge=edge_fractions(unit, fit.prior.parameters),
+        quality=assess(exact, theta_all[keep], best[0]),
         seed=fit.seed,
         config=config.model_dump_json(),
         versions=versions(),
@@ -226,9 +240,21 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
     )
 
 
-def _derived(exact: ExactLikelihood, theta: FloatArray) -> dict[str, FloatArray]:
+def _with_light_error(
+    fit: _Fit, theta: FloatArray, best: FloatArray, log_prob: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, ParameterSet]:
+    """Draws, best fit, log posterior and parameters with the error of the library's light, where there is one."""
+    sigma, total = fit.exact.projection.light_error, fit.exact.model.linear_block.total
+    if sigma == 0:
+        return theta, best, log_prob, fit.exact.parameters
+    theta, parameters = spread_masses(theta, fit.prior, total, sigma, fit.rng)
+    log_prob = log_prob + log_density(theta[:, -1], sigma)
+    return theta, np.append(best, [[0.0]], axis=1), log_prob, parameters
+
+
+def _derived(exact: ExactLikelihood, theta: FloatArray, parameters: ParameterSet) -> dict[str, FloatArray]:
     """Derived properties of parameter vectors ``(n, size)`` of the fit."""
-    return derived_columns(exact.model, exact.parameters.select(theta, exact.model.parameters), exact.tables)
+    return derived_columns(exact.model, parameters.select(theta, exact.model.parameters), exact.tables)
 
 
 def _log_posterior(fit: _Fit, flat: FloatArray, result: SamplerResult) -> FloatArray:
@@ -270,10 +296,3 @@ def _verdict(result: SamplerResult, config: FitConfig, engine_error: float) -> t
         return Status.CONVERGED, ""
     reached = f"R-hat {report.rhat_max:.3g}, ESS {report.ess_min:.3g} after {result.n_eval} evaluations"
     return Status.NOT_CONVERGED, reached
-
-
-def _prior_edge(theta: FloatArray, prior: Prior) -> dict[str, float]:
-    """Fraction of draws near an edge of the prior, by coordinate of the unit cube."""
-    unit = in_chunks(lambda t: to_unit(t, prior), theta, CHUNK)
-    at_edge = (unit < EDGE_WIDTH) | (unit > 1 - EDGE_WIDTH)
-    return dict(zip(prior.parameters.coordinates, at_edge.mean(axis=0).tolist(), strict=True))

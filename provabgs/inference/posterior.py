@@ -12,6 +12,7 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.messages import suggestion
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
+from provabgs.inference.quality import Quality
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.parameters import ParameterSet, Quantity
@@ -99,7 +100,10 @@ class Posterior:
     chi2_spec, chi2_phot, dof_spec, dof_phot
         chi^2 of the best fit and the number of pixels and bands in it.
     prior_edge
-        Per coordinate of the prior's unit cube: fraction of draws within 1 % of the prior's probability of an edge.
+        Per coordinate of the prior's unit cube: fraction of draws that pile up within 1 % of the prior's probability
+        of an edge (`provabgs.inference.prior_edge`).
+    quality
+        How well the data are described (`provabgs.inference.quality`).
     seed, config, versions, data_hash
         What a rerun needs to give the same samples.
     """
@@ -121,6 +125,7 @@ class Posterior:
     dof_spec: int = 0
     dof_phot: int = 0
     prior_edge: dict[str, float] = field(default_factory=dict)
+    quality: Quality = field(default_factory=Quality)
     ra: float = float("nan")
     dec: float = float("nan")
     zerr: float = float("nan")

@@ -13,6 +13,7 @@ from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
+from provabgs.inference.light_error import as_fitted
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.filters import effective_wavelength
@@ -97,7 +98,7 @@ def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) 
     config = FitConfig.model_validate_json(posterior.config)
     model = load_model(config.model)
     keep = thin(len(posterior.samples), n_draws)
-    theta = posterior.samples[keep]
+    theta = as_fitted(posterior.samples[keep], posterior.parameters, model.linear_block.total)
     projection = project(observation, model.library, config.observing.model_copy(update={"line_mask": "none"}))
     likelihood = ExactLikelihood(projection, model)
     pixels, bands, sed = [], [], []

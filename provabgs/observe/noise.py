@@ -87,6 +87,10 @@ class Noise(NamedTuple):
     """``(nband, ntemplate)``, of the same coefficients; None where they touch pixels alone."""
     scale: float = 1.0
     """Factor on the variance of pixels, this term's included."""
+    template_terms: tuple[str, ...] = ()
+    """``(ntemplate,)`` the term that each template is of; set by `NoiseModel`."""
+    light_error: float = 0.0
+    """Sigma of ln of a factor common to the model of all data, which no template holds: the mass takes it up."""
 
 
 @runtime_checkable
@@ -218,19 +222,25 @@ class NoiseModel:
         """
         pixels: list[FloatArray] = []
         bands: list[FloatArray] = []
+        terms: list[str] = []
+        light_error = 0.0
         for term in self.terms:
             noise = term(data, self.options)
+            light_error = float(np.hypot(light_error, noise.light_error))
             data = _with_variance(term, data, noise)
             templates = _templates(term, data, noise)
             if templates is not None:
                 pixels.append(templates[0])
                 bands.append(templates[1])
+                terms += [term.name] * templates[0].shape[1]
         n_pix, n_band = data.shape
         return Noise(
             data.variance,
             data.band_variance,
             np.hstack(pixels) if pixels else np.zeros((n_pix, 0)),
             np.hstack(bands) if bands else np.zeros((n_band, 0)),
+            template_terms=tuple(terms),
+            light_error=light_error,
         )
 
 

@@ -49,9 +49,13 @@ class ObservingOptions(BaseModel):
         "all", description="libraries that its components come from: all, without-bc03 or without-emiles"
     )
     template_error_floor: float = Field(
-        0.5, ge=0, le=10, description="white noise for what the components leave, times the rms that they leave"
+        2.0,
+        ge=0,
+        le=10,
+        description="white noise for what the components leave, times the rms that they leave: neighbouring pixels, "
+        "about eight at 150 km/s, share it, and white noise averages away over them",
     )
-    camera_order: int = Field(3, ge=0, le=8, description="order of each camera's calibration polynomial")
+    camera_order: int = Field(8, ge=0, le=12, description="order of each camera's calibration polynomial")
     camera_sigma: float = Field(
         0.02, ge=0, le=1, description="prior sigma of each of its coefficients, fraction; 0 for none"
     )

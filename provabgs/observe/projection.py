@@ -23,7 +23,7 @@ from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import band_weights, load_filter
 from provabgs.observe.linespread import resolution_matrix, spread_matrix, velocity_sigma
 from provabgs.observe.masks import emission_line_mask
-from provabgs.observe.noise import FitData, NoiseModel, smooth_flux
+from provabgs.observe.noise import FitData, Noise, NoiseModel, smooth_flux
 from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.outliers import find_outliers
@@ -77,6 +77,10 @@ class Projection:
         ``(nwave,)`` observed wavelength of the library's nodes, Angstrom.
     t_age
         Age of the universe at the galaxy, Gyr.
+    template_terms
+        ``(ntemplate,)`` the noise term that each template is of.
+    light_error
+        Sigma of ln of the factor common to the model of all data that the noise model leaves to the mass.
     """
 
     redshift: float
@@ -86,6 +90,8 @@ class Projection:
     spectrum: SpectrumProjection | None
     photometry: PhotometryProjection | None
     fiber_fraction: tuple[float, float] | None
+    template_terms: tuple[str, ...] = ()
+    light_error: float = 0.0
 
     @property
     def n_data(self) -> tuple[int, int]:
@@ -165,7 +171,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
             "line_mask_half_width_aa",
             Status.NO_VALID_PIXELS,
         )
-    spectrum, photometry = _with_noise(z, wave_model, pixels, bands, library.line_nodes, options)
+    spectrum, photometry, noise = _with_noise(z, wave_model, pixels, bands, library.line_nodes, options)
     return Projection(
         redshift=z,
         t_age=cosmology.age_gyr(z),
@@ -175,6 +181,8 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
         spectrum=spectrum,
         photometry=photometry,
         fiber_fraction=observation.fiber_fraction,
+        light_error=noise.light_error,
+        template_terms=noise.template_terms,
     )
 
 
@@ -185,8 +193,8 @@ def _with_noise(
     bands: _Bands | None,
     line_nodes: NDArray[np.int64],
     options: ObservingOptions,
-) -> tuple[SpectrumProjection | None, PhotometryProjection | None]:
-    """Pixels and bands with the noise model's variance and templates."""
+) -> tuple[SpectrumProjection | None, PhotometryProjection | None, Noise]:
+    """Pixels and bands with the noise model's variance and templates, and all else that it says."""
     p = pixels if pixels is not None else _Pixels.empty(wave_model.size)
     b = bands if bands is not None else _Bands.empty(wave_model.size)
     lines = p.operator[:, line_nodes].toarray() if line_nodes.size else np.zeros((p.flux.size, 0))
@@ -204,7 +212,7 @@ def _with_noise(
     if bands is not None:
         ivar = 1 / np.asarray(noise.band_variance)
         photometry = PhotometryProjection(b.weights, b.names, b.flux, ivar, noise.band_templates)
-    return spectrum, photometry
+    return spectrum, photometry, noise
 
 
 def camera_operator(

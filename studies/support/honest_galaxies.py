@@ -148,6 +148,11 @@ class HonestGalaxies:
 
     kinds: tuple[str, ...] = HISTORIES
 
+    @property
+    def prior_bounds(self) -> dict[str, tuple[float, float]]:
+        """Edges of the fit's prior: galaxies of r = 16.5 at redshift 0.35 are more massive than the default allows."""
+        return {"logmstar": (7.0, 14.0)}
+
     def __init__(self, library: SSPLibrary, imperfections: Imperfections = NONE, cosmology: str = "Planck13") -> None:
         library = to_six_micron(library)
         self.library, self.imperfections, self.cosmology = library, imperfections, Cosmology(cosmology)

@@ -75,7 +75,8 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
     if target.marginal is None:
         raise StartError("this likelihood has no normal equations of the masses; use sampler.name = 'emcee'")
     start = time.perf_counter()
-    populations = _populations(target.marginal, rng)
+    end = start + options.time_limit_s
+    populations = _populations(target.marginal, rng, end)
     n_eval = sum(p.n_eval for p in populations)
     evidence = np.array([p.log_evidence for p in populations])
     agreeing = [p for p in populations if evidence.max() - p.log_evidence <= EVIDENCE_TOLERANCE]
@@ -84,7 +85,7 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         pool.merge(p.pool)
     if len(agreeing) > 1:
         proposal = combine(agreeing[0].proposal, agreeing[1].proposal)
-    n_more, n_components = _first(pool), FIRST_COMPONENTS
+    n_more, n_components = _in_time(_first(pool), n_eval, start, end), FIRST_COMPONENTS
     while True:
         pool.add(proposal, n_more, rng)
         n_eval += n_more
@@ -95,7 +96,8 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         if n_eval + n_more > options.max_eval:
             break
         # the next round takes at least the fraction of the time so far that the pool grows by
-        if (1 + GROWTH) * (time.perf_counter() - start) > options.time_limit_s:
+        now = time.perf_counter()
+        if now + GROWTH * (now - start) > end:
             break
         weights = truncated(normalised(pool.log_weights()))
         proposal = fit_mixture(pool.outer[resample_systematic(weights, N_FITTED, rng)], n_components, rng)
@@ -111,7 +113,7 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         "annealed",
         log_evidence=float(np.mean([p.log_evidence for p in agreeing])),
         evidence_spread=_spread(evidence),
-        reason=_lonely(evidence, len(agreeing)),
+        reason=_unfinished(populations, options.time_limit_s) or _lonely(evidence, len(agreeing)),
         message=f"efficiency {efficiency:.3f}, log evidence of the populations {_listed(evidence)}",
     )
 
@@ -121,9 +123,9 @@ def _listed(evidence: FloatArray) -> str:
 
 
 def _spread(evidence: FloatArray) -> float:
-    """Log evidence of the best population over the second best."""
-    best, second = sorted(evidence.tolist(), reverse=True)[:2]
-    return float(best - second)
+    """Log evidence of the best population over the second best; infinite for a single one."""
+    best, *rest = sorted(evidence.tolist(), reverse=True)
+    return float(best - rest[0]) if rest else float("inf")
 
 
 def _lonely(evidence: FloatArray, n_agreeing: int) -> str:
@@ -133,14 +135,27 @@ def _lonely(evidence: FloatArray, n_agreeing: int) -> str:
     return f"one of {len(evidence)} starts found the best mode; log evidence of the starts {_listed(evidence)}"
 
 
-def _populations(posterior: MarginalPosterior, rng: np.random.Generator) -> list[Population]:
-    """Two populations, and more while the best evidence was found by one alone."""
-    populations = [anneal(posterior, rng) for _ in range(N_POPULATIONS)]
-    while len(populations) < MAX_POPULATIONS:
+def _unfinished(populations: list[Population], limit_s: float) -> str:
+    """Why the draws of populations that time stopped are not the posterior; empty where all arrived."""
+    power = min(p.power for p in populations)
+    if power >= 1.0 and len(populations) >= N_POPULATIONS:
+        return ""
+    if power >= 1.0:
+        return f"time_limit_s = {limit_s:g} ended after one of {N_POPULATIONS} starts"
+    return f"time_limit_s = {limit_s:g} ended while sampling was on its way from the prior, at likelihood^{power:.2g}"
+
+
+def _populations(posterior: MarginalPosterior, rng: np.random.Generator, end: float) -> list[Population]:
+    """Two populations, and more while the best evidence was found by one alone; none begins after the end."""
+    populations = [anneal(posterior, rng, end)]
+    while len(populations) < MAX_POPULATIONS and time.perf_counter() < end:
+        if len(populations) < N_POPULATIONS:
+            populations.append(anneal(posterior, rng, end))
+            continue
         best, second = sorted((p.log_evidence for p in populations), reverse=True)[:2]
         if best - second <= EVIDENCE_TOLERANCE:
             break
-        populations.append(anneal(posterior, rng))
+        populations.append(anneal(posterior, rng, end))
     return populations
 
 
@@ -148,6 +163,13 @@ def _first(pool: ProposalPool) -> int:
     """Draws to add before the first convergence check, to reach `TARGET_ESS` at the efficiency of the pool so far."""
     wanted = (TARGET_ESS / effective_sample_size(pool.log_weights()) - 1) * len(pool)
     return _whole_batches(float(np.clip(wanted, MIN_FIRST, MAX_FIRST)))
+
+
+def _in_time(n: int, n_eval: int, start: float, end: float) -> int:
+    """As many of `n` draws as the time that is left allows at the rate so far; one batch at least."""
+    now = time.perf_counter()
+    affordable = n_eval * (end - now) / max(now - start, 1e-9)
+    return n if affordable >= n else max(int(affordable) // BATCH, 1) * BATCH
 
 
 def _whole_batches(n: float) -> int:

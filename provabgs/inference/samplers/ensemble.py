@@ -20,6 +20,8 @@ N_ENSEMBLES = 4
 N_WALKERS = 64
 CHUNK = 500
 """Steps between convergence checks; it doubles, so that checking stays cheap."""
+BETWEEN_CLOCKS = 25
+"""Steps between looks at the clock."""
 MAX_KEPT = 2000
 """Draws per walker kept for diagnostics."""
 
@@ -46,19 +48,23 @@ def sample_emcee(target: Target, rng: np.random.Generator, options: SamplerOptio
     StartError
         When the likelihood is nowhere finite.
     """
-    start = time.perf_counter()
+    end = time.perf_counter() + options.time_limit_s
     points, _, n_eval = find_start(target, rng)
     ensembles = [_ensemble(target, rng) for _ in range(N_ENSEMBLES)]
     states = [_initial(points, rng) for _ in range(N_ENSEMBLES)]
     n_step, chunk = 0, CHUNK
     while True:
-        for i, ensemble in enumerate(ensembles):
-            states[i] = ensemble.run_mcmc(states[i], chunk, skip_initial_state_check=True)
-        n_step += chunk
-        n_eval += chunk * N_WALKERS * N_ENSEMBLES
+        taken = 0
+        while taken < chunk and (n_step + taken < BETWEEN_CLOCKS or time.perf_counter() < end):
+            steps = min(BETWEEN_CLOCKS, chunk - taken)
+            for i, ensemble in enumerate(ensembles):
+                states[i] = ensemble.run_mcmc(states[i], steps, skip_initial_state_check=True)
+            taken += steps
+        n_step += taken
+        n_eval += taken * N_WALKERS * N_ENSEMBLES
         draws, log_like, report = _judge(ensembles, target)
-        spent = time.perf_counter() - start
-        if report.passes(options.rhat, options.ess) or n_eval >= options.max_eval or spent > options.time_limit_s:
+        late = time.perf_counter() > end
+        if report.passes(options.rhat, options.ess) or n_eval >= options.max_eval or late:
             return SamplerResult(draws, log_like, report, n_eval, "emcee", message=f"{n_step} steps")
         chunk = min(n_step, max(1, (options.max_eval - n_eval) // (N_WALKERS * N_ENSEMBLES)))
 

@@ -7,7 +7,9 @@ efficiency settles; the draws of these refits are kept as draws of the posterior
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+import time
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import logsumexp
@@ -51,6 +53,8 @@ class Population:
     efficiency: float
     log_evidence: float
     n_eval: int
+    power: float = 1.0
+    """Power of the likelihood that it came to; below 1 where time ended first."""
 
 
 @dataclass
@@ -89,7 +93,7 @@ class Window:
         return x, np.concatenate(self.log_target), logsumexp(terms, axis=0)
 
 
-def anneal(posterior: MarginalPosterior, rng: np.random.Generator) -> Population:
+def anneal(posterior: MarginalPosterior, rng: np.random.Generator, end: float = math.inf) -> Population:
     """Carry one population from the prior to the posterior.
 
     Parameters
@@ -98,6 +102,8 @@ def anneal(posterior: MarginalPosterior, rng: np.random.Generator) -> Population
         With its linear coordinates integrated out.
     rng
         Random generator.
+    end
+        When to stop wherever it is, in seconds of `time.perf_counter`.
 
     Returns
     -------
@@ -124,15 +130,16 @@ def anneal(posterior: MarginalPosterior, rng: np.random.Generator) -> Population
         weights = normalised(tempered(log_like, log_prior - log_proposal, power))
         n = N_EARLY if power < EARLY else N_STAGE
         proposal = fit_mixture(x[resample_systematic(weights, 2 * n, rng)], N_COMPONENTS, rng)
-        if power >= 1.0:
+        if power >= 1.0 or time.perf_counter() > end:
             break
         x = proposal.sample(n, rng)
         window.add(x, in_chunks(posterior.log_marginal, x, BATCH), proposal)
         n_eval += len(x)
-    return _polish(ProposalPool(posterior), proposal, n_eval, rng)
+    reached = _polish(ProposalPool(posterior), proposal, n_eval, rng, end)
+    return replace(reached, power=power)
 
 
-def _polish(pool: ProposalPool, proposal: Mixture, n_eval: int, rng: np.random.Generator) -> Population:
+def _polish(pool: ProposalPool, proposal: Mixture, n_eval: int, rng: np.random.Generator, end: float) -> Population:
     """Refit at the posterior itself, remembering the best proposal met."""
     best, efficiency, log_evidence = proposal, 0.0, -np.inf
     for n, k in POLISH:
@@ -141,7 +148,7 @@ def _polish(pool: ProposalPool, proposal: Mixture, n_eval: int, rng: np.random.G
         reached = float(effective_sample_size(log_weight)) / n
         if reached > efficiency:
             best, efficiency, log_evidence = proposal, reached, float(logsumexp(log_weight) - np.log(n))
-        if efficiency > GOOD_EFFICIENCY and n > POLISH[0][0]:
+        if (efficiency > GOOD_EFFICIENCY and n > POLISH[0][0]) or time.perf_counter() > end:
             break
         chosen = resample_systematic(normalised(pool.log_weights()), n, rng)
         proposal = fit_mixture(pool.outer[chosen], k, rng)

@@ -145,8 +145,10 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     Raises
     ------
     UnusableTargetError
-        When the redshift is outside (0, z_max], a band is unknown, a band or pixel lies beyond the library, or masks
-        leave nothing to fit.
+        When the redshift is outside (0, z_max], a band is unknown, a band or pixel lies beyond the library or beyond
+        the components of its error, or masks leave nothing to fit.
+    ConfigError
+        When a term of the noise model is unknown, or is that of another library.
     """
     options = options or ObservingOptions()
     z = observation.redshift
@@ -171,7 +173,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
             "line_mask_half_width_aa",
             Status.NO_VALID_PIXELS,
         )
-    spectrum, photometry, noise = _with_noise(z, wave_model, pixels, bands, library.line_nodes, options)
+    spectrum, photometry, noise = _with_noise(z, wave_model, pixels, bands, library, options)
     return Projection(
         redshift=z,
         t_age=cosmology.age_gyr(z),
@@ -191,16 +193,17 @@ def _with_noise(
     wave_model: FloatArray,
     pixels: _Pixels | None,
     bands: _Bands | None,
-    line_nodes: NDArray[np.int64],
+    library: SSPLibrary,
     options: ObservingOptions,
 ) -> tuple[SpectrumProjection | None, PhotometryProjection | None, Noise]:
     """Pixels and bands with the noise model's variance and templates, and all else that it says."""
     p = pixels if pixels is not None else _Pixels.empty(wave_model.size)
     b = bands if bands is not None else _Bands.empty(wave_model.size)
-    lines = p.operator[:, line_nodes].toarray() if line_nodes.size else np.zeros((p.flux.size, 0))
+    nodes = library.line_nodes
+    lines = p.operator[:, nodes].toarray() if nodes.size else np.zeros((p.flux.size, 0))
     data = FitData(
         redshift, p.wave, p.flux, p.variance, p.level, p.camera, lines,
-        b.names, b.flux, b.variance, b.floor, b.weights, wave_model,
+        b.names, b.flux, b.variance, b.floor, b.weights, wave_model, library,
     )  # fmt: skip
     noise = NoiseModel.of(options)(data)
     assert noise.pixel_templates is not None

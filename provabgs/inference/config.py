@@ -247,6 +247,8 @@ class FitConfig(BaseModel):
             raise ValueError("published_networks need engine = 'exact' and model.conventions = 'published-code'")
         if self.model.nebular and self.engine == "emulator":
             raise ValueError("engine = 'emulator' was trained on stars alone; nebular = true needs another engine")
+        if self.observing.fits_dispersion and self.engine == "emulator":
+            raise ValueError("engine = 'emulator' has one velocity dispersion; vdisp_kms = 'fit' needs another engine")
         return self
 
     @model_validator(mode="after")

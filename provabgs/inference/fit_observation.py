@@ -19,6 +19,7 @@ from provabgs.inference.config import FitConfig
 from provabgs.inference.evidence import of_the_data
 from provabgs.inference.light_error import log_density, spread_masses
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
+from provabgs.inference.likelihood.exact import has_dispersion
 from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
 from provabgs.inference.prior_correction import log_ratio_function
 from provabgs.inference.prior_edge import edge_fractions
@@ -128,8 +129,10 @@ def prior_of(exact: ExactLikelihood, observation: Observation, config: FitConfig
     Prior
         Over the parameters of the fit.
     """
-    fiber = observation.fiber_fraction
-    return Prior.of(exact.parameters, config.prior_bounds, {} if fiber is None else {"f_fiber": fiber})
+    fiber, bounds = observation.fiber_fraction, config.prior_bounds
+    if config.observing.fits_dispersion and not has_dispersion(exact.projection):
+        bounds = {name: edges for name, edges in bounds.items() if name != "vdisp"}  # bands alone have none
+    return Prior.of(exact.parameters, bounds, {} if fiber is None else {"f_fiber": fiber})
 
 
 def _prior_ratio(exact: ExactLikelihood, prior: Prior, config: FitConfig) -> LogRatio | None:

@@ -17,9 +17,19 @@ class ObservingOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    vdisp_kms: float = Field(150.0, ge=0, le=1000, description="stellar velocity dispersion, km/s")
+    vdisp_kms: Annotated[float, Field(ge=0, le=1000)] | Literal["fit"] = Field(
+        150.0, description="stellar velocity dispersion, km/s; 'fit': a parameter of every galaxy with a spectrum"
+    )
+    library_width: Literal["ignored", "subtracted"] = Field(
+        "ignored",
+        description="'subtracted': the SSP library's own resolution is part of the dispersion; 'ignored': lines are "
+        "broadened by all of the dispersion, on top of it",
+    )
     gas_vdisp_kms: float | None = Field(
         None, ge=0, le=1000, description="velocity dispersion of emission lines, km/s; the stars' if null"
+    )
+    red_end_aa: float | None = Field(
+        None, gt=0, description="longest rest wavelength of pixels, Angstrom (7400 is MILES's end); no limit if null"
     )
     line_scatter: float = Field(
         0.3,
@@ -77,6 +87,11 @@ class ObservingOptions(BaseModel):
         ("floor", "calibration", "emission-lines"),
         description="terms of the noise model, in order; see provabgs.observe.noise",
     )
+
+    @property
+    def fits_dispersion(self) -> bool:
+        """Whether the velocity dispersion is a parameter of fits to spectra."""
+        return self.vdisp_kms == "fit"
 
     @field_validator("template_error", mode="after")
     @classmethod

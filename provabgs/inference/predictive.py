@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.core.arrays import FloatArray, thin
+from provabgs.core.arrays import FloatArray, IntArray, thin
 from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
+from provabgs.inference.averaging import parts_of
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
 from provabgs.inference.light_error import as_fitted
@@ -61,8 +62,9 @@ class PhotometryPrediction(NamedTuple):
 class Predictive(NamedTuple):
     """Everything that figures of one galaxy show.
 
-    `sed` is ``(ndraw, nsed)`` at observed wavelengths `sed_wave`, nanomaggies; `sfr` ``(ndraw, ntime)`` in Msun/yr and
-    `zh` ``(ndraw, ntime)`` absolute metallicity (PROVABGS convention) at lookback times `time`, Gyr.
+    `sed` is ``(ndraw, nsed)`` at observed wavelengths `sed_wave`, nanomaggies, NaN beyond a draw's own library; `sfr`
+    ``(ndraw, ntime)`` in Msun/yr and `zh` ``(ndraw, ntime)`` absolute metallicity (PROVABGS convention) at lookback
+    times `time`, Gyr.
     """
 
     spectrum: SpectrumPrediction | None
@@ -76,6 +78,9 @@ class Predictive(NamedTuple):
 
 def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) -> Predictive:
     """Model the data of a galaxy with evenly spaced draws of its posterior.
+
+    Draws of a posterior that is averaged over several libraries, or amplitudes of their error, are each predicted under
+    their own. Noise and the wavelengths of whole spectra are then those of the one with the most draws.
 
     Parameters
     ----------
@@ -99,9 +104,17 @@ def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) 
     if len(posterior.samples) == 0:
         raise InputError(f"TARGETID {posterior.targetid}: no samples to predict from, STATUS {posterior.status.name}")
     config = FitConfig.model_validate_json(posterior.config)
-    model = load_model(config.model)
     keep = thin(len(posterior.samples), n_draws)
-    theta = as_fitted(posterior.samples[keep], posterior.parameters, model.linear_block.total)
+    parts = [(a.config, rows[np.isin(rows, keep)]) for a, rows in parts_of(posterior, config)]
+    parts = sorted((p for p in parts if p[1].size), key=lambda p: -p[1].size)
+    made = [_predict(posterior, rows, observation, fitted) for fitted, rows in parts]
+    return _in_order(made, np.argsort(np.concatenate([rows for _, rows in parts])))
+
+
+def _predict(posterior: Posterior, rows: IntArray, observation: Observation, config: FitConfig) -> Predictive:
+    """Predictions of the draws of one fit."""
+    model = load_model(config.model)
+    theta = as_fitted(posterior.samples[rows], posterior.parameters, model.linear_block.total)
     everything = {"line_mask": "none", "clip_sigma": None}
     projection = project(observation, model.library, config.observing.model_copy(update=everything))
     likelihood = ExactLikelihood(projection, model)
@@ -127,6 +140,29 @@ def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) 
         time,
         sfr,
         zh,
+    )
+
+
+def _in_order(made: list[Predictive], order: IntArray) -> Predictive:
+    """Predictions of several fits as one, draws in their order; spectra on the wavelengths of the first."""
+    first = made[0]
+    if len(made) == 1:
+        return first
+
+    def joined(arrays: list[FloatArray]) -> FloatArray:
+        return np.concatenate(arrays)[order]
+
+    def on_first(p: Predictive) -> FloatArray:
+        return np.array([np.interp(first.sed_wave, p.sed_wave, row, left=np.nan, right=np.nan) for row in p.sed])
+
+    spectra = [p.spectrum for p in made if p.spectrum is not None]
+    bands = [p.photometry for p in made if p.photometry is not None]
+    return first._replace(
+        spectrum=spectra[0]._replace(model=joined([s.model for s in spectra])) if spectra else None,
+        photometry=bands[0]._replace(model=joined([b.model for b in bands])) if bands else None,
+        sed=joined([on_first(p) for p in made]),
+        sfr=joined([p.sfr for p in made]),
+        zh=joined([p.zh for p in made]),
     )
 
 

@@ -9,13 +9,14 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.chunks import in_chunks
-from provabgs.core.errors import UnusableTargetError
+from provabgs.core.errors import ConfigError, UnusableTargetError
 from provabgs.core.jax import jnp
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
 from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.config import FitConfig
+from provabgs.inference.evidence import of_the_data
 from provabgs.inference.light_error import log_density, spread_masses
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
 from provabgs.inference.likelihood.exact import has_dispersion
@@ -51,7 +52,7 @@ LEAST_TIME_S = 0.1
 
 
 def fit_observation(observation: Observation, config: FitConfig | None = None, seed: int = 0) -> Posterior:
-    """Fit one galaxy.
+    """Fit one galaxy under one library; `provabgs.inference.fit.fit_one` averages over several.
 
     Parameters
     ----------
@@ -67,8 +68,18 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
     -------
     Posterior
         With samples, or with a STATUS and message that say why there are none.
+
+    Raises
+    ------
+    ConfigError
+        When the configuration names several libraries.
     """
     config = config or FitConfig()
+    if len(config.model.libraries) > 1 or len(config.observing.amplitudes) > 1:
+        raise ConfigError(
+            "several libraries or amplitudes of their error are several fits; `fit_one`, `provabgs fit` and "
+            "`provabgs run` make them and average"
+        )
     start = time.perf_counter()
     try:
         load_plugins(config.plugins)
@@ -80,6 +91,7 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         ratio = _prior_ratio(exact, prior, config)
         rng = galaxy_rng(seed, observation.targetid)
         result, engine_error = _sample(exact, prior, config, rng, ratio, start + config.sampler.time_limit_s)
+        result = of_the_data(exact, prior, result)
         fit = _Fit(observation, exact, prior, ratio, config, seed, rng)
     except UnusableTargetError as err:
         return Posterior.without_samples(Status(err.status), str(err), config, seed, **identity_of(observation))

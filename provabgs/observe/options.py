@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-LineMask = Literal["published", "default", "extended", "none"]
+from provabgs.core.config import BESIDE_FILE
+
+LineMask = Literal["published", "default", "extended", "auto", "none"]
 
 
 class ObservingOptions(BaseModel):
@@ -52,11 +55,16 @@ class ObservingOptions(BaseModel):
         None, ge=0, le=8, description="order of the calibration polynomial marginalised over; none if null"
     )
     calibration_sigma: float = Field(0.1, gt=0, description="prior sigma of each calibration coefficient, fraction")
-    template_error: float = Field(
-        1.0, ge=0, le=10, description="amplitude of the error of the stellar library, prior sigmas; 0 for none"
+    template_error: float | tuple[float, ...] = Field(
+        1.0,
+        description="amplitude of the error of the stellar library, prior sigmas; 0 for none; or a list: a fit under "
+        "each, averaged by evidence",
     )
     template_error_group: str = Field(
         "all", description="libraries that its components come from: all, without-bc03 or without-emiles"
+    )
+    template_error_file: Annotated[Path | None, BESIDE_FILE] = Field(
+        None, description="file of components for another SSP library; that of the library that ships if null"
     )
     template_error_floor: float = Field(
         2.0,
@@ -84,3 +92,20 @@ class ObservingOptions(BaseModel):
     def fits_dispersion(self) -> bool:
         """Whether the velocity dispersion is a parameter of fits to spectra."""
         return self.vdisp_kms == "fit"
+
+    @field_validator("template_error", mode="after")
+    @classmethod
+    def _amplitudes(cls, value: float | tuple[float, ...]) -> float | tuple[float, ...]:
+        several = value if isinstance(value, tuple) else (value,)
+        if not several or not all(0 <= a <= 10 for a in several):
+            raise ValueError("amplitudes lie between 0 and 10")
+        if len(set(several)) < len(several):
+            raise ValueError("amplitudes differ from one another")
+        if len(several) > 1 and 0 in several:
+            raise ValueError("an amplitude of 0 is another model, without light error; several are above 0")
+        return several[0] if len(several) == 1 else value
+
+    @property
+    def amplitudes(self) -> tuple[float, ...]:
+        """Amplitudes of the template error, one entry per fit."""
+        return self.template_error if isinstance(self.template_error, tuple) else (self.template_error,)

@@ -24,7 +24,7 @@ from provabgs.observe.dispersion import Chain, Dispersion, dispersion_table, unb
 from provabgs.observe.dispersion_range import allowed_dispersions
 from provabgs.observe.filters import band_weights, load_filter
 from provabgs.observe.linespread import beyond_library, resolution_matrix, spread_matrix, velocity_sigma
-from provabgs.observe.masks import emission_line_mask
+from provabgs.observe.masks import masked_pixels
 from provabgs.observe.noise import FitData, Noise, NoiseModel, smooth_flux
 from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.options import ObservingOptions
@@ -150,10 +150,11 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     Raises
     ------
     UnusableTargetError
-        When the redshift is outside (0, z_max], a band is unknown, a band or pixel lies beyond the library, or masks
-        leave nothing to fit.
+        When the redshift is outside (0, z_max], a band is unknown, a band or pixel lies beyond the library or beyond
+        the components of its error, or masks leave nothing to fit.
     ConfigError
-        When the library's width is to be subtracted and is not known.
+        When a term of the noise model is unknown or is that of another library, or the library's width is to be
+        subtracted and is not known.
     """
     options = options or ObservingOptions()
     z = observation.redshift
@@ -180,7 +181,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
             "line_mask_half_width_aa",
             Status.NO_VALID_PIXELS,
         )
-    spectrum, photometry, noise = _with_noise(z, wave_model, pixels, bands, library.line_nodes, options)
+    spectrum, photometry, noise = _with_noise(z, wave_model, pixels, bands, library, options)
     return Projection(
         redshift=z,
         t_age=cosmology.age_gyr(z),
@@ -200,19 +201,20 @@ def _with_noise(
     wave_model: FloatArray,
     pixels: _Pixels | None,
     bands: _Bands | None,
-    line_nodes: NDArray[np.int64],
+    library: SSPLibrary,
     options: ObservingOptions,
 ) -> tuple[SpectrumProjection | None, PhotometryProjection | None, Noise]:
     """Pixels and bands with the noise model's variance and templates, and all else that it says."""
     p = pixels if pixels is not None else _Pixels.empty(wave_model.size)
     b = bands if bands is not None else _Bands.empty(wave_model.size)
+    line_nodes = library.line_nodes
     lines = np.zeros((p.flux.size, 0))
     if line_nodes.size:
         lines = p.operator[:, line_nodes] if p.dispersion is None else p.operator @ p.dispersion.middle[:, line_nodes]
         lines = lines.toarray()
     data = FitData(
         redshift, p.wave, p.flux, p.variance, p.level, p.camera, lines,
-        b.names, b.flux, b.variance, b.floor, b.weights, wave_model,
+        b.names, b.flux, b.variance, b.floor, b.weights, wave_model, library,
     )  # fmt: skip
     noise = NoiseModel.of(options)(data)
     assert noise.pixel_templates is not None
@@ -332,10 +334,7 @@ def _pixels(
     if options.library_width == "subtracted" and not free:
         library_aa = library_sigma(library) * (1 + observation.redshift)
     for spectrum in sorted(observation.spectra, key=lambda s: s.wave[0]):
-        masked = emission_line_mask(
-            spectrum.wave, observation.redshift, options.line_mask, options.line_mask_half_width_aa
-        )
-        good = (spectrum.ivar > 0) & ~masked
+        good = (spectrum.ivar > 0) & ~masked_pixels(observation, spectrum.wave, options)
         if options.red_end_aa is not None:
             good &= spectrum.wave <= options.red_end_aa * (1 + observation.redshift)
         if spectrum.resolution is not None:

@@ -19,7 +19,7 @@ from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.likelihood.marginal import template_coefficients
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.filters import effective_wavelength
-from provabgs.observe.masks import emission_line_mask
+from provabgs.observe.masks import masked_pixels
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import Projection, project
 from provabgs.sps.derived import history_curves
@@ -131,7 +131,7 @@ def _predict(posterior: Posterior, rows: IntArray, observation: Observation, con
     wave = projection.wave_model
     # 1 nmgy is a flux per frequency: f_nu = f_lambda lambda^2 / c
     to_nanomaggies = SPECTRUM_UNIT * wave**2 / C_AA / NANOMAGGY_CGS
-    spectrum, photometry = _data(posterior, projection, config, pixels, bands)
+    spectrum, photometry = _data(posterior, observation, projection, config, pixels, bands)
     return Predictive(
         spectrum,
         photometry,
@@ -168,6 +168,7 @@ def _in_order(made: list[Predictive], order: IntArray) -> Predictive:
 
 def _data(
     posterior: Posterior,
+    observation: Observation,
     projection: Projection,
     config: FitConfig,
     pixels: list[FloatArray | None],
@@ -177,7 +178,8 @@ def _data(
     spec, phot = projection.spectrum, projection.photometry
     if spec is not None:
         model = np.concatenate([p for p in pixels if p is not None])
-        masked, clipped = _left_out(posterior, spec.wave, config)
+        masked = masked_pixels(observation, spec.wave, config.observing) | (config.use == "photometry")
+        clipped = _clipped(posterior, spec.wave) & ~masked
     if phot is not None:
         in_bands = np.concatenate([b for b in bands if b is not None])
     # coefficients are those of the data that were fitted; data that were not are predicted with them
@@ -199,15 +201,11 @@ def _data(
     return spectrum, photometry
 
 
-def _left_out(posterior: Posterior, wave: FloatArray, config: FitConfig) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Pixels ``(npix,)`` that line masks left out, and those left out as outliers."""
-    options = config.observing
-    masked = emission_line_mask(wave, posterior.redshift, options.line_mask, options.line_mask_half_width_aa)
-    if config.use == "photometry":
-        masked = np.ones_like(masked)
+def _clipped(posterior: Posterior, wave: FloatArray) -> NDArray[np.bool_]:
+    """Pixels ``(npix,)`` that the fit left out as outliers."""
     # a wavelength that no pixel has stands for none; they are stored to 0.1 A
     distance = np.abs(wave[:, None] - np.append(posterior.quality.clipped, np.inf)).min(axis=1)
-    return masked, (distance < 0.06) & ~masked
+    return np.asarray(distance < 0.06)
 
 
 def bands_of(draws: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:

@@ -26,5 +26,7 @@ DISPERSION = Parameter(
     bounds=(30.0, 450.0),
     role="nuisance",
     hard_bounds=True,
+    natural_edges="low",
 )
-"""Of a spectrum whose dispersion is fitted; its edges are those of the table of broadened spectra."""
+"""Of a spectrum whose dispersion is fitted; its edges are those of the table of broadened spectra. A posterior at the
+lower one is of a galaxy whose dispersion is not resolved."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from provabgs.core.config import BESIDE_FILE
 
-LineMask = Literal["published", "default", "extended", "none"]
+LineMask = Literal["published", "default", "extended", "auto", "none"]
 
 
 class ObservingOptions(BaseModel):

@@ -24,7 +24,7 @@ from provabgs.observe.dispersion import Chain, Dispersion, dispersion_table, unb
 from provabgs.observe.dispersion_range import allowed_dispersions
 from provabgs.observe.filters import band_weights, load_filter
 from provabgs.observe.linespread import beyond_library, resolution_matrix, spread_matrix, velocity_sigma
-from provabgs.observe.masks import emission_line_mask
+from provabgs.observe.masks import masked_pixels
 from provabgs.observe.noise import FitData, Noise, NoiseModel, smooth_flux
 from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.options import ObservingOptions
@@ -334,10 +334,7 @@ def _pixels(
     if options.library_width == "subtracted" and not free:
         library_aa = library_sigma(library) * (1 + observation.redshift)
     for spectrum in sorted(observation.spectra, key=lambda s: s.wave[0]):
-        masked = emission_line_mask(
-            spectrum.wave, observation.redshift, options.line_mask, options.line_mask_half_width_aa
-        )
-        good = (spectrum.ivar > 0) & ~masked
+        good = (spectrum.ivar > 0) & ~masked_pixels(observation, spectrum.wave, options)
         if options.red_end_aa is not None:
             good &= spectrum.wave <= options.red_end_aa * (1 + observation.redshift)
         if spectrum.resolution is not None:

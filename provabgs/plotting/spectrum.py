@@ -29,9 +29,9 @@ def plot_spectrum(ax: Axes, data: SpectrumPrediction) -> None:
         ax.fill_between(data.wave[part], low68, high68, color=BAND_68, lw=0, zorder=4)
         ax.plot(data.wave[part], median, lw=0.6, color=MODEL, zorder=5)
     _scale(ax, data)
-    outliers = mark_outliers(ax, data, data.flux)
     ax.set_ylabel(r"$f_\lambda$ [$10^{-17}$ erg s$^{-1}$ cm$^{-2}$ $\mathrm{\AA}^{-1}$]")
     handles, _ = ax.get_legend_handles_labels()
+    outliers = mark_outliers(ax, data, data.flux)
     model = [Patch(color=BAND_68, label="model, 68 %"), Patch(color=BAND_95, label="model, 95 %")]
     mask = [Patch(color=MASK, label="not fitted")] if data.masked.any() else []
     ax.legend(

@@ -34,16 +34,8 @@ UNSEEN = {"bc03": "without-bc03", "emiles": "without-emiles", "own": "all"}
 """Components that have not seen the library of each kind."""
 MAKERS: dict[str, type[HonestGalaxies]] = {"foreign": HonestGalaxies, "prior": ModelGalaxies}
 """Where histories and dust of the galaxies come from."""
-BOUNDS = {"logmstar": (7.0, 14.0)}
-"""Galaxies of r = 16.5 at redshift 0.35 are more massive than the default prior allows."""
 LEVELS = (0.68, 0.95)
 SEED = 1
-
-
-def config_of(kind: str, preset: str, sampler: SamplerOptions) -> FitConfig:
-    """Configuration of a preset, its components without the library that the galaxies are made of."""
-    observing = {"template_error_group": UNSEEN[kind]} if preset == "honest" else {}
-    return FitConfig(preset=preset, observing=observing, sampler=sampler, prior_bounds=BOUNDS)
 
 
 class Sample(NamedTuple):
@@ -61,10 +53,17 @@ def galaxies_of(kind: str, stars: str | None, histories: str) -> HonestGalaxies:
     return of_kind(kind, stars, maker=MAKERS[histories])
 
 
+def config_of(sample: Sample, preset: str) -> FitConfig:
+    """Configuration of a preset, its components without the library that the galaxies are made of."""
+    observing = {"template_error_group": UNSEEN[sample.kind]} if preset == "honest" else {}
+    bounds = galaxies_of(*sample[:3]).prior_bounds
+    return FitConfig(preset=preset, observing=observing, sampler=sample.sampler, prior_bounds=bounds)
+
+
 def fit_galaxy(sample: Sample, number: int, preset: str) -> Arrays:
     """Truth, rank of the truth, median and half of the 68 % interval of each property of one galaxy."""
     galaxy = galaxies_of(*sample[:3]).make(number, seed=SEED)
-    posterior = fit_one(galaxy.observation, config_of(sample.kind, preset, sample.sampler), seed=SEED)
+    posterior = fit_one(galaxy.observation, config_of(sample, preset), seed=SEED)
     out: dict[str, object] = {"status": posterior.status.name, "n_eval": posterior.diagnostics.n_eval}
     out |= {"runtime_s": posterior.diagnostics.runtime_s, "history": galaxy.history, "sn": galaxy.truth["sn"]}
     out["chi2_per_pixel"] = posterior.chi2_spec / max(posterior.dof_spec, 1)

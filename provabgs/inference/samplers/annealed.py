@@ -85,7 +85,7 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         pool.merge(p.pool)
     if len(agreeing) > 1:
         proposal = combine(agreeing[0].proposal, agreeing[1].proposal)
-    n_more, n_components = _first(pool), FIRST_COMPONENTS
+    n_more, n_components = _in_time(_first(pool), n_eval, start, end), FIRST_COMPONENTS
     while True:
         pool.add(proposal, n_more, rng)
         n_eval += n_more
@@ -163,6 +163,13 @@ def _first(pool: ProposalPool) -> int:
     """Draws to add before the first convergence check, to reach `TARGET_ESS` at the efficiency of the pool so far."""
     wanted = (TARGET_ESS / effective_sample_size(pool.log_weights()) - 1) * len(pool)
     return _whole_batches(float(np.clip(wanted, MIN_FIRST, MAX_FIRST)))
+
+
+def _in_time(n: int, n_eval: int, start: float, end: float) -> int:
+    """As many of `n` draws as the time that is left allows at the rate so far; one batch at least."""
+    now = time.perf_counter()
+    affordable = n_eval * (end - now) / max(now - start, 1e-9)
+    return n if affordable >= n else max(int(affordable) // BATCH, 1) * BATCH
 
 
 def _whole_batches(n: float) -> int:

@@ -123,7 +123,9 @@ class ModelOptions(BaseModel):
     history: str = Field(default="nmf", description="family of star-formation and metallicity histories, by name")
     history_options: dict[str, Any] = Field(default_factory=dict, description="options of that family")
     attenuation: str = Field(default="charlot-fall", description="dust law, by name")
-    emissions: tuple[str, ...] = Field(default=(), description="emissions beyond the nebular one, by name")
+    emissions: tuple[str, ...] = Field(
+        default=(), description="emissions beyond the nebular one: 'dust', or of plugins"
+    )
     properties: tuple[str, ...] = Field(default=(), description="derived properties beyond the published five, by name")
 
     @field_validator("library", mode="before")
@@ -145,6 +147,8 @@ class ModelOptions(BaseModel):
     def _gas_of_stars(self) -> ModelOptions:
         if self.nebular and self.published_networks is not None:
             raise ValueError("nebular = true adds gas to SSPs, which published_networks replace; use one of the two")
+        if self.emissions and self.published_networks is not None:
+            raise ValueError("published_networks include their own dust emission; leave emissions empty")
         if self.gas_free and not self.nebular:
             raise ValueError("gas_free = true needs nebular = true")
         if self.gas_free and (

@@ -8,6 +8,7 @@ from typing import Any
 from provabgs.core.registry import Registry
 from provabgs.sps.attenuation import Attenuation, CharlotFall
 from provabgs.sps.derived import DerivedProperty
+from provabgs.sps.dust_emission import DustEmission
 from provabgs.sps.emission import Emission
 from provabgs.sps.histories import Histories, NMFHistories
 
@@ -22,5 +23,6 @@ PROPERTIES: Registry[DerivedProperty] = Registry("derived property", "model.prop
 
 HISTORIES.register("nmf", NMFHistories)
 ATTENUATIONS.register("charlot-fall", CharlotFall)
+EMISSIONS.register("dust", DustEmission)
 
 __all__ = ["ATTENUATIONS", "EMISSIONS", "HISTORIES", "PROPERTIES", "Histories"]

@@ -1,0 +1,207 @@
+"""Tables that dust emission is made of: spectra of warm dust, and the ultraviolet light that heats it.
+
+Emission is that of Draine & Li (2007, ApJ 657, 810) for Milky Way grains, over the mass fraction of PAHs and the
+strength of the radiation field, as FSPS carries it. The ultraviolet is the light of SSPs below 2005 A over their light
+at 2005-2505 A, from BC03, for SSP libraries that begin there. What ships is made by ``data/build_dust_emission.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import DataFileError, InputError
+from provabgs.sps.interpolation import hat_weights
+
+FORMAT = "provabgs-dust-emission-1"
+DUST_EMISSION_FILE = "dust_emission.h5"
+REFERENCE_BAND = (2005.0, 2505.0)
+"""Stretch, Angstrom, by whose light the ultraviolet is scaled."""
+_FLOOR = 1e-12
+_UNITS = {
+    "wave": "Angstrom",
+    "qpah": "per cent of the dust mass in PAHs",
+    "umin": "strength of the radiation field over that near the Sun",
+    "shape": "1/Angstrom; its integral over all wavelengths is 1; on axes qpah, umin, (umin alone, umin to 1e6), wave",
+    "power": "emitted per hydrogen atom over that of the first qpah at umin 1; on axes as shape",
+    "uv_edges": "Angstrom, vacuum",
+    "uv_log_z": "log10 of absolute stellar Z",
+    "uv_log_age": "log10(yr)",
+    "uv_ratio": "light of a cell over light at 2005-2505 A; on axes uv_log_z, uv_log_age, cell",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class DustGrid:
+    """Dust emission and ultraviolet light.
+
+    Attributes
+    ----------
+    wave
+        ``(nwave,)`` Angstrom, increasing.
+    qpah
+        ``(nqpah,)`` per cent of the dust mass in PAHs, increasing.
+    umin
+        ``(numin,)`` radiation field over that near the Sun, increasing.
+    shape
+        ``(nqpah, numin, 2, nwave)`` spectra of unit luminosity, 1/Angstrom: dust in the field `umin`, and dust in
+        fields from `umin` to 1e6 with as much dust per dlnU in proportion to 1/U.
+    power
+        ``(nqpah, numin, 2)`` luminosity per hydrogen atom of each, in one unit.
+    uv_edges
+        ``(ncell + 1,)`` Angstrom, increasing.
+    uv_log_z, uv_log_age
+        ``(nz,)`` log10 of absolute Z; ``(nage,)`` log10 of age in years.
+    uv_ratio
+        ``(nz, nage, ncell)`` light of each cell over light in `REFERENCE_BAND`, > 0.
+    provenance
+        Sources, licence, citation, command, known errors.
+
+    Raises
+    ------
+    InputError
+        When shapes, order or values cannot be such a grid.
+    """
+
+    wave: FloatArray
+    qpah: FloatArray
+    umin: FloatArray
+    shape: NDArray[np.float32]
+    power: FloatArray
+    uv_edges: FloatArray
+    uv_log_z: FloatArray
+    uv_log_age: FloatArray
+    uv_ratio: NDArray[np.float32]
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("wave", "qpah", "umin", "uv_edges", "uv_log_z", "uv_log_age"):
+            axis = getattr(self, name)
+            if axis.ndim != 1 or axis.size < 2 or not np.all(np.diff(axis) > 0):
+                raise InputError(f"dust grid: axis {name!r} must be one-dimensional and strictly increasing")
+        grid = (self.qpah.size, self.umin.size, 2)
+        stars = (self.uv_log_z.size, self.uv_log_age.size, self.uv_edges.size - 1)
+        for name, expected in (("shape", (*grid, self.wave.size)), ("power", grid), ("uv_ratio", stars)):
+            values = getattr(self, name)
+            if values.shape != expected:
+                raise InputError(f"dust grid: {name!r} has shape {values.shape}, its axes say {expected}")
+            if not np.all(np.isfinite(values)) or values.min() < 0:
+                raise InputError(f"dust grid: {name!r} holds NaN, infinite or negative numbers")
+
+    def spectrum(self, wave: FloatArray, qpah: float, umin: float, gamma: float) -> FloatArray:
+        """Spectrum of unit luminosity: ``[(1 - gamma) L(umin) + gamma L(umin to 1e6)] / power`` per hydrogen atom.
+
+        Linear between nodes of `qpah`, `umin` and wavelength, as in FSPS.
+
+        Parameters
+        ----------
+        wave
+            ``(n,)`` rest wavelength, Angstrom. Emission is 0 outside the grid's wavelengths.
+        qpah
+            Per cent of the dust mass in PAHs.
+        umin
+            Least radiation field, over that near the Sun.
+        gamma
+            Fraction of the dust that sits in fields above `umin`, 0 to 1.
+
+        Returns
+        -------
+        FloatArray
+            ``(n,)`` 1/Angstrom; its integral over all wavelengths is 1.
+
+        Raises
+        ------
+        InputError
+            When a parameter lies outside the grid.
+        """
+        limits = {"qpah": (self.qpah[0], self.qpah[-1]), "umin": (self.umin[0], self.umin[-1]), "gamma": (0.0, 1.0)}
+        for (name, (low, high)), value in zip(limits.items(), (qpah, umin, gamma), strict=True):
+            if not low <= value <= high:
+                raise InputError(f"{name} = {value:g} of dust emission is outside {low:g}..{high:g}")
+        wq, wu = (np.asarray(hat_weights(np.float64(x), axis)) for x, axis in ((qpah, self.qpah), (umin, self.umin)))
+        share = wq[:, None, None] * wu[:, None] * np.array([1 - gamma, gamma]) * self.power
+        mixed = np.einsum("quk,qukw->w", share, self.shape) / share.sum()
+        return np.interp(wave, self.wave, mixed, left=0.0, right=0.0)
+
+    def ultraviolet(self, log_z: FloatArray, log_age: FloatArray) -> FloatArray:
+        """Light of SSPs in the cells of `uv_edges` over their light in `REFERENCE_BAND`.
+
+        Logarithms are linear in both axes, held at the edges.
+
+        Parameters
+        ----------
+        log_z
+            ``(nmet,)`` log10 of absolute Z.
+        log_age
+            ``(nage,)`` log10 of age in years.
+
+        Returns
+        -------
+        FloatArray
+            ``(nmet, nage, ncell)``.
+        """
+        wz = np.asarray(hat_weights(np.asarray(log_z, np.float64), self.uv_log_z))
+        wa = np.asarray(hat_weights(np.asarray(log_age, np.float64), self.uv_log_age))
+        return np.asarray(np.exp(np.einsum("kz,ja,zac->kjc", wz, wa, np.log(np.maximum(self.uv_ratio, _FLOOR)))))
+
+    # ---- files -------------------------------------------------------------------------------------------------------
+
+    def digest(self) -> str:
+        """SHA-256 over every array."""
+        h = hashlib.sha256()
+        for name in _UNITS:
+            h.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        return h.hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write as HDF5."""
+        with h5py.File(Path(path), "w") as f:
+            f.attrs["format"] = FORMAT
+            f.attrs["sha256"] = self.digest()
+            provenance = f.create_group("provenance")
+            for key, value in self.provenance.items():
+                provenance.attrs[key] = value
+            for name, unit in _UNITS.items():
+                values = getattr(self, name)
+                packed = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if values.ndim > 1 else {}
+                f.create_dataset(name, data=values, **packed).attrs["unit"] = unit
+
+    @classmethod
+    def load(cls, path: str | Path) -> DustGrid:
+        """Read a grid written by `save`.
+
+        Raises
+        ------
+        DataFileError
+            When the file is missing, not HDF5, not such a grid, or its content does not match its hash.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise DataFileError(f"{path}: no such file; make a dust-emission grid as data/README.md says")
+        try:
+            with h5py.File(path, "r") as f:
+                found, expected = f.attrs.get("format"), str(f.attrs.get("sha256"))
+                if found != FORMAT:
+                    raise DataFileError(f"{path}: not a dust-emission grid of format {FORMAT!r} (found {found!r})")
+                provenance = {k: str(v) for k, v in f["provenance"].attrs.items()}
+                grid = cls(**{name: f[name][:] for name in _UNITS}, provenance=provenance)
+        except (OSError, KeyError, InputError) as err:
+            raise DataFileError(
+                f"{path}: cannot be read as a dust-emission grid ({err}); make or copy it again"
+            ) from err
+        if grid.digest() != expected:
+            raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
+        return grid
+
+    @classmethod
+    def default(cls) -> DustGrid:
+        """The grid that ships (see `provenance`)."""
+        from provabgs.data import data_path
+
+        return cls.load(data_path(DUST_EMISSION_FILE))

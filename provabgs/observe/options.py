@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LineMask = Literal["published", "default", "extended", "none"]
 
@@ -69,3 +69,13 @@ class ObservingOptions(BaseModel):
         ("floor", "calibration", "emission-lines"),
         description="terms of the noise model, in order; see provabgs.observe.noise",
     )
+
+    @field_validator("cosmology")
+    @classmethod
+    def _is_one(cls, name: str) -> str:
+        if name != "Planck13":
+            from astropy.cosmology import available  # slow to import
+
+            if name not in available:
+                raise ValueError(f"astropy has no cosmology of this name; choose one of {', '.join(available)}")
+        return name

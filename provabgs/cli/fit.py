@@ -30,6 +30,7 @@ class LineMaskName(StrEnum):
     published = "published"
     default = "default"
     extended = "extended"
+    auto = "auto"
     none = "none"
 
 
@@ -83,7 +84,8 @@ def fit(
     engine: Annotated[EngineName | None, typer.Option(help="Likelihood backend.", show_default=False)] = None,
     sampler: Annotated[str | None, typer.Option(help="Sampler, 'auto' for the default.", show_default=False)] = None,
     line_mask: Annotated[
-        LineMaskName | None, typer.Option(help="Emission-line mask; extended for starbursts.", show_default=False)
+        LineMaskName | None,
+        typer.Option(help="Emission-line mask; auto: extended where lines are.", show_default=False),
     ] = None,
     use: Annotated[DataName | None, typer.Option(help="Data to fit.", show_default=False)] = None,
     time_limit: Annotated[

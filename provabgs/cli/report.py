@@ -100,7 +100,11 @@ def verdict(posterior: Posterior) -> str:
     p, d = posterior, posterior.diagnostics
     if not p.status.has_samples:
         return f"STATUS {p.status.name}: {p.message}"
-    meaning = "every property passed the gate" if p.status == Status.CONVERGED else "do not use without a look"
+    meaning = (
+        "every property meets the convergence criterion"
+        if p.status == Status.CONVERGED
+        else "do not use without a look"
+    )
     lines = [f"STATUS {p.status.name} ({': '.join(m for m in (meaning, p.message) if m)})"]
     lines.append(
         f"R-hat at most {worst_rhat(p):.3f}, ESS at least {d.ess_min:.0f}; {len(p.samples)} draws kept; "

@@ -17,7 +17,8 @@ from provabgs.sps.attenuation import CharlotFall
 from provabgs.sps.derived import DERIVED
 from provabgs.sps.emission import Emission
 from provabgs.sps.histories import Histories
-from provabgs.sps.library import SSPLibrary
+from provabgs.sps.imf import in_masses_of
+from provabgs.sps.library import SHIPPED, SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.nebular import NebularEmission, NebularGrid, with_nebular
 from provabgs.sps.registries import ATTENUATIONS, EMISSIONS, HISTORIES, PROPERTIES
@@ -39,22 +40,58 @@ def load_model(options: ModelOptions) -> SPSModel:
     Returns
     -------
     SPSModel
-        The same object for equal options.
+        The same object for equal options. Where they name several libraries, that of the first: parameters, priors and
+        surviving fractions are the same for all (`provabgs.inference.averaging`).
 
     Raises
     ------
     InputError
         When the library, the nebular grid or the published networks cannot be read.
     ConfigError
-        When gas parameters lie outside the nebular grid, or a name is not registered.
+        When gas parameters lie outside the nebular grid, a name is not registered, or masses cannot be expressed in
+        those of `mass_library`.
     """
-    return _load_model(options.model_dump_json())
+    path = options.libraries[0]
+    own = str(options.mass_library) == str(path or SHIPPED)  # masses in those of itself are its own
+    changes = {"library": path, "library_weights": "equal"} | ({"mass_library": None} if own else {})
+    one = options.model_copy(update=changes)
+    return _load_model(one.model_dump_json())
 
 
-@lru_cache(maxsize=4)
+def stars_of(options: ModelOptions) -> SSPLibrary:
+    """The first SSP library of a configuration, its masses in those of `mass_library`; no gas.
+
+    Parameters
+    ----------
+    options
+        The ``[fit.model]`` table.
+
+    Returns
+    -------
+    SSPLibrary
+        Read from its file.
+
+    Raises
+    ------
+    DataFileError
+        When a library cannot be read.
+    ConfigError
+        When masses cannot be expressed in those of `mass_library`.
+    """
+    path, reference = options.libraries[0], options.mass_library
+    library = SSPLibrary.named(path)
+    if reference is None or str(reference) == str(path or SHIPPED):
+        return library
+    try:
+        return in_masses_of(library, SSPLibrary.named(reference))
+    except ConfigError as err:
+        raise ConfigError(f"model.library {path or SHIPPED}: {err}") from None
+
+
+@lru_cache(maxsize=8)
 def _load_model(text: str) -> SPSModel:
     options = ModelOptions.model_validate_json(text)
-    library = SSPLibrary.default() if options.library is None else SSPLibrary.load(options.library)
+    library = stars_of(options)
     if options.published_networks is not None:
         return PublishedNetworkModel(*options.published_networks, library)
     emissions: list[Emission] = [EMISSIONS[name]() for name in options.emissions]

@@ -10,15 +10,17 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.chunks import in_chunks
-from provabgs.core.errors import UnusableTargetError
+from provabgs.core.errors import ConfigError, UnusableTargetError
 from provabgs.core.jax import jnp
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
 from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.config import FitConfig
+from provabgs.inference.evidence import of_the_data
 from provabgs.inference.light_error import log_density, spread_masses
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
+from provabgs.inference.likelihood.exact import has_dispersion
 from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
 from provabgs.inference.prior_correction import log_ratio_function
 from provabgs.inference.prior_edge import edge_fractions
@@ -51,7 +53,7 @@ LEAST_TIME_S = 0.1
 
 
 def fit_observation(observation: Observation, config: FitConfig | None = None, seed: int = 0) -> Posterior:
-    """Fit one galaxy.
+    """Fit one galaxy under one library; `provabgs.inference.fit.fit_one` averages over several.
 
     Parameters
     ----------
@@ -67,8 +69,18 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
     -------
     Posterior
         With samples, or with a STATUS and message that say why there are none.
+
+    Raises
+    ------
+    ConfigError
+        When the configuration names several libraries.
     """
     config = config or FitConfig()
+    if len(config.model.libraries) > 1 or len(config.observing.amplitudes) > 1:
+        raise ConfigError(
+            "several libraries or amplitudes of their error are several fits; `fit_one`, `provabgs fit` and "
+            "`provabgs run` make them and average"
+        )
     start = time.perf_counter()
     try:
         load_plugins(config.plugins)
@@ -80,6 +92,7 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         ratio = _prior_ratio(exact, prior, config)
         rng = galaxy_rng(seed, observation.targetid)
         result, engine_error = _sample(exact, prior, config, rng, ratio, start + config.sampler.time_limit_s)
+        result = of_the_data(exact, prior, result)
         fit = _Fit(observation, exact, prior, ratio, config, seed, rng)
     except UnusableTargetError as err:
         return Posterior.without_samples(Status(err.status), str(err), config, seed, **identity_of(observation))
@@ -119,8 +132,10 @@ def prior_of(exact: ExactLikelihood, observation: Observation, config: FitConfig
     Prior
         Over the parameters of the fit.
     """
-    fiber = observation.fiber_fraction
-    return Prior.of(exact.parameters, config.prior_bounds, {} if fiber is None else {"f_fiber": fiber})
+    fiber, bounds = observation.fiber_fraction, config.prior_bounds
+    if config.observing.fits_dispersion and not has_dispersion(exact.projection):
+        bounds = {name: edges for name, edges in bounds.items() if name != "vdisp"}  # bands alone have none
+    return Prior.of(exact.parameters, bounds, {} if fiber is None else {"f_fiber": fiber})
 
 
 def _prior_ratio(exact: ExactLikelihood, prior: Prior, config: FitConfig) -> LogRatio | None:

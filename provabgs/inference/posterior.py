@@ -40,7 +40,8 @@ class Diagnostics:
     sampler
         Which sampler produced the samples.
     log_evidence
-        log Z where the method gives it, else NaN.
+        log Z where the method gives it, else NaN: a density of the data, normalised over the noise model, so that fits
+        of the same data under different models can be compared.
     evidence_spread
         ln Z of the best independent start over that of the second best; a posterior that only one start found is not
         converged.
@@ -90,7 +91,8 @@ class Posterior:
     samples
         ``(nsample, size)`` equally weighted, thinned draws.
     log_prob
-        ``(nsample,)`` log posterior density of each draw up to a constant (likelihood times prior in theta).
+        ``(nsample,)`` log posterior density of each draw: likelihood, a density of the data, times prior in theta up to
+        the prior's constant.
     derived
         ``(nsample,)`` per derived property.
     best_fit

@@ -19,6 +19,7 @@ from provabgs.core.errors import ConfigError
 from provabgs.core.registry import Registry
 from provabgs.observe.filters import effective_wavelength
 from provabgs.observe.options import ObservingOptions
+from provabgs.sps.library import SSPLibrary
 
 SMOOTHING_PIXELS = 101
 """Window over which the spectrum is averaged to set its noise floor and calibration templates."""
@@ -52,6 +53,8 @@ class FitData:
         ``(nband, nwave)`` from f_lambda at `wave_model` to nanomaggies.
     wave_model
         ``(nwave,)`` observed Angstrom of the model's nodes.
+    library
+        The model's stars, for terms that know of one library; None where a term need not ask.
     """
 
     redshift: float
@@ -67,6 +70,7 @@ class FitData:
     band_floor: FloatArray
     band_weights: FloatArray
     wave_model: FloatArray
+    library: SSPLibrary | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

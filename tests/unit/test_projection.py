@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.cosmology import Planck13
@@ -10,7 +12,7 @@ from pydantic import ValidationError
 from provabgs.core.constants import FSPS_LSUN_CGS
 from provabgs.core.errors import UnusableTargetError
 from provabgs.core.status import Status
-from provabgs.observe.masks import PUBLISHED_LINES, WEAK_LINES, emission_line_mask
+from provabgs.observe.masks import PUBLISHED_LINES, WEAK_LINES, emission_line_mask, lines_seen
 from provabgs.observe.noise import smooth_flux
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
@@ -137,6 +139,47 @@ def test_masked_pixels_leave(library, kind, half_width):
     assert np.all(weak >= half_width / 2) == (kind == "extended")
     everything = sum(w.size for w in WAVE.values())
     assert everything - seen.size > 2 * half_width / 0.8 * 3
+
+
+def with_line(width_aa: float, noise: float, line: str = "[OIII] 5008", z: float = 0.08) -> Observation:
+    """A flat spectrum with a line of that equivalent width (rest), noise per pixel of 0.8 A."""
+    wave = np.arange(3800.0, 7600.0, 0.8)
+    centre, sigma = PUBLISHED_LINES[line] * (1 + z), 2.5
+    profile = np.exp(-0.5 * ((wave - centre) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+    flux = 1 + width_aa * (1 + z) * profile + noise * np.random.default_rng(1).standard_normal(wave.size)
+    return Observation(z, (Spectrum("b", wave, flux, np.full(wave.size, noise**-2)),))
+
+
+@pytest.mark.parametrize(
+    ("observation", "seen"),
+    [
+        (with_line(15.0, 0.05), True),
+        (with_line(15.0, 0.05, "Halpha"), True),
+        (with_line(5.0, 0.05), False),  # seen at S/N 50, too weak to matter
+        (with_line(15.0, 1.5), False),  # strong, lost in the noise
+        (with_line(30.0, 0.05, "Hbeta"), False),  # not one of the two
+        (with_line(0.0, 0.05), False),
+    ],
+)
+def test_the_automatic_mask_follows_the_lines(library, observation, seen):
+    """It is the extended one where [O III] or H alpha stands out, else the default one, to the pixel."""
+    auto, default, extended = (
+        project(observation, library, ObservingOptions(line_mask=kind)).spectrum.wave
+        for kind in ("auto", "default", "extended")
+    )
+    assert default.size > extended.size
+    np.testing.assert_array_equal(auto, extended if seen else default)
+
+
+def test_a_cosmic_ray_is_no_line(library):
+    observation = with_line(0.0, 0.05)
+    (s,) = observation.spectra
+    at = np.abs(s.wave - PUBLISHED_LINES["[OIII] 5008"] * 1.08).argmin()
+    flux = s.flux.copy()
+    flux[at : at + 2] += 100.0
+    assert not lines_seen(Observation(0.08, (replace(s, flux=flux),)))
+    flux[at - 1 : at + 3] += 100.0
+    assert lines_seen(Observation(0.08, (replace(s, flux=flux),)))
 
 
 def test_mask_of_two_lines():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from provabgs.catalog import Catalog, write_catalog
+from provabgs.catalog.columns import FIT_QUALITY, STANDARD
+from provabgs.catalog.records import to_block, to_posteriors
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit_observation import fit_observation
@@ -269,6 +273,36 @@ def test_words_say_what_does_not_fit(good: Posterior) -> None:
     assert in_words(Posterior(1, 0.1, Status.UNOBSERVED, "no exposure")) == []
 
 
+# ---- in catalogs -----------------------------------------------------------------------------------------------------
+
+
+def test_every_number_is_a_column_with_a_description(good: Posterior) -> None:
+    numbers = {f.name.upper() for f in fields(Quality)} - {"CLIPPED"}
+    assert {c.name for c in FIT_QUALITY} == numbers | {"FLAG", "N_CLIPPED"}
+    assert all(c.description for c in FIT_QUALITY)
+    assert all(STANDARD.by_name[c.name] == c for c in FIT_QUALITY)
+
+
+def test_a_catalog_keeps_and_queries_quality(good: Posterior, tmp_path: Path) -> None:
+    clipped = np.array([3600.0, 5893.6, 9824.0])
+    bad = replace(good, targetid=2, quality=replace(good.quality, p_phot=1e-5, clipped=clipped, template_rms=1.5))
+    none = Posterior(3, 0.1, Status.UNOBSERVED, "no exposure", config=good.config)
+    write_catalog(tmp_path, [good, bad, none], allow_mixed=True)
+    with Catalog.open(tmp_path) as catalog:
+        assert catalog.select("FLAG == 0").table(["TARGETID"])["TARGETID"].tolist() == [1]
+        assert catalog.select("FLAG & 3 == 2").table(["TARGETID"])["TARGETID"].tolist() == [2]
+        table = catalog.arrow(["TARGETID", "N_CLIPPED", "TEMPLATE_RMS", "P_PHOT", "FLAG"]).to_pylist()
+    rows = {r["TARGETID"]: r for r in table}
+    assert rows[1]["TEMPLATE_RMS"] is None
+    assert (rows[2]["N_CLIPPED"], rows[2]["TEMPLATE_RMS"], rows[2]["P_PHOT"]) == (3, 1.5, 1e-5)
+    assert (rows[3]["P_PHOT"], rows[3]["FLAG"]) == (None, Flag.NO_POSTERIOR | Flag.NOT_CONVERGED)
+    back = {p.targetid: p.quality for p in to_posteriors(to_block([good, bad, none]))}
+    np.testing.assert_array_equal(back[2].clipped, clipped)
+    assert back[1].clipped.size == 0
+    assert back[2].residual_wave == 5180
+    assert flags_of(replace(bad, quality=back[2])) == flags_of(bad) == Flag.PHOT_MISFIT
+
+
 # ---- whole fits ------------------------------------------------------------------------------------------------------
 
 
@@ -276,7 +310,7 @@ def test_a_mock_of_the_model_itself_is_not_flagged_and_a_spoilt_one_is(library: 
     """Default preset, default library; the same data with ripples of 15 % in the spectrum and another z band."""
     rng = np.random.default_rng(8)
     truth = theta(logmstar=10.5, fburst=0.05, tburst=4.0, tau_bc=0.6, tau_ism=0.4, n_dust=-0.3, f_fiber=0.5)[0]
-    observation = mock(SPSModel(library), truth, 0.12, 8.0, rng, cameras="rz")
+    observation = mock(SPSModel(library), truth, 0.12, 8.0, rng, cameras="r")
     posterior = fit_observation(observation, FitConfig(), seed=1)
     assert posterior.status == Status.CONVERGED
     assert flags_of(posterior) == 0, in_words(posterior)

@@ -22,7 +22,7 @@ from provabgs.inference.averaging import alternatives, parts_of, without_shared_
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig, load_fit_config
 from provabgs.inference.evidence import log_normalisation
-from provabgs.inference.fit import check_names, fit_one
+from provabgs.inference.fit import check_names, fit_many, fit_one
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior
@@ -32,6 +32,7 @@ from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.observe.template_error import TemplateError
 from provabgs.pipelines.dry_run import fit_observation as dry_run
+from provabgs.pipelines.process import portable
 from provabgs.sps.imf import imf_light, in_masses_of
 from provabgs.sps.library import SHIPPED, SSPLibrary
 from provabgs.sps.model import SPSModel
@@ -437,3 +438,19 @@ def test_pixels_are_those_of_all_libraries(folder: Path) -> None:
     assert without_shared_outliers(hit, configs[:1])[0] is hit
     plain = [a.config for a in alternatives(config(folder, "ours", "theirs"))]
     assert without_shared_outliers(hit, plain)[0] is hit
+
+
+# ---- one road ------------------------------------------------------------------------------------------------------
+
+
+def test_many_galaxies_are_averaged_each(folder: Path) -> None:
+    """`provabgs fit` and the fit processes of `provabgs run` go through these two."""
+    several, fit = config(folder, "ours", "theirs"), made_up(ours=-3.0, theirs=-4.0)
+    galaxies = [replace(galaxy(), targetid=k) for k in (5, 6)]
+    made = [f.posterior for f in fit_many(galaxies, several, 1, fit=fit)]
+    alone = [fit_one(g, several, 1, fit=fit) for g in reversed(galaxies)][::-1]
+    assert block_differences(to_block(made), to_block(alone)) == []
+    assert [len(p.samples) for p in made] == [512, 512]
+    assert not np.array_equal(made[0]["library"], made[1]["library"])  # the order is each galaxy's own
+    sent = portable(made[0])
+    assert block_differences(to_block([sent]), to_block([made[0]])) == []

@@ -6,10 +6,12 @@ they are merged with what the pixel's shards hold already. Every file is atomic 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.catalog.block import Block, concatenate
-from provabgs.catalog.layout import shard_name
+from provabgs.catalog.digest import digest
+from provabgs.catalog.generations import remove_shard, replace_shard
+from provabgs.catalog.layout import shard_name, superseded_paths
 from provabgs.catalog.records import to_block
-from provabgs.catalog.shard import digest, read_block, write_block
+from provabgs.catalog.shard import read_block, write_block
 from provabgs.core.errors import ConfigError, DataFileError, ProvabgsError
 from provabgs.core.status import Status
 from provabgs.inference.posterior import Posterior
@@ -97,12 +101,16 @@ def store_batch(config: RunConfig, pixel: int, batch: Batch, posteriors: list[Po
     """Write a batch's work file; raises StorageError when the disk does not take it."""
     name = hashlib.sha256(repr((batch.name, batch.targetids, batch.rows)).encode()).hexdigest()[:20]
     block = to_block(posteriors, n_samples=config.store.n_samples, encoding=config.store.encoding)
-    _write(config.run.output / WORK_DIRECTORY / str(pixel) / f"{name}.h5", block)
-
-
-def _write(path: Path, block: Block) -> None:
-    try:
+    path = config.run.output / WORK_DIRECTORY / str(pixel) / f"{name}.h5"
+    with _storage(path):
         write_block(path, block)
+
+
+@contextlib.contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    """Turn what the disk says on writing a file into a StorageError."""
+    try:
+        yield
     except OSError as error:
         raise StorageError(f"{path.parent}: cannot write ({error.strerror}); free space there and run again") from None
 
@@ -164,10 +172,12 @@ def merge_group(config_json: str, group: Group) -> GroupState:
         path = root / shard_name(group.pixel, part)
         old = next((s.block for s in stored if s.path == path), None)
         if old is None or digest(old) != digest(block):
-            _write(path, block)
+            with _storage(path):
+                replace_shard(root, shard_name(group.pixel, part), block)
     for shard in _shards(root, group.pixel):
         if int(shard.stem.split(".")[1]) >= len(parts):
-            shard.unlink()
+            with _storage(shard):
+                remove_shard(root, shard.relative_to(root).as_posix())
     shutil.rmtree(root / WORK_DIRECTORY / str(group.pixel), ignore_errors=True)
     counts = Counter(joined.summary["STATUS"][order].tolist())
     return GroupState(missing, counts, True, tuple(damaged))
@@ -187,13 +197,14 @@ def _shards(root: Path, pixel: int) -> list[Path]:
 
 
 def _load(config: RunConfig, pixel: int) -> tuple[list[_Stored], list[str]]:
-    """Shards, then work files, of a group; damaged ones are removed and named."""
+    """Replaced shards, shards, then work files of a group; damaged ones are removed and named."""
     root = config.run.output
     # oldest first: of two work files that hold a row, the one written last counts
     work = sorted((root / WORK_DIRECTORY / str(pixel)).glob("[!.]*.h5"), key=lambda p: (p.stat().st_mtime_ns, p.name))
     stored: list[_Stored] = []
     damaged: list[str] = []
-    for path in (*_shards(root, pixel), *work):
+    # a merge that was cut short has rows of the pixel's shards in these alone
+    for path in (*superseded_paths(root, pixel), *_shards(root, pixel), *work):
         try:
             block = read_block(path)
         except DataFileError as error:

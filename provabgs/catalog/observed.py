@@ -20,7 +20,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.catalog.shard import open_shard, write_shard
+from provabgs.catalog.shard import write_shard
+from provabgs.catalog.shard_file import open_shard
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.inference.posterior import Posterior

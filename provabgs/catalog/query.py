@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ from provabgs.catalog.columns import LOG_PROB, Schema
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.names import sample_names, summary_sql
 from provabgs.catalog.records import NSIDE
-from provabgs.catalog.samples import SampleChunk, read_chunks
+from provabgs.catalog.samples import Places, SampleChunk, read_chunks
 from provabgs.catalog.shard import read_summary
-from provabgs.catalog.summary import FORMAT, to_arrow
+from provabgs.catalog.summary import FORMAT, SHARDS, to_arrow
 from provabgs.catalog.tables import from_arrow, join_rows
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.messages import first_line
@@ -51,12 +51,15 @@ class Catalog:
         Versions, configurations and counts written with the summary.
     schema
         Parameters and derived properties of which the catalog holds draws.
+    shards
+        SHA-256 of each shard by its name: those that the summary was built from.
     """
 
     root: Path
     columns: tuple[str, ...]
     metadata: dict[str, str]
     schema: Schema
+    shards: Mapping[str, str]
     _connection: duckdb.DuckDBPyConnection
     _conditions: tuple[str, ...] = ()
 
@@ -92,12 +95,13 @@ class Catalog:
             )
         try:
             schema = Schema.from_json(metadata.get("provabgs:schema", ""))
+            shards = _shards(metadata)
         except DataFileError as error:
             raise DataFileError(f"{summary}: {error}; build the summary again (`provabgs run`)") from None
         connection = _connect(summary.parent)
         connection.execute(f"CREATE VIEW {_BASE} AS SELECT * FROM read_parquet('{_sql_text(str(summary.resolve()))}')")
         _lock(connection)
-        return cls(summary.parent, tuple(footer.names), metadata, schema, connection)
+        return cls(summary.parent, tuple(footer.names), metadata, schema, shards, connection)
 
     @classmethod
     def _open_shard(cls, path: Path) -> Catalog:
@@ -113,8 +117,9 @@ class Catalog:
             "provabgs:configs": json.dumps(shard.configs),
             "provabgs:versions": json.dumps(shard.versions),
             "provabgs:schema": shard.schema.to_json(),
+            SHARDS: json.dumps(shards := {path.name: str(shard.attrs["sha256"])}),
         }
-        return cls(path.parent, tuple(table.column_names), metadata, shard.schema, connection)
+        return cls(path.parent, tuple(table.column_names), metadata, shard.schema, shards, connection)
 
     def __enter__(self) -> Catalog:
         return self
@@ -423,7 +428,19 @@ class Catalog:
 
     def _chunks(self, located: dict[str, NDArray[Any]], names: list[str]) -> Iterator[SampleChunk]:
         rows = located["SHARD_ROW"].astype(np.int64)
-        return read_chunks(self.root, located["SHARD"], rows, names, self.schema)
+        places = Places(located["SHARD"], rows, located["TARGETID"])
+        return read_chunks(self.root, places, self.shards, names, self.schema)
+
+
+def _shards(metadata: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of each shard by its name."""
+    try:
+        found = json.loads(metadata.get(SHARDS, ""))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise DataFileError("has no checksums of shards")
+    return {str(name): str(sha256) for name, sha256 in found.items()}
 
 
 def _connect(directory: Path) -> duckdb.DuckDBPyConnection:

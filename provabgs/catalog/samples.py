@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.catalog import expression
-from provabgs.catalog.columns import LOG_PROB, Schema, union
+from provabgs.catalog.columns import LOG_PROB, Schema
 from provabgs.catalog.encode import dequantise
+from provabgs.catalog.generations import open_generation
 from provabgs.catalog.names import sample_formulas
-from provabgs.catalog.shard import open_shard
+from provabgs.catalog.shard_file import DAMAGE, Verified
 from provabgs.core.errors import DataFileError
 from provabgs.core.messages import first_line
+
+
+class Places(NamedTuple):
+    """Where the draws of galaxies are.
+
+    Attributes
+    ----------
+    shard
+        ``(n,)`` shard, relative to the catalog.
+    row
+        ``(n,)`` row in it.
+    targetid
+        ``(n,)`` TARGETID, which the row must have.
+    """
+
+    shard: NDArray[np.object_]
+    row: NDArray[np.int64]
+    targetid: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,16 +77,20 @@ def stored_columns(names: list[str], schema: Schema) -> list[str]:
 
 
 def read_chunks(
-    root: Path, shards: NDArray[np.object_], rows: NDArray[np.int64], names: list[str], schema: Schema
+    root: Path, places: Places, shards: Mapping[str, str], names: list[str], schema: Schema
 ) -> Iterator[SampleChunk]:
     """Read samples shard by shard: memory stays that of one shard however long the list.
+
+    Everything that is read is verified, and is of the galaxies and of the shards that the summary was built from.
 
     Parameters
     ----------
     root
         Directory of the catalog.
-    shards, rows
-        ``(n,)`` shard file (relative) and row in it of each galaxy.
+    places
+        Shard, row and TARGETID of each galaxy.
+    shards
+        SHA-256 of each shard, by its name, as the summary has them.
     names
         Sample columns, stored or computed (see `provabgs.catalog.names`).
     schema
@@ -81,39 +104,48 @@ def read_chunks(
     Raises
     ------
     DataFileError
-        When a shard is missing, damaged, or holds fewer rows than the summary says.
+        When a shard is missing, damaged, or not the one that the summary was built from.
     """
     columns, formulas = stored_columns(names, schema), sample_formulas(schema)
-    _, first, inverse = np.unique(shards.astype(str), return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(places.shard.astype(str), return_index=True, return_inverse=True)
     # grouped by shard, so that each file is opened once
     order = np.argsort(inverse, kind="stable")
     for positions in np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1) if first.size else ():
-        path = root / str(shards[positions[0]])
-        with open_shard(path) as f:
+        name = str(places.shard[positions[0]])
+        if name not in shards:
+            raise DataFileError(f"{root}: the summary has rows of {name!r}, but no checksum of it; build it again")
+        rows = places.row[positions]
+        with open_generation(root, name, shards[name]) as f:
             try:
-                own = union(Schema.from_json(m) for m in f["models"].asstr()[:]).sample_columns
-                arrays = {c: _read(f, c, rows[positions], c in own) for c in columns}
-            except (OSError, KeyError, RuntimeError, IndexError, ValueError) as error:
-                reason = first_line(error)
+                verified = Verified(f)
+                _check_ids(verified, rows, places.targetid[positions])
+                arrays = {c: _read(verified, c, rows) for c in columns}
+            except DAMAGE as error:
                 raise DataFileError(
-                    f"{path}: corrupt, or not the shard that the summary was built from ({reason}); "
+                    f"{f.filename}: corrupt, or not the shard that the summary was built from ({first_line(error)}); "
                     "repeat `provabgs run` with the same configuration"
                 ) from None
         yield SampleChunk(positions, {n: _value(n, arrays, formulas) for n in names})
 
 
-def _read(f: h5py.File, column: str, rows: NDArray[np.int64], held: bool) -> NDArray[np.float64]:
-    """Draws of one column for the given rows, reading only the span that holds them; NaN where none are `held`."""
-    low, high = int(rows.min()), int(rows.max()) + 1
+def _check_ids(verified: Verified, rows: NDArray[np.int64], expected: NDArray[np.int64]) -> None:
+    """Refuse rows that the shard lacks or that belong to other galaxies."""
+    found = verified.targetids()
+    if rows.min() < 0 or rows.max() >= found.size:
+        raise IndexError(f"row {int(rows.max())} of {found.size}")
+    other = np.flatnonzero(found[rows] != expected)
+    if other.size:
+        row = int(rows[other[0]])
+        raise ValueError(f"row {row} is of TARGETID {found[row]}, not of {int(expected[other[0]])}")
+
+
+def _read(verified: Verified, column: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Draws of one column for the given rows; NaN where the shard's models have no such column."""
+    held = column in verified.columns
+    values, scale = verified.samples(column if held else LOG_PROB, rows)
     if not held:
-        return np.full((rows.size, f["samples"][LOG_PROB].shape[1]), np.nan)
-    dataset = f["samples"][column]
-    if high > dataset.shape[0]:
-        raise IndexError(f"row {high - 1} of {dataset.shape[0]}")
-    stored = dataset[low:high][rows - low]
-    if f.attrs["encoding"] == "uint16":
-        return dequantise(stored, f["scale"][column][low:high][rows - low])
-    return stored.astype(np.float64)
+        return np.full(values.shape, np.nan)
+    return values.astype(np.float64) if scale is None else dequantise(values, scale)
 
 
 def _value(name: str, arrays: dict[str, NDArray[np.float64]], formulas: dict[str, str]) -> NDArray[np.float64]:

@@ -2,17 +2,18 @@
 
 Layout (plain h5py reads all of it; filters: shuffle, lzf or gzip, Fletcher-32, all inside h5py)::
 
+    /targetid         (N,) int64, as in /summary
     /summary          (N,) compound: one row per galaxy, see provabgs.catalog.columns
     /samples/COLUMN   (N, S) uint16 codes or float32 values, one dataset per parameter, derived property and LOG_PROB
     /scale/COLUMN     (N, 2) float32 offset and step: value = offset + step * code (65533 -inf, 65534 inf, 65535 NaN)
     /configs          distinct fit configurations, JSON;  /versions  distinct version tables, JSON
     /models           distinct schemas of models (parameters and derived properties), JSON
-    attributes        format, encoding, sha256 of the contents, and what the writer adds
+    /pieces           (2 + columns, N / 128, 32) SHA-256 of 128 rows of each array, see provabgs.catalog.digest
+    attributes        format, encoding, sha256 of the contents, tables_sha256, and what the writer adds
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,19 +25,16 @@ from numpy.typing import NDArray
 
 from provabgs.catalog.block import Block
 from provabgs.catalog.columns import Schema, union
+from provabgs.catalog.digest import IDS, PIECE_ROWS, digest, pieces, tables_digest
 from provabgs.catalog.encode import Encoding
 from provabgs.catalog.records import DEFAULT_SAMPLES, to_block, to_posteriors
+from provabgs.catalog.shard_file import DAMAGE, FORMAT, Verified, dataset, open_shard, texts
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError
 from provabgs.core.messages import first_line
 from provabgs.inference.posterior import Posterior
 
-FORMAT = "provabgs-posteriors-2"
-CHUNK_ROWS = 128
-"""Galaxies per HDF5 chunk: 64 kB at 256 samples, so that one galaxy is read without its whole shard."""
 _GZIP_LEVEL = 1
-_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError)
-"""What h5py raises on reading damaged structures (checksums, object headers, type descriptions)."""
 
 
 def write_shard(
@@ -115,7 +113,11 @@ def _image(block: Block, attrs: Mapping[str, Any]) -> bytes:
         f.attrs["format"] = FORMAT
         f.attrs["encoding"] = block.encoding
         f.attrs["n_galaxies"] = len(block)
-        f.attrs["sha256"] = digest(block)
+        checksums = pieces(block)
+        f.attrs["sha256"] = digest(block, checksums)
+        f.attrs["tables_sha256"] = tables_digest(block.configs, block.versions)
+        f.create_dataset("pieces", data=checksums, fletcher32=True, chunks=checksums.shape)
+        f.create_dataset(IDS, data=block.summary["TARGETID"].astype(np.int64))
         _dataset(f, "summary", block.summary)
         units = {q.column: q.unit for q in block.schema.quantities}
         for column, array in block.samples.items():
@@ -153,20 +155,24 @@ def read_block(path: str | Path, *, verify: bool = True) -> Block:
     """
     with open_shard(path) as f:
         try:
-            models = tuple(f["models"].asstr()[:])
+            models = texts(f, "models")
             columns = union(Schema.from_json(m) for m in models).sample_columns
             block = Block(
-                summary=_rows(f["summary"]),
-                samples={c: f["samples"][c][:] for c in columns},
-                scale={c: f["scale"][c][:] for c in columns} if f.attrs["encoding"] == "uint16" else {},
-                configs=tuple(f["configs"].asstr()[:]),
-                versions=tuple(f["versions"].asstr()[:]),
+                summary=_rows(dataset(f, "summary")),
+                samples={c: dataset(f, f"samples/{c}")[:] for c in columns},
+                scale={c: dataset(f, f"scale/{c}")[:] for c in columns} if f.attrs["encoding"] == "uint16" else {},
+                configs=texts(f, "configs"),
+                versions=texts(f, "versions"),
                 models=models,
             )
-            expected = str(f.attrs["sha256"])
-        except _DAMAGE as error:
-            raise DataFileError(f"{path}: corrupt posterior file ({first_line(error)}); fit these rows again") from None
-    if verify and digest(block) != expected:
+            whole = not verify or (
+                np.array_equal(checksums := pieces(block), dataset(f, "pieces")[:])
+                and digest(block, checksums) == str(f.attrs["sha256"])
+                and np.array_equal(dataset(f, IDS)[:], block.summary["TARGETID"])
+            )
+        except DAMAGE as error:
+            raise _corrupt(path, first_line(error)) from None
+    if not whole:
         raise _corrupt(path, "contents do not match their checksum")
     return block
 
@@ -188,7 +194,7 @@ class ShardSummary(NamedTuple):
 
 
 def read_summary(path: str | Path) -> ShardSummary:
-    """Read the summary rows, tables and attributes of a shard, without its samples.
+    """Read the summary rows, tables and attributes of a shard, all verified, without its samples.
 
     Raises
     ------
@@ -197,64 +203,25 @@ def read_summary(path: str | Path) -> ShardSummary:
     """
     with open_shard(path) as f:
         try:
+            verified = Verified(f)
             attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in f.attrs.items()}
-            configs, versions, models = (tuple(f[name].asstr()[:]) for name in ("configs", "versions", "models"))
-            union(Schema.from_json(m) for m in models)
-            return ShardSummary(_rows(f["summary"]), configs, versions, models, attrs)
-        except _DAMAGE as error:
-            raise DataFileError(f"{path}: corrupt posterior file ({first_line(error)}); fit these rows again") from None
+            configs, versions = texts(f, "configs"), texts(f, "versions")
+            rows = _rows(dataset(f, "summary"))
+            verified.check_summary(rows)
+            if tables_digest(configs, versions) != attrs["tables_sha256"]:
+                raise ValueError("configurations or versions do not match their checksum")
+            return ShardSummary(rows, configs, versions, verified.models, attrs)
+        except DAMAGE as error:
+            raise _corrupt(path, first_line(error)) from None
 
 
 def read_models(path: str | Path) -> dict[str, Schema]:
     """Schemas of the models of a shard by their JSON texts; raises DataFileError as `read_shard`."""
     with open_shard(path) as f:
         try:
-            return {text: Schema.from_json(text) for text in f["models"].asstr()[:]}
-        except _DAMAGE as error:
-            raise DataFileError(f"{path}: corrupt posterior file ({first_line(error)}); fit these rows again") from None
-
-
-def open_shard(path: str | Path) -> h5py.File:
-    """Open a posterior file for reading, having checked that it is one of this version.
-
-    Raises
-    ------
-    DataFileError
-        When it is missing, not HDF5 (or truncated), not a posterior file, or of another format version.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataFileError(f"{path}: no such file")
-    try:
-        f = h5py.File(path, "r")
-    except _DAMAGE as error:
-        raise DataFileError(f"{path}: truncated or not an HDF5 file ({first_line(error)})") from None
-    try:
-        found = f.attrs.get("format")
-    except _DAMAGE:
-        found = None
-    if found == FORMAT:
-        return f
-    f.close()
-    if isinstance(found, str) and found.startswith("provabgs-posteriors-"):
-        raise DataFileError(
-            f"{path}: written in format {found!r}, this version reads {FORMAT!r}; use the provabgs that wrote it"
-        )
-    raise DataFileError(f"{path}: not a provabgs posterior file (format attribute is {found!r})")
-
-
-def digest(block: Block) -> str:
-    """SHA-256 over every array and table of a block."""
-    h = hashlib.sha256()
-    fields = [(name, block.summary.dtype[name].str) for name in block.summary.dtype.names or ()]
-    h.update(repr(fields).encode() + block.summary.tobytes())
-    for group in (block.samples, block.scale):
-        for column in sorted(group):
-            array = np.ascontiguousarray(group[column])
-            h.update(f"{column}{array.dtype.str}{array.shape}".encode())
-            h.update(array.data if array.size else b"")
-    h.update(json.dumps([block.configs, block.versions, block.models]).encode())
-    return h.hexdigest()
+            return {text: Schema.from_json(text) for text in Verified(f).models}
+        except DAMAGE as error:
+            raise _corrupt(path, first_line(error)) from None
 
 
 def _rows(dataset: h5py.Dataset) -> NDArray[np.void]:
@@ -265,7 +232,7 @@ def _rows(dataset: h5py.Dataset) -> NDArray[np.void]:
 
 def _dataset(f: h5py.File, name: str, array: NDArray[Any]) -> h5py.Dataset:
     """A chunked, compressed, checksummed dataset."""
-    chunks = (min(CHUNK_ROWS, array.shape[0]), *array.shape[1:])
+    chunks = (min(PIECE_ROWS, array.shape[0]), *array.shape[1:])
     # 16-bit codes hardly compress (gzip: 5 %, at a sixth of the reading speed), but those of empty rows do: lzf
     compression: dict[str, Any] = (
         {"compression": "lzf"} if array.dtype == np.uint16 else {"compression": "gzip", "compression_opts": _GZIP_LEVEL}

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from provabgs.catalog.encode import Encoding
+from provabgs.catalog.generations import replace_shard
 from provabgs.catalog.layout import DEFAULT_SHARD_ROWS, shard_name
-from provabgs.catalog.records import DEFAULT_SAMPLES, healpix64
-from provabgs.catalog.shard import write_shard
+from provabgs.catalog.records import DEFAULT_SAMPLES, healpix64, to_block
 from provabgs.catalog.summary import build_summary
 from provabgs.inference.posterior import Posterior
 
@@ -58,6 +58,6 @@ def write_catalog(
         rows = np.flatnonzero(pixels == pixel)
         for part, start in enumerate(range(0, rows.size, shard_rows)):
             chosen = [posteriors[i] for i in rows[start : start + shard_rows]]
-            path = root / shard_name(int(pixel), part)
-            write_shard(path, chosen, n_samples=n_samples, encoding=encoding, attrs=attrs)
+            block = to_block(chosen, n_samples=n_samples, encoding=encoding)
+            replace_shard(root, shard_name(int(pixel), part), block, attrs=attrs)
     build_summary(root, allow_mixed=allow_mixed)

@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from provabgs.catalog.block import with_columns
 from provabgs.catalog.columns import SURVEY, Column, Schema, union
+from provabgs.catalog.generations import forget_superseded
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.shard import read_models, read_summary
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError
 
-FORMAT = "provabgs-catalog-2"
+FORMAT = "provabgs-catalog-3"
+SHARDS = "provabgs:shards"
+"""Key of the metadata that holds the SHA-256 of each shard by its name, JSON."""
 ROW_GROUP = 50_000
 """Galaxies per Parquet row group: small enough to skip by sky position, large enough to compress."""
 
@@ -38,6 +41,8 @@ _ARROW = {"f4": pa.float32(), "f8": pa.float64(), "i1": pa.int8(), "i2": pa.int1
 
 def build_summary(root: str | Path, *, allow_mixed: bool = False) -> int:
     """Write ``summary.parquet`` from all shards under `root`, atomically; memory stays that of one row group.
+
+    Readers see the shards of the old summary until it is replaced, and those of the new one from then on.
 
     Parameters
     ----------
@@ -72,6 +77,7 @@ def build_summary(root: str | Path, *, allow_mixed: bool = False) -> int:
             n_rows += table.num_rows
         metadata = {**origin.metadata(n_rows, len(paths)), "provabgs:schema": schema.to_json()}
         writer.add_key_value_metadata(metadata)
+    forget_superseded(root)
     return n_rows
 
 
@@ -81,6 +87,8 @@ class Origin:
     def __init__(self, allow_mixed: bool) -> None:
         self.allow_mixed = allow_mixed
         self.seen: dict[str, dict[str, Path]] = {"fit configurations": {}, "versions": {}}
+        self.shards: dict[str, str] = {}
+        """SHA-256 of each shard, by its name."""
 
     def add(self, path: Path, configs: Iterable[str], versions: Iterable[str]) -> None:
         """Note a shard's tables.
@@ -131,6 +139,7 @@ class Origin:
             "provabgs:n_shards": str(n_shards),
             "provabgs:configs": json.dumps(list(self.seen["fit configurations"])),
             "provabgs:versions": json.dumps(list(self.seen["versions"])),
+            SHARDS: json.dumps(self.shards),
         }
 
 
@@ -206,7 +215,9 @@ def _tables(root: Path, paths: list[Path], origin: Origin, schema: Schema) -> It
     for path in paths:
         shard = read_summary(path)
         origin.add(path, shard.configs, shard.versions)
-        yield to_arrow(shard.rows, path.relative_to(root).as_posix(), schema)
+        name = path.relative_to(root).as_posix()
+        origin.shards[name] = str(shard.attrs["sha256"])
+        yield to_arrow(shard.rows, name, schema)
 
 
 def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -80,7 +80,6 @@ def summary_table(posteriors: Sequence[Posterior]) -> Table:
     table.add_column("TARGETID", justify="right", no_wrap=True)
     table.add_column("z", justify="right", no_wrap=True)
     table.add_column("STATUS", no_wrap=True)
-    table.add_column("FLAG", justify="right", no_wrap=True)
     for header in (*KEY.values(), "R-hat", "ESS"):
         table.add_column(header, justify="right", no_wrap=True)
     for p in posteriors:
@@ -91,7 +90,7 @@ def summary_table(posteriors: Sequence[Posterior]) -> Table:
         d = p.diagnostics
         convergence = (f"{worst_rhat(p):.2f}", f"{d.ess_min:.0f}") if p.status.has_samples else ("", "")
         z = f"{p.redshift:.3f}" if np.isfinite(p.redshift) else ""
-        table.add_row(str(p.targetid), z, p.status.name, str(int(flags_of(p))), *cells, *convergence)
+        table.add_row(str(p.targetid), z, p.status.name, *cells, *convergence)
     return table
 
 

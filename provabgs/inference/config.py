@@ -181,7 +181,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "honest": {
         "observing": {
             "noise": ("floor", "template-error", "camera-calibration", "fiber-colour", "emission-lines"),
-            "line_mask": "default",
+            "line_mask": "auto",
             "clip_sigma": 5.0,
             "floor_spectrum": 0.003,
         }

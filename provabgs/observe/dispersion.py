@@ -41,7 +41,7 @@ N_LOCAL = 6
 
 
 def position(vdisp_kms: Any) -> Any:
-    """The variable t in which spectra are polynomials, of NumPy or JAX."""
+    """The variable t in which spectra are polynomials, of dispersions in km/s."""
     return jnp.log(vdisp_kms**2 + SOFTENING**2)
 
 
@@ -55,11 +55,9 @@ class DispersionTable:
     dispersions: FloatArray
     """``(N_TABLE,)`` km/s, increasing."""
     made: dict[int, sparse.csr_matrix]
+    """Of `matrix`, so far."""
     bands: dict[int, SingleArray]
-
-    def index(self, vdisp_kms: float) -> int:
-        """Which dispersion of the table lies closest."""
-        return int(np.argmin(np.abs(self.dispersions - vdisp_kms)))
+    """Of `band`, so far."""
 
     def matrix(self, k: int) -> sparse.csr_matrix:
         """``(nwave, nwave)`` from spectra on the library's wavelengths to those broadened by dispersion k."""

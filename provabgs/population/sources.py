@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from provabgs.catalog import Catalog
 from provabgs.catalog.columns import Schema, union
 from provabgs.catalog.configuration import stored_configs
 from provabgs.catalog.layout import SUMMARY_NAME
-from provabgs.catalog.samples import SampleChunk, read_chunks
+from provabgs.catalog.samples import Places, SampleChunk, read_chunks
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.population.rows import RowSelection, fitted_rows
 
@@ -38,6 +38,8 @@ class Source:
         Parameters and derived properties of the fits.
     label
         For messages.
+    shards
+        SHA-256 of each shard by its name.
     """
 
     root: Path
@@ -45,6 +47,7 @@ class Source:
     configs: tuple[str, ...]
     schema: Schema
     label: str
+    shards: Mapping[str, str]
 
     def __len__(self) -> int:
         return len(self.columns["TARGETID"])
@@ -56,7 +59,8 @@ class Source:
     def chunks(self, names: list[str]) -> Iterator[SampleChunk]:
         """Posterior draws of some sample columns, shard by shard."""
         c = self.columns
-        return read_chunks(self.root, c["SHARD"], c["SHARD_ROW"].astype(np.int64), names, self.schema)
+        places = Places(c["SHARD"], c["SHARD_ROW"].astype(np.int64), c["TARGETID"])
+        return read_chunks(self.root, places, self.shards, names, self.schema)
 
 
 def open_source(
@@ -101,24 +105,25 @@ def open_source(
         opened = [_rows(path, where, columns)]
         root = path if path.is_dir() else path.parent
     names = opened[0][0].keys()
-    joined = {name: np.concatenate([rows[name] for rows, _, _ in opened]) for name in names}
-    configs = tuple(dict.fromkeys(c for _, found, _ in opened for c in found))
-    schema = union(schema for _, _, schema in opened)
+    joined = {name: np.concatenate([rows[name] for rows, *_ in opened]) for name in names}
+    configs = tuple(dict.fromkeys(c for _, found, _, _ in opened for c in found))
+    schema = union(schema for _, _, schema, _ in opened)
     if not len(joined["TARGETID"]):
         raise InputError(f"{path}: no galaxy is chosen{f' by {where!r}' if where else ''}")
-    return Source(root, joined, configs, schema, str(path))
+    shards = {name: sha256 for *_, found in opened for name, sha256 in found.items()}
+    return Source(root, joined, configs, schema, str(path), shards)
 
 
 def _rows(
     path: Path, where: str | None, columns: Sequence[str]
-) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], Schema]:
-    """Columns, configurations and schema of one file or catalog."""
+) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], Schema, Mapping[str, str]]:
+    """Columns, configurations, schema and shards' checksums of one file or catalog."""
     with Catalog.open(path) as catalog:
         chosen = catalog.select(where) if where else catalog
         table = chosen.arrow(list(dict.fromkeys((*_NEEDED, *columns))))
         configs = stored_configs(catalog.metadata)
-        schema = catalog.schema
-    return {name: _numpy(table[name]) for name in table.column_names}, configs, schema
+        schema, shards = catalog.schema, catalog.shards
+    return {name: _numpy(table[name]) for name in table.column_names}, configs, schema, shards
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:

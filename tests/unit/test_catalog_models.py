@@ -18,10 +18,11 @@ from provabgs.catalog import Catalog, read_posteriors, write_catalog, write_post
 from provabgs.catalog.block import concatenate
 from provabgs.catalog.columns import STANDARD, Schema, survey_column, union
 from provabgs.catalog.compare import block_differences, differences
+from provabgs.catalog.digest import digest
 from provabgs.catalog.export import export, published_table, to_arviz
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.records import to_block, to_posteriors
-from provabgs.catalog.shard import digest, read_block
+from provabgs.catalog.shard import read_block
 from provabgs.catalog.summary import build_summary
 from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.status import Status

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from provabgs.catalog.block import concatenate
 from provabgs.catalog.columns import LOG_PROB, STANDARD
+from provabgs.catalog.digest import digest
 from provabgs.catalog.encode import dequantise, quantise
 from provabgs.catalog.records import healpix64, to_block, to_posteriors
-from provabgs.catalog.shard import FORMAT, digest, read_block, read_shard, write_shard
+from provabgs.catalog.shard import read_block, read_shard, write_shard
+from provabgs.catalog.shard_file import FORMAT
 from provabgs.core.arrays import thin
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status

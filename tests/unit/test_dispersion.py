@@ -265,14 +265,16 @@ def test_the_gradient_points_to_the_dispersion(model: SPSModel) -> None:
 
 @pytest.mark.parametrize("vdisp", [80.0, 250.0])
 def test_a_fit_recovers_the_dispersion(model: SPSModel, vdisp: float) -> None:
-    config = FitConfig(observing=FREE | {"library_width": "subtracted"}, sampler=SamplerOptions(aim_eval=0))
+    config = FitConfig(
+        observing=FREE | {"library_width": "subtracted"}, sampler=SamplerOptions(aim_eval=0, time_limit_s=3000)
+    )
     posterior = fit_observation(galaxy(model, vdisp, width="subtracted"), config, seed=1)
     assert posterior.status is Status.CONVERGED
     draws = posterior.parameters.get(posterior.samples, "vdisp")
     assert abs(draws.mean() - vdisp) < 3 * draws.std()
-    assert 0.5 < draws.std() < 15  # km/s, at S/N 20 a pixel
+    assert 1 < draws.std() < 20  # km/s, at S/N 20 a pixel
     assert posterior.parameters["vdisp"].column == "VDISP"
-    assert posterior.diagnostics.engine_dlnl < 0.05
+    assert posterior.diagnostics.engine_dlnl < 0.1
     assert "vdisp" in posterior.diagnostics.rhat
 
 

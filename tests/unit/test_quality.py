@@ -12,8 +12,10 @@ from scipy import stats
 from provabgs.catalog import Catalog, write_catalog
 from provabgs.catalog.columns import FIT_QUALITY, STANDARD
 from provabgs.catalog.records import to_block, to_posteriors
+from provabgs.cli.report import print_fits
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
+from provabgs.inference.fit import Fitted
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.flags import DESCRIPTIONS, Flag, edges_of, flags_of, in_words
 from provabgs.inference.likelihood import ExactLikelihood
@@ -271,6 +273,15 @@ def test_words_say_what_does_not_fit(good: Posterior) -> None:
     assert "Draws pile up at an edge of the prior: tau_ism 34%." in text
     assert edges_of(bad) == {"tau_ism": 0.34}
     assert in_words(Posterior(1, 0.1, Status.UNOBSERVED, "no exposure")) == []
+
+
+def test_the_terminal_says_so(good: Posterior, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = with_quality(good, p_phot=1e-7)
+    print_fits([Fitted(bad, None)], tmp_path / "a.h5")
+    one = capsys.readouterr().out
+    assert all(line in one for line in in_words(bad))
+    print_fits([Fitted(bad, None), Fitted(good, None), Fitted(bad, None)], tmp_path / "a.h5")
+    assert "FLAG: 2 PHOT_MISFIT\n" in capsys.readouterr().out
 
 
 # ---- in catalogs -----------------------------------------------------------------------------------------------------

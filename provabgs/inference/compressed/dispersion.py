@@ -19,7 +19,7 @@ from provabgs.inference.compressed.places import matmul
 from provabgs.inference.compressed.quadratic_form import QuadraticForm, RowSpace, apply_blocks, dense_blocks
 from provabgs.observe.dispersion import Dispersion, of_s, polynomials
 
-RANKS = (64, 36, 20, 12, 8, 4)
+RANKS = (96, 48, 24, 12, 8, 4)
 """Directions kept of each T_j."""
 N_EXTRA = 64
 """Rows that the directions outside the modes of P_0 take."""

@@ -103,12 +103,38 @@ class Features(NamedTuple):
         return np.concatenate([self.in_modes, gap, self.to_extra], axis=1)
 
     def extra(self, u: FloatArray, p: FloatArray) -> FloatArray:
-        """Features ``(n, nfeature)`` of coefficients u ``(n, npoint)`` at polynomials ``(n, N_NODE - 1)``."""
+        """Features of spectra at their dispersions.
+
+        Parameters
+        ----------
+        u
+            ``(n, npoint)`` coefficients.
+        p
+            ``(n, N_NODE - 1)`` polynomials of the dispersion.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n, nfeature)``.
+        """
         return (u @ self.coefficients) * np.repeat(p, RANKS, axis=1)
 
 
 def broadened_basis(basis: PointBasis, dispersion: Dispersion) -> SingleArray:
-    """``(nwave, npoint)`` cardinal spectra of a basis, broadened by the middle dispersion of a galaxy's range."""
+    """Cardinal spectra of a basis, broadened by the middle dispersion of a galaxy's range.
+
+    Parameters
+    ----------
+    basis
+        Interpolation points and their cardinal spectra.
+    dispersion
+        The galaxy's range and its matrices.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(nwave, npoint)``.
+    """
     matrix = dispersion.middle[basis.columns, basis.columns]
     return apply_blocks(dense_blocks(matrix), basis.cardinal_by_wave)
 

@@ -133,6 +133,8 @@ class CoaddFile:
         with open_fits(file, verify=verify) as fits:
             what = "a DESI coadd or spectra file"
             fits.require(["FIBERMAP"], what)
+            for nameless in (h for h in fits.hdus[1:] if not h.name):
+                fits.check(nameless)  # a damaged EXTNAME must not pass for an HDU that is not there
             cameras = [n.removesuffix("_WAVELENGTH") for n in fits.names if n.endswith("_WAVELENGTH")]
             if not cameras:
                 fits.require([f"{c}_{k}" for c in "BRZ" for k in ("WAVELENGTH", "FLUX", "IVAR")], what)

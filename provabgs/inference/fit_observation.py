@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ from provabgs.inference.target import (
     to_unit,
 )
 from provabgs.observe.observation import Observation
-from provabgs.observe.projection import project
+from provabgs.observe.projection import bands_left_out, project
 from provabgs.sps.parameters import ParameterSet
 
 N_CHECKED = 24
@@ -97,7 +98,9 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         return Posterior.without_samples(Status(err.status), str(err), config, seed, **identity_of(observation))
     except StartError as err:
         return Posterior.without_samples(Status.LIKELIHOOD_FAILED, str(err), config, seed, **identity_of(observation))
-    return _assemble(fit, result, engine_error, time.perf_counter() - start)
+    posterior = _assemble(fit, result, engine_error, time.perf_counter() - start)
+    said = "; ".join(m for m in (posterior.message, bands_left_out(observation, projection)) if m)
+    return replace(posterior, message=said)
 
 
 class _Fit(NamedTuple):

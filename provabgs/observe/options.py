@@ -88,6 +88,16 @@ class ObservingOptions(BaseModel):
         description="terms of the noise model, in order; see provabgs.observe.noise",
     )
 
+    @field_validator("cosmology")
+    @classmethod
+    def _is_one(cls, name: str) -> str:
+        if name != "Planck13":
+            from astropy.cosmology import available  # slow to import
+
+            if name not in available:
+                raise ValueError(f"astropy has no cosmology of this name; choose one of {', '.join(available)}")
+        return name
+
     @property
     def fits_dispersion(self) -> bool:
         """Whether the velocity dispersion is a parameter of fits to spectra."""

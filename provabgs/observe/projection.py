@@ -22,7 +22,7 @@ from provabgs.observe import data_error  # noqa: F401, registers its noise terms
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.dispersion import Chain, Dispersion, dispersion_table, unbroadened_kms
 from provabgs.observe.dispersion_range import allowed_dispersions
-from provabgs.observe.filters import band_weights, load_filter
+from provabgs.observe.filters import MISSING_TOLERANCE, band_weights, load_filter, missing_fraction
 from provabgs.observe.linespread import beyond_library, resolution_matrix, spread_matrix, velocity_sigma
 from provabgs.observe.masks import masked_pixels
 from provabgs.observe.noise import FitData, Noise, NoiseModel, smooth_flux
@@ -370,6 +370,39 @@ def _bands(observation: Observation, wave_model: FloatArray) -> _Bands | None:
             load_filter(band)
     except InputError as err:
         raise UnusableTargetError(f"TARGETID {observation.targetid}: {err}", Status.INPUT_ERROR) from err
+    covered = [i for i, b in enumerate(names) if _covers(b, wave_model)]
+    if covered or observation.spectra:  # the bands that the model does not reach are left out: `bands_left_out`
+        good, names = good[covered], tuple(names[i] for i in covered)
+    if not names:
+        return None
     weights = np.array([band_weights(b, wave_model) for b in names])
     floor = np.full(len(phot.bands), np.nan) if phot.floor is None else phot.floor
     return _Bands(weights, names, phot.flux[good], 1 / phot.ivar[good], floor[good])
+
+
+def _covers(band: str, wave_model: FloatArray) -> bool:
+    return missing_fraction(band, wave_model[0], wave_model[-1]) <= MISSING_TOLERANCE
+
+
+def bands_left_out(observation: Observation, projection: Projection) -> str:
+    """Which measured bands of a galaxy are not fitted because the model does not reach them; empty for none.
+
+    Parameters
+    ----------
+    observation
+        The galaxy.
+    projection
+        Its projection.
+
+    Returns
+    -------
+    str
+        Names them, with the fraction of their response that lies beyond the model.
+    """
+    if observation.photometry is None:
+        return ""
+    fitted = projection.photometry.bands if projection.photometry is not None else ()
+    measured = [b for b, w in zip(observation.photometry.bands, observation.photometry.ivar, strict=True) if w > 0]
+    low, high = float(projection.wave_model[0]), float(projection.wave_model[-1])
+    out = [f"{b} ({missing_fraction(b, low, high):.0%} of it)" for b in measured if b not in fitted]
+    return f"not fitted, beyond the model's {low:.0f}-{high:.0f} A: {', '.join(out)}" if out else ""

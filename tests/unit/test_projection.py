@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.cosmology import Planck13
+from pydantic import ValidationError
 
 from provabgs.core.constants import FSPS_LSUN_CGS
 from provabgs.core.errors import UnusableTargetError
@@ -15,7 +16,7 @@ from provabgs.observe.masks import PUBLISHED_LINES, WEAK_LINES, emission_line_ma
 from provabgs.observe.noise import smooth_flux
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
-from provabgs.observe.projection import project
+from provabgs.observe.projection import bands_left_out, project
 from tests.support.small_library import small_library
 
 Z = 0.12
@@ -289,3 +290,22 @@ def test_everything_masked(library):
     error = refused(Observation(Z, (spectrum,), targetid=77), library, ObservingOptions(line_mask_half_width_aa=80.0))
     assert error.status == Status.NO_VALID_PIXELS
     assert "line_mask_half_width_aa" in str(error)
+
+
+def test_a_band_that_the_model_does_not_reach_is_left_out_and_said(library):
+    observation = galaxy("r", photometry((*GRZ, "wise2010-W3", "galex-fuv")))
+    projection = project(observation, library)
+    assert projection.photometry.bands == GRZ
+    said = bands_left_out(observation, projection)
+    assert "wise2010-W3 (100% of it)" in said
+    assert "galex-fuv" in said
+    assert bands_left_out(galaxy("r"), project(galaxy("r"), library)) == ""
+    alone = project(galaxy("r", photometry(("wise2010-W3",))), library)
+    assert alone.photometry is None
+    assert alone.spectrum is not None
+
+
+def test_an_unknown_cosmology_is_refused_with_the_configuration():
+    with pytest.raises(ValidationError, match="astropy has no cosmology"):
+        ObservingOptions(cosmology="Planck99")
+    assert ObservingOptions(cosmology="Planck18").cosmology == "Planck18"

@@ -8,6 +8,7 @@ SIAM Rev. 53, 217): ``T_j = E_j A_j^T``. The rows gain those combinations of E_j
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -143,12 +144,13 @@ def find_features(
     typical = cardinal @ random
     sample = np.concatenate([bands.apply(j, typical[:, :rank]) for j, rank in enumerate(RANKS)], axis=1)
     pixels = apply_blocks(form.operator, sample).astype(np.float64)
-    weighted, turn = form.marginalised(pixels), np.zeros((sum(RANKS), sum(RANKS)))
-    for own in part:
-        values, vectors = np.linalg.eigh(pixels[:, own].T @ weighted[:, own])
+    weighted, directions = form.marginalised(pixels), pixels
+    for own in part:  # orthonormal for each polynomial apart
+        columns = slice(int(own[0]), int(own[-1]) + 1)
+        values, vectors = np.linalg.eigh(pixels[:, columns].T @ weighted[:, columns])
         kept = values > NEGLIGIBLE * values[-1]
-        turn[np.ix_(own, own)] = np.where(kept, vectors / np.sqrt(np.where(kept, values, 1.0)), 0.0)
-    directions, weighted = pixels @ turn, weighted @ turn
+        turn = np.where(kept, vectors / np.sqrt(np.where(kept, values, 1.0)), 0.0)
+        directions[:, columns], weighted[:, columns] = pixels[:, columns] @ turn, weighted[:, columns] @ turn
     back = form.adjoint(weighted.astype(np.float32), len(cardinal))
     unbroadened = np.concatenate([bands.adjoint(j, back[:, own]) for j, own in enumerate(part)], axis=1)
     coefficients = (cardinal.T @ unbroadened).astype(np.float64)
@@ -182,6 +184,7 @@ def _outside(gram: FloatArray, coefficients: FloatArray) -> tuple[FloatArray, Fl
     return coordinates @ strongest, np.where(kept, vectors / root, 0.0) @ strongest
 
 
+@lru_cache(maxsize=1)
 def _moments() -> FloatArray:
     """Mean of ``p_j p_k`` over the range of dispersions, for each pair of features."""
     p = np.repeat(np.asarray(of_s(jnp.linspace(-1, 1, 101))), RANKS, axis=1)

@@ -79,6 +79,10 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
     populations = _populations(target.marginal, rng, end)
     n_eval = sum(p.n_eval for p in populations)
     evidence = np.array([p.log_evidence for p in populations])
+    if not np.isfinite(evidence.max()):
+        raise StartError(
+            "the data have no finite likelihood anywhere in the prior: fluxes, their unit or the redshift are far off"
+        )
     agreeing = [p for p in populations if evidence.max() - p.log_evidence <= EVIDENCE_TOLERANCE]
     pool, proposal = ProposalPool(target.marginal), agreeing[0].proposal
     for p in agreeing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 
-from provabgs.core.errors import ConfigError, InputError
+from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.emulator.errors import EmulatorFileError
 from provabgs.emulator.models import PublishedNetworkModel
 from provabgs.emulator.weights import default_emulator
@@ -94,7 +94,7 @@ def _load_model(text: str) -> SPSModel:
     library = stars_of(options)
     if options.published_networks is not None:
         return PublishedNetworkModel(*options.published_networks, library)
-    emissions: list[Emission] = [EMISSIONS[name]() for name in options.emissions]
+    emissions = _emissions(options)
     if options.nebular:
         grid = NebularGrid.default() if options.nebular_grid is None else NebularGrid.load(options.nebular_grid)
         if options.gas_free:
@@ -117,6 +117,21 @@ def _load_model(text: str) -> SPSModel:
         t_birth_cloud=0.01 if published else 0.1,
         properties=properties,
     )
+
+
+def _emissions(options: ModelOptions) -> list[Emission]:
+    """The emissions that a configuration names, their options checked by their own factories."""
+    if unused := [name for name in options.emission_options if name not in options.emissions]:
+        raise ConfigError(f"model.emission_options.{unused[0]}: model.emissions does not name it")
+    made: list[Emission] = []
+    for name in options.emissions:
+        try:
+            made.append(EMISSIONS[name](**options.emission_options.get(name, {})))
+        except DataFileError:
+            raise
+        except (TypeError, InputError) as err:
+            raise ConfigError(f"model.emission_options.{name}: {err}") from None
+    return made
 
 
 def _histories(options: ModelOptions) -> Histories:

@@ -126,6 +126,9 @@ class ModelOptions(BaseModel):
     emissions: tuple[str, ...] = Field(
         default=(), description="emissions beyond the nebular one: 'dust', or of plugins"
     )
+    emission_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options of those emissions, a table for each name"
+    )
     properties: tuple[str, ...] = Field(default=(), description="derived properties beyond the published five, by name")
 
     @field_validator("library", mode="before")

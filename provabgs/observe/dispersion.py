@@ -242,14 +242,40 @@ class Banded(NamedTuple):
     first: int
 
     def apply(self, j: int, spectra: SingleArray) -> SingleArray:
-        """Matrix j times spectra ``(nwave, n)`` on the stretch."""
+        """Matrix j times spectra.
+
+        Parameters
+        ----------
+        j
+            Which of the matrices.
+        spectra
+            ``(nwave, n)`` on the stretch.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(nwave, n)``.
+        """
         padded, width = self._padded(spectra), self.blocks.shape[-1]
         out = [np.matmul(b, padded[s : s + width]) for b, s in zip(self.blocks[j], self.starts, strict=True)]
         offset = self.columns.start - self.first * BLOCK_ROWS
         return np.concatenate(out)[offset : offset + len(spectra)]
 
     def adjoint(self, j: int, spectra: SingleArray) -> SingleArray:
-        """The transpose of matrix j times spectra ``(nwave, n)`` on the stretch."""
+        """The transpose of matrix j times spectra.
+
+        Parameters
+        ----------
+        j
+            Which of the matrices.
+        spectra
+            ``(nwave, n)`` on the stretch.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(nwave, n)``.
+        """
         padded, width = self._padded(spectra), self.blocks.shape[-1]
         out = np.zeros_like(padded)
         for i, (block, start) in enumerate(zip(self.blocks[j], self.starts, strict=True)):

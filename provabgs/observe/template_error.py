@@ -161,7 +161,18 @@ class TemplateError:
             )
 
     def covers(self, low: float, high: float) -> bool:
-        """Whether wavelengths from `low` to `high` (rest-frame Angstrom) are within the table, or `RANGE_SLACK` off."""
+        """Whether a range of wavelengths is within the table, or not farther off than `RANGE_SLACK`.
+
+        Parameters
+        ----------
+        low, high
+            Ends of the range, rest-frame Angstrom.
+
+        Returns
+        -------
+        bool
+            False where either end is beyond.
+        """
         return bool(low >= self.wave[0] * (1 - RANGE_SLACK) and high <= self.wave[-1] * (1 + RANGE_SLACK))
 
     def digest(self) -> str:

@@ -120,14 +120,52 @@ class DustGrid:
         InputError
             When a parameter lies outside the grid.
         """
+        return self.spectra(wave, qpah, umin, gamma)[0][0, 0, 0]
+
+    def spectra(
+        self, wave: FloatArray, qpah: float | None, umin: float | None, gamma: float | None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Spectra of unit luminosity, at one value of a parameter or at all of its nodes.
+
+        Dust of mixed kind is mixed per hydrogen atom: ``(1 - gamma) L(umin) + gamma L(umin to 1e6)``, linear between
+        nodes of `qpah`, `umin` and wavelength, as in FSPS. A spectrum times its power is therefore linear between
+        nodes, too.
+
+        Parameters
+        ----------
+        wave
+            ``(n,)`` rest wavelength, Angstrom. Emission is 0 outside the grid's wavelengths.
+        qpah
+            Per cent of the dust mass in PAHs; None for every node.
+        umin
+            Least radiation field, over that near the Sun; None for every node.
+        gamma
+            Fraction of the dust that sits in fields above `umin`, 0 to 1; None for 0 and 1.
+
+        Returns
+        -------
+        spectra, power
+            ``(nqpah, numin, ngamma, n)`` 1/Angstrom, whose integral over all wavelengths is 1; ``(nqpah, numin,
+            ngamma)`` luminosity per hydrogen atom. An axis whose value is given has length 1.
+
+        Raises
+        ------
+        InputError
+            When a parameter lies outside the grid.
+        """
         limits = {"qpah": (self.qpah[0], self.qpah[-1]), "umin": (self.umin[0], self.umin[-1]), "gamma": (0.0, 1.0)}
         for (name, (low, high)), value in zip(limits.items(), (qpah, umin, gamma), strict=True):
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise InputError(f"{name} = {value:g} of dust emission is outside {low:g}..{high:g}")
-        wq, wu = (np.asarray(hat_weights(np.float64(x), axis)) for x, axis in ((qpah, self.qpah), (umin, self.umin)))
-        share = wq[:, None, None] * wu[:, None] * np.array([1 - gamma, gamma]) * self.power
-        mixed = np.einsum("quk,qukw->w", share, self.shape) / share.sum()
-        return np.interp(wave, self.wave, mixed, left=0.0, right=0.0)
+        nodes = ((qpah, self.qpah), (umin, self.umin), (gamma, np.array([0.0, 1.0])))
+        mixing = [np.eye(x.size) if v is None else np.asarray(hat_weights(np.float64(v), x))[None] for v, x in nodes]
+        power = np.einsum("aq,bu,ck,quk->abc", *mixing, self.power)
+        mixed = np.einsum("aq,bu,ck,quk,qukw->abcw", *mixing, self.power, self.shape, optimize=True)
+        right = np.clip(np.searchsorted(self.wave, wave), 1, self.wave.size - 1)
+        x = (wave - self.wave[right - 1]) / (self.wave[right] - self.wave[right - 1])
+        inside = (wave >= self.wave[0]) & (wave <= self.wave[-1])
+        spectra = (mixed[..., right - 1] * (1 - x) + mixed[..., right] * x) * inside
+        return spectra / power[..., None], power
 
     def ultraviolet(self, log_z: FloatArray, log_age: FloatArray) -> FloatArray:
         """Light of SSPs in the cells of `uv_edges` over their light in `REFERENCE_BAND`.

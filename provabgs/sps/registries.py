@@ -16,8 +16,9 @@ HISTORIES: Registry[Callable[..., Any]] = Registry("history", "model.history")
 """Factories of histories; they take ``model.history_options`` as keyword arguments and return a `Histories`."""
 ATTENUATIONS: Registry[Callable[[], Attenuation]] = Registry("dust law", "model.attenuation")
 """Factories of dust laws."""
-EMISSIONS: Registry[Callable[[], Emission]] = Registry("emission", "model.emissions")
-"""Factories of emissions beyond the nebular one, which ``model.nebular`` and ``model.gas_free`` switch."""
+EMISSIONS: Registry[Callable[..., Emission]] = Registry("emission", "model.emissions")
+"""Factories of emissions beyond the nebular one, which ``model.nebular`` and ``model.gas_free`` switch; they take
+``model.emission_options.NAME`` as keyword arguments."""
 PROPERTIES: Registry[DerivedProperty] = Registry("derived property", "model.properties")
 """Derived properties beyond the published five."""
 

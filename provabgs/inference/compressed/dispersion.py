@@ -8,6 +8,7 @@ SIAM Rev. 53, 217): ``T_j = E_j A_j^T``. The rows gain those combinations of E_j
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -102,12 +103,38 @@ class Features(NamedTuple):
         return np.concatenate([self.in_modes, gap, self.to_extra], axis=1)
 
     def extra(self, u: FloatArray, p: FloatArray) -> FloatArray:
-        """Features ``(n, nfeature)`` of coefficients u ``(n, npoint)`` at polynomials ``(n, N_NODE - 1)``."""
+        """Features of spectra at their dispersions.
+
+        Parameters
+        ----------
+        u
+            ``(n, npoint)`` coefficients.
+        p
+            ``(n, N_NODE - 1)`` polynomials of the dispersion.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n, nfeature)``.
+        """
         return (u @ self.coefficients) * np.repeat(p, RANKS, axis=1)
 
 
 def broadened_basis(basis: PointBasis, dispersion: Dispersion) -> SingleArray:
-    """``(nwave, npoint)`` cardinal spectra of a basis, broadened by the middle dispersion of a galaxy's range."""
+    """Cardinal spectra of a basis, broadened by the middle dispersion of a galaxy's range.
+
+    Parameters
+    ----------
+    basis
+        Interpolation points and their cardinal spectra.
+    dispersion
+        The galaxy's range and its matrices.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(nwave, npoint)``.
+    """
     matrix = dispersion.middle[basis.columns, basis.columns]
     return apply_blocks(dense_blocks(matrix), basis.cardinal_by_wave)
 
@@ -143,12 +170,13 @@ def find_features(
     typical = cardinal @ random
     sample = np.concatenate([bands.apply(j, typical[:, :rank]) for j, rank in enumerate(RANKS)], axis=1)
     pixels = apply_blocks(form.operator, sample).astype(np.float64)
-    weighted, turn = form.marginalised(pixels), np.zeros((sum(RANKS), sum(RANKS)))
-    for own in part:
-        values, vectors = np.linalg.eigh(pixels[:, own].T @ weighted[:, own])
+    weighted, directions = form.marginalised(pixels), pixels
+    for own in part:  # orthonormal for each polynomial apart
+        columns = slice(int(own[0]), int(own[-1]) + 1)
+        values, vectors = np.linalg.eigh(pixels[:, columns].T @ weighted[:, columns])
         kept = values > NEGLIGIBLE * values[-1]
-        turn[np.ix_(own, own)] = np.where(kept, vectors / np.sqrt(np.where(kept, values, 1.0)), 0.0)
-    directions, weighted = pixels @ turn, weighted @ turn
+        turn = np.where(kept, vectors / np.sqrt(np.where(kept, values, 1.0)), 0.0)
+        directions[:, columns], weighted[:, columns] = pixels[:, columns] @ turn, weighted[:, columns] @ turn
     back = form.adjoint(weighted.astype(np.float32), len(cardinal))
     unbroadened = np.concatenate([bands.adjoint(j, back[:, own]) for j, own in enumerate(part)], axis=1)
     coefficients = (cardinal.T @ unbroadened).astype(np.float64)
@@ -182,6 +210,7 @@ def _outside(gram: FloatArray, coefficients: FloatArray) -> tuple[FloatArray, Fl
     return coordinates @ strongest, np.where(kept, vectors / root, 0.0) @ strongest
 
 
+@lru_cache(maxsize=1)
 def _moments() -> FloatArray:
     """Mean of ``p_j p_k`` over the range of dispersions, for each pair of features."""
     p = np.repeat(np.asarray(of_s(jnp.linspace(-1, 1, 101))), RANKS, axis=1)

@@ -44,7 +44,20 @@ class DispersionTerm(NamedTuple):
     matrices: tuple[BandedOperator, ...]
 
     def broaden(self, spectra: jax.Array, vdisp_kms: jax.Array) -> jax.Array:
-        """``(batch, nwave)`` spectra, each by its own dispersion ``(batch,)``, km/s."""
+        """Broaden spectra, each by its own dispersion.
+
+        Parameters
+        ----------
+        spectra
+            ``(batch, nwave)``.
+        vdisp_kms
+            ``(batch,)`` km/s.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nwave)``.
+        """
         first, *rest = (m.apply(spectra)[:, : spectra.shape[1]] for m in self.matrices)
         weights = polynomials(vdisp_kms, self.scale)
         return first + sum(weights[:, j, None] * r for j, r in enumerate(rest))

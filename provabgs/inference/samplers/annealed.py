@@ -153,11 +153,8 @@ def _populations(posterior: MarginalPosterior, rng: np.random.Generator, end: fl
     """Two populations, and more while the best evidence was found by one alone; none begins after the end."""
     populations = [anneal(posterior, rng, end)]
     while len(populations) < MAX_POPULATIONS and time.perf_counter() < end:
-        if len(populations) < N_POPULATIONS:
-            populations.append(anneal(posterior, rng, end))
-            continue
-        best, second = sorted((p.log_evidence for p in populations), reverse=True)[:2]
-        if best - second <= EVIDENCE_TOLERANCE:
+        evidence = np.array([p.log_evidence for p in populations])
+        if len(populations) >= N_POPULATIONS and _spread(evidence) <= EVIDENCE_TOLERANCE:
             break
         populations.append(anneal(posterior, rng, end))
     return populations

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +25,7 @@ from provabgs.inference.fit import fit_one
 from studies.support.command import QUICK, run_study, study_parser
 from studies.support.honest_galaxies import HonestGalaxies, of_kind
 from studies.support.model_galaxies import ModelGalaxies
-from studies.support.pieces import Arrays, kept_arrays
+from studies.support.pieces import Arrays, in_order, kept_arrays
 
 PROPERTIES = ("logmstar", "logmstar_surviving", "log_sfr_100myr", "log_sfr_1gyr", "log_z_mw", "t_age_mw")
 UNSEEN = {"bc03": "without-bc03", "emiles": "without-emiles", "own": "all"}
@@ -86,12 +84,7 @@ def fits(options: argparse.Namespace, preset: str) -> Iterator[Arrays]:
     sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit)
     sample = Sample(options.kind, options.stars, options.histories, sampler)
     jobs = [(options.output, sample, i, preset) for i in range(options.galaxies)]
-    if options.workers < 2:
-        for job in jobs:
-            yield kept_fit(*job)
-        return
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(kept_fit, *zip(*jobs, strict=True))
+    return in_order(kept_fit, jobs, options.workers)
 
 
 HEADER = "| property | 68 % | 95 % | median offset | median sigma | 90 % of pulls within |\n|---|---|---|---|---|---|"

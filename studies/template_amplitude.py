@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +35,7 @@ from studies.honest_posteriors import (
     table_of,
 )
 from studies.support.command import QUICK, run_study, study_parser
-from studies.support.pieces import Arrays, kept_arrays
+from studies.support.pieces import Arrays, in_order, kept_arrays
 
 AMPLITUDES = (0.5, 0.7, 1.0, 1.4, 2.0)
 N_QUANTILE = 201
@@ -72,12 +70,7 @@ def fits(options: argparse.Namespace) -> Iterator[list[Arrays]]:
     sample = Sample(options.kind, options.stars, options.histories, sampler)
     amplitudes = amplitudes_of(options)
     jobs = [(options.output, sample, i, a) for i in range(options.galaxies) for a in amplitudes]
-    if options.workers < 2:
-        done = (kept_fit(*job) for job in jobs)
-        yield from _by_galaxy(done, len(amplitudes))
-        return
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        yield from _by_galaxy(iter(pool.map(kept_fit, *zip(*jobs, strict=True))), len(amplitudes))
+    return _by_galaxy(in_order(kept_fit, jobs, options.workers), len(amplitudes))
 
 
 def _by_galaxy(done: Iterator[Arrays], n: int) -> Iterator[list[Arrays]]:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
-from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.errors import InputError
+from provabgs.sps.gridfile import load_grid, save_grid
 from provabgs.sps.interpolation import hat_weights
 
 FORMAT = "provabgs-dust-emission-1"
@@ -199,16 +200,7 @@ class DustGrid:
 
     def save(self, path: str | Path) -> None:
         """Write as HDF5."""
-        with h5py.File(Path(path), "w") as f:
-            f.attrs["format"] = FORMAT
-            f.attrs["sha256"] = self.digest()
-            provenance = f.create_group("provenance")
-            for key, value in self.provenance.items():
-                provenance.attrs[key] = value
-            for name, unit in _UNITS.items():
-                values = getattr(self, name)
-                packed = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if values.ndim > 1 else {}
-                f.create_dataset(name, data=values, **packed).attrs["unit"] = unit
+        save_grid(path, self, FORMAT, _UNITS, {})
 
     @classmethod
     def load(cls, path: str | Path) -> DustGrid:
@@ -219,23 +211,11 @@ class DustGrid:
         DataFileError
             When the file is missing, not HDF5, not such a grid, or its content does not match its hash.
         """
-        path = Path(path)
-        if not path.exists():
-            raise DataFileError(f"{path}: no such file; make a dust-emission grid as data/README.md says")
-        try:
-            with h5py.File(path, "r") as f:
-                found, expected = f.attrs.get("format"), str(f.attrs.get("sha256"))
-                if found != FORMAT:
-                    raise DataFileError(f"{path}: not a dust-emission grid of format {FORMAT!r} (found {found!r})")
-                provenance = {k: str(v) for k, v in f["provenance"].attrs.items()}
-                grid = cls(**{name: f[name][:] for name in _UNITS}, provenance=provenance)
-        except (OSError, KeyError, InputError) as err:
-            raise DataFileError(
-                f"{path}: cannot be read as a dust-emission grid ({err}); make or copy it again"
-            ) from err
-        if grid.digest() != expected:
-            raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
-        return grid
+
+        def build(f: h5py.File, provenance: dict[str, str]) -> DustGrid:
+            return cls(**{name: f[name][:] for name in _UNITS}, provenance=provenance)
+
+        return load_grid(path, FORMAT, "dust-emission grid", "data/README.md", build)
 
     @classmethod
     def default(cls) -> DustGrid:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from provabgs.cli.stopped import stopped
 from provabgs.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ config_app = typer.Typer(help="Configuration files of runs.", no_args_is_help=Tr
 
 EXIT_INCOMPLETE = 3
 """Exit code of a run that finished, but without the rows of inputs that could not be read."""
-EXIT_STOPPED = 130
 
 
 @config_app.command("init")
@@ -68,9 +68,8 @@ def run_command(
 
     try:
         report = run(config, quiet=quiet, announce=typer.echo)
-    except KeyboardInterrupt:
-        typer.echo("stopped; finished batches are kept: run the same command to go on", err=True)
-        raise typer.Exit(EXIT_STOPPED) from None
+    except KeyboardInterrupt as stop:
+        raise stopped(stop, "stopped; finished batches are kept: run the same command to go on") from None
     _show_report(report)
     if report.unreadable:
         raise typer.Exit(EXIT_INCOMPLETE)
@@ -88,6 +87,8 @@ def _adjusted(config: RunConfig, workers: int | None, retry: list[str]) -> RunCo
 
 
 def _show_plan(plan: Plan, config: RunConfig) -> None:
+    from provabgs.pipelines.cluster_options import BATCH_SYSTEMS
+    from provabgs.pipelines.job_script import ask_batch_system
     from provabgs.pipelines.plan import estimate
 
     cost = estimate(plan, config)
@@ -98,6 +99,8 @@ def _show_plan(plan: Plan, config: RunConfig) -> None:
     typer.echo(f"wall time  {cost.wall_hours:.3g} h")
     typer.echo(f"disk       {cost.disk_bytes / 1e9:.3g} GB")
     _show_problems([(str(p), reason) for p, reason in plan.unreadable], plan.n_missing)
+    if config.cluster.kind in BATCH_SYSTEMS:
+        typer.echo(f"batch job  {ask_batch_system(config.cluster)}")
 
 
 def _show_report(report: RunReport) -> None:

@@ -16,7 +16,7 @@ from provabgs.observe.target import TargetResult
 from provabgs.pipelines import dry_run
 from provabgs.pipelines.inputs import PhotometryTableReader
 
-SLOW_S = 0.02
+SLOW_S = float(os.environ.get("PROVABGS_SLOW_S", "0.02"))
 HANGS, SEGFAULTS, RAISES, EXITS = 100_003, 100_017, 200_006, 200_009
 """TARGETIDs that do so while ``PROVABGS_FAULTS/hostile`` exists."""
 

@@ -53,12 +53,16 @@ def run_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what it costs.")] = False,
     workers: Annotated[int | None, typer.Option(help="Fit processes, in place of [cluster] workers.")] = None,
     retry: Annotated[list[str] | None, typer.Option(help="Also fit stored rows of this STATUS again.")] = None,
+    scheduler_file: Annotated[
+        Path | None, typer.Option(help="Use the running scheduler that wrote this file, whatever [cluster] says.")
+    ] = None,
+    keys: Annotated[Path | None, typer.Option(help="Folder of the running scheduler's key pair.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress line.")] = False,
 ) -> None:
     """Fit a whole catalog on a Dask cluster; the same command goes on after any interruption."""
     from provabgs.pipelines.config import load_config
 
-    config = _adjusted(load_config(path), workers, retry or [])
+    config = _adjusted(load_config(path), workers, retry or [], scheduler_file, keys)
     if dry_run:
         from provabgs.pipelines.plan import make_plan
 
@@ -75,13 +79,19 @@ def run_command(
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _adjusted(config: RunConfig, workers: int | None, retry: list[str]) -> RunConfig:
+def _adjusted(
+    config: RunConfig, workers: int | None, retry: list[str], scheduler_file: Path | None, keys: Path | None
+) -> RunConfig:
     """Command-line options over the file's."""
     from provabgs.pipelines.config import parse_config
 
     data = config.model_dump()
     if workers is not None:
         data["cluster"]["workers"] = workers
+    if scheduler_file is not None:
+        data["cluster"] |= {"kind": "address", "address": None, "scheduler_file": scheduler_file}
+    if keys is not None:
+        data["cluster"]["keys"] = keys
     data["run"]["retry"] = (*data["run"]["retry"], *retry)
     return parse_config(data, "command line")
 

@@ -191,6 +191,7 @@ def tls(folder: Path, n: int, repeats: int) -> None:
     for k in range(repeats):
         for on in (True, False) if k % 2 else (False, True):
             rows[on].append(_tasks(on, n, folder))
+            print("TLS " if on else "open", *(f"{x:.2f}" for x in rows[on][-1]), flush=True)
     found = {on: np.array(r) for on, r in rows.items()}
     for c, what in enumerate(("start of the cluster", f"{n} empty tasks", "the same, processor time of the scheduler")):
         ratio = found[True][:, c] / found[False][:, c]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from provabgs import __version__
 from provabgs.catalog.columns import LOG_PROB
 from provabgs.catalog.query import Catalog
+from provabgs.catalog.seal import seal
 from provabgs.core.arrays import thin
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import InputError, MissingDependencyError
@@ -181,7 +182,7 @@ def _write_fits(table: Table, path: Path) -> None:
 
 
 def _write_parquet(catalog: Catalog, path: Path) -> None:
-    """The chosen rows, batch by batch."""
+    """The chosen rows, batch by batch, sealed as a summary is."""
     writer: pq.ParquetWriter | None = None
     metadata = {k: v for k, v in catalog.metadata.items() if k.startswith("provabgs:")}
     try:
@@ -192,6 +193,7 @@ def _write_parquet(catalog: Catalog, path: Path) -> None:
     finally:
         if writer is not None:
             writer.close()
+    seal(path)
 
 
 def _write_hdf5(table: Table, path: Path) -> None:

@@ -19,6 +19,7 @@ from provabgs.catalog.block import with_columns
 from provabgs.catalog.columns import SURVEY, Column, Schema, union
 from provabgs.catalog.generations import forget_superseded
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
+from provabgs.catalog.seal import seal
 from provabgs.catalog.shard import read_models, read_summary
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError
@@ -68,15 +69,14 @@ def build_summary(root: str | Path, *, allow_mixed: bool = False) -> int:
     origin = Origin(allow_mixed)
     schema = _schema_of(paths)
     n_rows = 0
-    with (
-        atomic_path(root / SUMMARY_NAME) as temporary,
-        pq.ParquetWriter(temporary, _arrow_schema(schema), compression="zstd") as writer,
-    ):
-        for table in _grouped(_tables(root, paths, origin, schema)):
-            writer.write_table(table, row_group_size=ROW_GROUP)
-            n_rows += table.num_rows
-        metadata = {**origin.metadata(n_rows, len(paths)), "provabgs:schema": schema.to_json()}
-        writer.add_key_value_metadata(metadata)
+    with atomic_path(root / SUMMARY_NAME) as temporary:
+        with pq.ParquetWriter(temporary, _arrow_schema(schema), compression="zstd", write_page_checksum=True) as writer:
+            for table in _grouped(_tables(root, paths, origin, schema)):
+                writer.write_table(table, row_group_size=ROW_GROUP)
+                n_rows += table.num_rows
+            metadata = {**origin.metadata(n_rows, len(paths)), "provabgs:schema": schema.to_json()}
+            writer.add_key_value_metadata(metadata)
+        seal(temporary)
     forget_superseded(root)
     return n_rows
 

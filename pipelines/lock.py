@@ -37,7 +37,7 @@ class DirectoryLock:
     Raises
     ------
     InputError
-        On entry, when another run holds the directory (names its host and process), when the lock file is no plain file, or
+        On entry, when another run holds the directory (names its host and process), when the lock is no plain file, or
         when the directory takes no files.
     """
 

@@ -24,12 +24,13 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import C_KMS
-from provabgs.core.errors import InputError, ProvabgsError
+from provabgs.core.errors import ProvabgsError
 from provabgs.core.jax import jnp
 from provabgs.inference.priors import Prior, theta_from_unit
 from provabgs.observe.linespread import spread_matrix
 from provabgs.observe.template_error import TemplateError
 from provabgs.sps.composite import Parts, composite
+from provabgs.sps.imf import imf_light
 from provabgs.sps.interpolation import hat_weights
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
@@ -91,37 +92,6 @@ def wavelength_grid(low: float, high: float) -> tuple[FloatArray, FloatArray]:
     # pixels as wide as the grid must lie inside the library
     inside = (wave > low * (1 + 2 * STEPS_KMS[0][2] / C_KMS)) & (wave < high * (1 - 2 * STEPS_KMS[-1][2] / C_KMS))
     return wave[inside], sigma[inside]
-
-
-def imf_light(imf: str) -> float:
-    """Ln of the number of stars per unit mass formed and mass at 1 Msun and above, less that of Chabrier (2003).
-
-    Light of populations older than 10 Myr at equal age is proportional to it as long as the slopes above 1 Msun are
-    equal, as here (2.3).
-
-    Raises
-    ------
-    InputError
-        For an IMF that is not known by its first word.
-    """
-    m = np.geomspace(0.08, 120.0, 100_001)
-    lognormal = np.exp(-0.5 * (np.log10(m / 0.08) / 0.69) ** 2) / m
-    at_one = np.exp(-0.5 * (np.log10(1 / 0.08) / 0.69) ** 2)
-    shapes = {
-        "Chabrier": (np.where(m < 1, lognormal / at_one, m**-2.3), 0.08, 120.0),
-        "Kroupa": (np.where(m < 0.5, 0.5 ** (1.3 - 2.3) * m**-1.3, m**-2.3), 0.1, 100.0),
-        "Salpeter": (m**-2.3, 0.1, 100.0),
-    }
-
-    def mass(name: str) -> float:
-        number, low, high = shapes[name]
-        inside = (m >= low) & (m <= high)
-        return float(np.trapezoid((number * m)[inside], m[inside]))
-
-    word = imf.split()[0]
-    if word not in shapes:
-        raise InputError(f"IMF {imf!r} is not known; its first word must be one of {', '.join(shapes)}")
-    return float(np.log(mass("Chabrier") / mass(word)))
 
 
 def draw(n: int, seed: int) -> Draws:

@@ -14,6 +14,7 @@ from provabgs.core.status import Status
 from provabgs.core.versions import versions
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
+from provabgs.inference.quality import Quality
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import require_redshift
@@ -105,6 +106,7 @@ def synthetic_posterior(
         dof_spec=7000,
         dof_phot=5,
         prior_edge=dict.fromkeys(PARAMETERS.names, 0.0),
+        quality=Quality(p_spec=0.5, p_phot=0.5, tension=1.0, residual=2.5, residual_wave=5000.0, residual_width=50.0),
         config=FitConfig().model_dump_json(),
         versions=versions(),
     )

@@ -21,6 +21,7 @@ from provabgs.desi.coadd import CoaddFile
 from provabgs.observe.observation import Observation
 from provabgs.observe.target import TargetResult
 from provabgs.pipelines.config import InputOptions
+from provabgs.pipelines.tables import floats, fluxes, is_blank, read_table, row_ids
 from provabgs.surveys import Band, load_system, survey_columns
 
 
@@ -91,7 +92,7 @@ def check_module(spec: str, key: str) -> None:
 class DesiReader:
     """DESI coadds (or spectra) with redrock files beside them."""
 
-    pattern: tuple[str, ...] = ("coadd-*.fits", "coadd-*.fits.gz")
+    pattern: tuple[str, ...] = ("coadd-*.fits", "coadd-*.fits.gz", "coadd-*.fits.fz")
 
     def __init__(self, options: InputOptions) -> None:
         self.photometry = options.photometry
@@ -100,7 +101,7 @@ class DesiReader:
 
     def scan(self, path: Path) -> Scan:
         """Read the FIBERMAP."""
-        file = CoaddFile.open(path)
+        file = CoaddFile.open(path, verify=self.options.verify)
         if file.coadded:
             rows = np.arange(file.targetids.size)
         else:
@@ -153,42 +154,65 @@ class PhotometryTableReader:
             names = given.get("bands", self.survey.fitted_bands())
             self.bands = tuple(self.survey.band(name) for name in names)
             self.variant = self.survey.variant(given.get("variant"))
+            self.variant_given = "variant" in given
         except (InputError, AttributeError, TypeError) as error:
             raise ConfigError(f"[inputs] options: {first_line(error)}") from None
 
     def scan(self, path: Path) -> Scan:
         """Read the identifying columns."""
         table = read_table(path, required=("TARGETID", "RA", "DEC", "Z"))
-        ids = np.asarray(table["TARGETID"], dtype=np.int64)
-        ra, dec = (_floats(table, c) for c in ("RA", "DEC"))
+        ids, _ = row_ids(table, path)
+        ra, dec = (floats(table, c) for c in ("RA", "DEC"))
         return Scan(ids, np.arange(ids.size, dtype=np.int32), ra, dec)
 
     def read(self, path: Path, targetids: Sequence[int], rows: Sequence[int]) -> Iterator[TargetResult]:
         """Turn the chosen rows into observations."""
-        table = read_table(path, required=("TARGETID", "RA", "DEC", "Z", *(() if self.dereddened else ("EBV",))))
+        required = ("TARGETID", "RA", "DEC", "Z", *(() if self.dereddened else ("EBV",)))
+        table = read_table(path, required, (*self.survey.columns, "EBV"))
         present = [b for b in self.bands if b.flux in table.colnames and b.ivar in table.colnames]
         if not present:
             pairs = ", ".join(f"{b.flux} with {b.ivar}" for b in self.bands)
             raise DataFileError(f"{path}: has no flux of survey {self.survey.name} ({pairs}); choose another survey")
+        ids, why = row_ids(table, path)
+        for name, power in [(b.flux, 1) for b in present] + [(b.ivar, -2) for b in present]:
+            table[name] = fluxes(table, name, self.survey.flux_unit, power, path)
         for name in {"RA", "DEC", "Z", "EBV", *self.survey.photometric_columns} & set(table.colnames):
-            table[name] = _floats(table, name)
+            table[name] = floats(table, name)
         for targetid, row in zip(targetids, rows, strict=True):
-            if row >= len(table) or int(table["TARGETID"][row]) != targetid:
+            if row >= len(table) or int(ids[row]) != targetid:
                 continue
+            ra, dec = float(table["RA"][row]), float(table["DEC"][row])
             try:
-                observation = self._observation(table, row, present)
+                if row in why:
+                    raise UnusableTargetError(f"row {row}: {why[row]}", Status.INPUT_ERROR)
+                observation = self._observation(table, row, targetid, present)
             except UnusableTargetError as error:
-                yield TargetResult(targetid, row, None, Status(error.status), str(error))
+                yield TargetResult(targetid, row, None, Status(error.status), str(error), ra, dec)
             except InputError as error:
-                yield TargetResult(targetid, row, None, Status.BAD_DATA, str(error))
+                yield TargetResult(targetid, row, None, Status.BAD_DATA, str(error), ra, dec)
             else:
-                yield TargetResult(targetid, row, observation, None, "")
+                yield TargetResult(targetid, row, observation, None, "; ".join(self._notes(table, row)))
 
-    def _observation(self, table: Table, row: int, present: list[Band]) -> Observation:
+    def _notes(self, table: Table, row: int) -> list[str]:
+        """What is assumed of a row, for people."""
+        notes = []
+        variants = self.survey.variants
+        if variants and not self.variant_given and variants.column not in table.colnames:
+            notes.append(f"no column {variants.column}: filters of {self.variant}")
+        if not self.dereddened and table["EBV"][row] == 0:
+            notes.append("EBV is 0: nothing is corrected for Galactic dust")
+        return notes
+
+    def _observation(self, table: Table, row: int, targetid: int, present: list[Band]) -> Observation:
         values = {c: table[c][row] for c in (*self.survey.columns, "EBV") if c in table.colnames}
         variants = self.survey.variants
         here = values.get(variants.column) if variants else None
-        variant = self.variant if here is None or np.ma.is_masked(here) else self.survey.variant(str(here))
+        if variants and here is not None and is_blank(here):
+            raise UnusableTargetError(
+                f"{variants.column} is blank: give {' or '.join(variants.names)}, which filters took the fluxes",
+                Status.BAD_DATA,
+            )
+        variant = self.variant if here is None else self.survey.variant(str(here))
         names = {b.flux: name for b in present if (name := b.filter_at(variant)) is not None}
         bands = [b for b in present if b.flux in names]
         unit = self.survey.to_nanomaggies()
@@ -202,42 +226,8 @@ class PhotometryTableReader:
         return Observation(
             redshift=float(table["Z"][row]),
             photometry=photometry,
-            targetid=int(table["TARGETID"][row]),
+            targetid=targetid,
             ra=float(table["RA"][row]),
             dec=float(table["DEC"][row]),
             meta={**meta, "PHOTOMETRIC_SYSTEM": self.survey.name, **survey_columns(self.survey, photometry, values)},
         )
-
-
-def _floats(table: Table, name: str) -> NDArray[np.float64]:
-    """A column as numbers, NaN where masked."""
-    return np.ma.filled(np.ma.asarray(table[name]).astype(float), np.nan)
-
-
-def read_table(path: Path, required: Sequence[str]) -> Table:
-    """Read a table of any of the usual formats.
-
-    Raises
-    ------
-    DataFileError
-        When it cannot be read or lacks a column.
-    """
-    kind = {".parquet": "parquet", ".fits": "fits", ".gz": "fits", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv"}
-    if path.suffix not in kind:
-        raise DataFileError(f"{path}: unknown kind of table; use {', '.join(kind)}")
-    try:
-        table = _read_parquet(path) if path.suffix == ".parquet" else Table.read(path, format=kind[path.suffix])
-    except Exception as error:  # astropy's readers raise whatever the damage leads to
-        raise DataFileError(f"{path}: cannot be read as a table ({first_line(error)})") from None
-    missing = [c for c in required if c not in table.colnames]
-    if missing:
-        raise DataFileError(f"{path}: has no column {', '.join(missing)} (it has {', '.join(table.colnames[:12])})")
-    return table
-
-
-def _read_parquet(path: Path) -> Table:
-    import pyarrow.parquet as pq
-
-    from provabgs.catalog.tables import from_arrow
-
-    return from_arrow(pq.read_table(path), {})

@@ -21,7 +21,8 @@ from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.messages import first_line
 from provabgs.pipelines.config import InputOptions, RunConfig
-from provabgs.pipelines.inputs import Reader, Scan, make_reader, read_table
+from provabgs.pipelines.inputs import Reader, Scan, make_reader
+from provabgs.pipelines.tables import read_table, row_ids
 
 SCAN_CACHE = "scan.npz"
 _PARALLEL_FROM = 200
@@ -153,20 +154,30 @@ def _expand(text: str, patterns: tuple[str, ...]) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        files = [
-            Path(folder) / name
-            for folder, _, names in os.walk(path)
-            for name in names
-            if any(fnmatch(name, p) for p in patterns)
-        ]
+        files = [p for p in _walk(path) if any(fnmatch(p.name, pattern) for pattern in patterns)]
         if not files:
             raise ConfigError(f"[inputs] paths: {text} holds no file like {' or '.join(patterns)}")
         return files
-    files = [Path(p) for p in glob.glob(text, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute pattern
-    if not files:
+    if path.exists():
+        raise ConfigError(f"[inputs] paths: {text} is a pipe or a device, not a file; give files or folders")
+    # brackets are part of a name where they match nothing as a pattern
+    found = glob.glob(text, recursive=True) or glob.glob(text.replace("[", "[[]"), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    if not found:
         what = "matches no file" if glob.has_magic(text) else "does not exist"
         raise ConfigError(f"[inputs] paths: {text} {what}")
-    return [p for p in files if p.is_file()]
+    return [p for p in map(Path, found) if p.is_file()]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files below a folder, through links to folders too, each folder once."""
+    seen: set[tuple[int, int]] = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        about = os.stat(here)  # noqa: PTH116 - os.walk gives text
+        if (about.st_dev, about.st_ino) in seen:
+            folders.clear()  # a link back to where the walk has been
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        yield from (p for p in (Path(here) / name for name in names) if p.is_file())
 
 
 def name_inputs(files: list[Path], root: Path | None) -> tuple[str, ...]:
@@ -275,7 +286,11 @@ def _assemble(
 
 def _restrict(plan: Plan, targets: Path) -> Plan:
     """Keep the TARGETIDs of a table."""
-    wanted = np.unique(np.asarray(read_table(targets, required=("TARGETID",))["TARGETID"], dtype=np.int64))
+    ids, unreadable = row_ids(read_table(targets, required=("TARGETID",)), targets)
+    if unreadable:
+        row, why = next(iter(unreadable.items()))
+        raise ConfigError(f"[inputs] targets = {targets}: row {row}: {why} ({len(unreadable)} such rows)")
+    wanted = np.unique(ids)
     n_missing = int(np.setdiff1d(wanted, plan.targetid).size)
     return replace(plan.take(np.isin(plan.targetid, wanted)), n_missing=n_missing)
 

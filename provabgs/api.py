@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
 
 from provabgs.core.errors import InputError
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit import Target, fit_many, fit_one
 from provabgs.inference.posterior import Posterior
-from provabgs.observe.observation import Observation
+from provabgs.observe.observation import Observation, Photometry, Spectrum
 
 if TYPE_CHECKING:
     from provabgs.desi.targets import ReadOptions
@@ -67,7 +69,8 @@ def fit(
     photometry
         Tractor, sweep or FastSpecFit file; None takes the photometry in the coadd's FIBERMAP.
     targetid
-        One TARGETID (gives one `Posterior`), several, or None for every row of the file (gives a list).
+        One TARGETID (gives one `Posterior`), several, or None for every row of the file (gives a list). Integers, or
+        their digits as text; floating-point numbers, which cannot hold one, are refused.
     redshift
         Taken in place of the redrock file's.
     config
@@ -92,12 +95,19 @@ def fit(
     InputError
         For `data` of another type, or arguments of a path given with an observation.
     """
+    if config is not None and not isinstance(config, FitConfig):
+        raise InputError(f"config takes a FitConfig or None, not {config!r:.80}; give provabgs.FitConfig(...)")
     if isinstance(data, (str, Path)):
         return _fit_file(data, redrock, photometry, targetid, redshift, config, seed, options)
     if any(x is not None for x in (redrock, photometry, targetid, redshift, options)):
         raise InputError("redrock, photometry, targetid, redshift and options belong to a file, not to an Observation")
     if isinstance(data, Observation):
         return fit_one(data, config, seed)
+    if isinstance(data, (Spectrum, Photometry)):
+        what = "spectra=(spectrum,)" if isinstance(data, Spectrum) else "photometry=photometry"
+        raise InputError(f"fit takes an Observation, not its {type(data).__name__}; give Observation(redshift, {what})")
+    if not isinstance(data, Iterable):
+        raise InputError(f"fit takes an Observation, several of them, or the path of a coadd, not {data!r:.80}")
     return [fit_one(target, config, seed) for target in data]
 
 
@@ -113,7 +123,10 @@ def _fit_file(
 ) -> Posterior | list[Posterior]:
     from provabgs.desi import iter_observations
 
-    wanted = [targetid] if isinstance(targetid, int) else targetid
+    one = isinstance(targetid, (int, float, str, np.generic)) or (
+        isinstance(targetid, np.ndarray) and targetid.ndim == 0
+    )
+    wanted: Any = [targetid] if one else targetid
     rows = iter_observations(coadd, redrock, photometry, wanted, options, redshift)
     posteriors = [fitted.posterior for fitted in fit_many(rows, config, seed)]
-    return posteriors[0] if isinstance(targetid, int) else posteriors
+    return posteriors[0] if one else posteriors

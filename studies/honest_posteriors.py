@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,23 +25,15 @@ from provabgs.inference.fit import fit_one
 from studies.support.command import QUICK, run_study, study_parser
 from studies.support.honest_galaxies import HonestGalaxies, of_kind
 from studies.support.model_galaxies import ModelGalaxies
-from studies.support.pieces import Arrays, kept_arrays
+from studies.support.pieces import Arrays, in_order, kept_arrays
 
 PROPERTIES = ("logmstar", "logmstar_surviving", "log_sfr_100myr", "log_sfr_1gyr", "log_z_mw", "t_age_mw")
 UNSEEN = {"bc03": "without-bc03", "emiles": "without-emiles", "own": "all"}
 """Components that have not seen the library of each kind."""
 MAKERS: dict[str, type[HonestGalaxies]] = {"foreign": HonestGalaxies, "prior": ModelGalaxies}
 """Where histories and dust of the galaxies come from."""
-BOUNDS = {"logmstar": (7.0, 14.0)}
-"""Galaxies of r = 16.5 at redshift 0.35 are more massive than the default prior allows."""
 LEVELS = (0.68, 0.95)
 SEED = 1
-
-
-def config_of(kind: str, preset: str, sampler: SamplerOptions) -> FitConfig:
-    """Configuration of a preset, its components without the library that the galaxies are made of."""
-    observing = {"template_error_group": UNSEEN[kind]} if preset == "honest" else {}
-    return FitConfig(preset=preset, observing=observing, sampler=sampler, prior_bounds=BOUNDS)
 
 
 class Sample(NamedTuple):
@@ -61,10 +51,17 @@ def galaxies_of(kind: str, stars: str | None, histories: str) -> HonestGalaxies:
     return of_kind(kind, stars, maker=MAKERS[histories])
 
 
+def config_of(sample: Sample, preset: str) -> FitConfig:
+    """Configuration of a preset, its components without the library that the galaxies are made of."""
+    observing = {"template_error_group": UNSEEN[sample.kind]} if preset == "honest" else {}
+    bounds = galaxies_of(*sample[:3]).prior_bounds
+    return FitConfig(preset=preset, observing=observing, sampler=sample.sampler, prior_bounds=bounds)
+
+
 def fit_galaxy(sample: Sample, number: int, preset: str) -> Arrays:
     """Truth, rank of the truth, median and half of the 68 % interval of each property of one galaxy."""
     galaxy = galaxies_of(*sample[:3]).make(number, seed=SEED)
-    posterior = fit_one(galaxy.observation, config_of(sample.kind, preset, sample.sampler), seed=SEED)
+    posterior = fit_one(galaxy.observation, config_of(sample, preset), seed=SEED)
     out: dict[str, object] = {"status": posterior.status.name, "n_eval": posterior.diagnostics.n_eval}
     out |= {"runtime_s": posterior.diagnostics.runtime_s, "history": galaxy.history, "sn": galaxy.truth["sn"]}
     out["chi2_per_pixel"] = posterior.chi2_spec / max(posterior.dof_spec, 1)
@@ -87,12 +84,7 @@ def fits(options: argparse.Namespace, preset: str) -> Iterator[Arrays]:
     sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit)
     sample = Sample(options.kind, options.stars, options.histories, sampler)
     jobs = [(options.output, sample, i, preset) for i in range(options.galaxies)]
-    if options.workers < 2:
-        for job in jobs:
-            yield kept_fit(*job)
-        return
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(kept_fit, *zip(*jobs, strict=True))
+    return in_order(kept_fit, jobs, options.workers)
 
 
 HEADER = "| property | 68 % | 95 % | median offset | median sigma | 90 % of pulls within |\n|---|---|---|---|---|---|"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,9 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import SOLAR_Z_PROVABGS, Z_RANGE_PROVABGS
 from provabgs.core.jax import jnp
 from provabgs.emulator.published import PublishedEmulator, nmf_inputs
+from provabgs.observe.filters import band_weights
 from provabgs.sps.attenuation import CharlotFall
+from provabgs.sps.dust_emission import DustEmission
 from provabgs.sps.histories import NMFHistories
 from provabgs.sps.histories.bases import HistoryBases
 from provabgs.sps.library import SSPLibrary
@@ -52,6 +54,10 @@ BANDS = (
 BETAS = tuple(f"beta{i}" for i in range(1, 5))
 N_DUST_EMISSION = 600
 """Draws of the table of dust emission, or fewer where fewer are asked for."""
+TAU_ISM_BINS = ((0.0, 0.0), (0.0, 0.5), (0.5, 1.0), (1.0, 1.5), (1.5, 3.0))
+"""Of the tables of dust emission; the first is a galaxy without any dust."""
+WISE = ("wise2010-W1", "wise2010-W2")
+WISE_REDSHIFTS = (0.05, 0.15, 0.3)
 T_AGE_RANGE = (7.8, 13.6)
 """Gyr; the published network was trained on 7.7-13.8."""
 BURST_AGE_RANGE = (0.0101, 13.2)
@@ -197,23 +203,60 @@ def markdown(title: str, rows: list[BandRow]) -> str:
     return "\n".join([*lines, ""])
 
 
-def dust_emission_table(model: SPSModel, emulator: PublishedEmulator, n: int, rng: np.random.Generator) -> str:
-    """How much light of the published emulator our stellar-only model lacks in the infrared, by ISM optical depth."""
-    bands = ((20000, 30000), (30000, 36000), (36000, 50000), (20000, 50000))
+def by_tau_ism(n: int, rng: np.random.Generator) -> Iterator[tuple[str, FloatArray, FloatArray]]:
+    """Prior draws ``(n, 13)`` and their t_age with tau_ism in each of `TAU_ISM_BINS`, and the bin's name."""
     theta, t_age = prior_draws(n, rng)
-    lines = [
-        "**Stellar-only model over published emulator, mean in per cent, by tau_ism (n_dust over its prior)**",
-        "",
-        "| tau_ism | " + " | ".join(f"{a}-{b} A" for a, b in bands) + " |",
-        "|---|" + "---|" * len(bands),
-    ]
-    for low, high in ((0.0, 0.0), (0.0, 0.5), (0.5, 1.5), (1.5, 3.0)):
+    for low, high in TAU_ISM_BINS:
         th = theta.copy()
         put(th, tau_ism=rng.uniform(low, high, len(th)) if high else 0.0)
         if not high:
             put(th, tau_bc=0.0)
-        rows = band_rows(against_nmf(model, emulator, th, t_age), model.library.wave, bands)
-        name = f"{low:g}-{high:g}" if high else "0, tau_bc = 0"
+        yield f"{low:g}-{high:g}" if high else "0, tau_bc = 0", th, t_age
+
+
+def band_fluxes(log_luminosity: FloatArray, wave: FloatArray, redshift: float) -> FloatArray:
+    """Fluxes in the bands of `WISE`, ``(n, 2)`` in an arbitrary unit, of ln L ``(n, nwave)`` at rest wavelengths."""
+    weights = np.stack([band_weights(name, wave * (1 + redshift)) for name in WISE], axis=1)
+    return np.asarray(np.exp(log_luminosity) @ weights)
+
+
+def wise_table(stars: SPSModel, lit: SPSModel, emulator: PublishedEmulator, n: int, rng: np.random.Generator) -> str:
+    """W1 and W2 of the model without and with dust emission over the published emulator's, by ISM optical depth."""
+    heads = [f"{name.split('-')[1]}, z = {z:g}" for z in WISE_REDSHIFTS for name in WISE]
+    lines = [
+        "**W1 and W2 over published emulator, per cent, by tau_ism: stars alone -> with dust emission (scatter)**",
+        "",
+        "| tau_ism | " + " | ".join(heads) + " |",
+        "|---|" + "---|" * len(heads),
+    ]
+    wave = lit.library.wave
+    for name, theta, t_age in by_tau_ism(n, rng):
+        inputs = nmf_inputs(values_of(theta), jnp.asarray(t_age))
+        theirs = np.asarray(emulator.ln_luminosity(inputs), dtype=np.float64)
+        ours = [log_spectra(model, theta, t_age) for model in (stars, lit)]
+        cells = []
+        for z in WISE_REDSHIFTS:
+            before, after = (100 * np.log(band_fluxes(x, wave, z) / band_fluxes(theirs, wave, z)) for x in ours)
+            cells += [
+                f"{b.mean():+.1f} -> {a.mean():+.1f} ({a.std():.1f})" for b, a in zip(before.T, after.T, strict=True)
+            ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def dust_emission_table(
+    title: str, model: SPSModel, emulator: PublishedEmulator, n: int, rng: np.random.Generator
+) -> str:
+    """How much light of the published emulator a model has in the infrared, by ISM optical depth."""
+    bands = ((20000, 30000), (30000, 36000), (36000, 50000), (20000, 50000))
+    lines = [
+        f"**{title} over published emulator, mean in per cent, by tau_ism (n_dust over its prior)**",
+        "",
+        "| tau_ism | " + " | ".join(f"{a}-{b} A" for a, b in bands) + " |",
+        "|---|" + "---|" * len(bands),
+    ]
+    for name, theta, t_age in by_tau_ism(n, rng):
+        rows = band_rows(against_nmf(model, emulator, theta, t_age), model.library.wave, bands)
         lines.append(f"| {name} | " + " | ".join(f"{100 * np.expm1(r.mean):+.1f}" for r in rows) + " |")
     return "\n".join([*lines, ""])
 
@@ -275,7 +318,10 @@ def against_published(library: SSPLibrary, folder: Path, n: int, seed: int) -> d
         f"composite {i}": partial(composites, title, model) for i, (title, model) in enumerate(models(library).items())
     }
     n_dust = min(N_DUST_EMISSION, n)
-    tables["dust emission"] = lambda: dust_emission_table(published, nmf, n_dust, np.random.default_rng(seed))
+    lit = SPSModel.published(library, (DustEmission(),))
+    for title, model in (("Stellar-only model", published), ("Model with dust emission", lit)):
+        tables[title] = partial(dust_emission_table, title, model, nmf, n_dust, np.random.default_rng(seed))
+    tables["WISE bands"] = lambda: wise_table(published, lit, nmf, n_dust, np.random.default_rng(seed))
     return tables | {"burst": bursts}
 
 

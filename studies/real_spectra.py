@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +22,7 @@ from provabgs import Observation
 from provabgs.inference.config import PRESETS, FitConfig, SamplerOptions
 from provabgs.inference.fit import fit_one
 from studies.support.command import QUICK, run_study, study_parser
-from studies.support.pieces import Arrays, kept_arrays
+from studies.support.pieces import Arrays, in_order, kept_arrays
 from studies.support.prior_galaxies import simulate
 from studies.support.real_galaxies import GALAXIES
 
@@ -78,13 +76,7 @@ def fits_of(options: argparse.Namespace) -> list[Fit]:
 def results(options: argparse.Namespace, jobs: list[Fit]) -> Iterator[Arrays]:
     """Results in the order of the fits."""
     sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit)
-    if options.workers < 2:
-        for job in jobs:
-            yield kept(options.output, job, options.data, sampler)
-        return
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        n = len(jobs)
-        yield from pool.map(kept, [options.output] * n, jobs, [options.data] * n, [sampler] * n)
+    return in_order(kept, [(options.output, job, options.data, sampler) for job in jobs], options.workers)
 
 
 def line_of(rows: list[Arrays]) -> str:

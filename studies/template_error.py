@@ -24,13 +24,13 @@ from provabgs.data.build_template_error import (
     Perturbation,
     difference,
     draw,
-    imf_light,
     learn,
     left_over,
     perturbed,
     running_rms,
     wavelength_grid,
 )
+from provabgs.sps.imf import imf_light
 from provabgs.sps.library import SSPLibrary
 from studies.support.command import run_study, study_parser
 

@@ -82,13 +82,33 @@ QUALITY: tuple[Column, ...] = (
     Column("CHI2_PHOT", "f8", "", "chi^2 of the best fit, photometry"),
     Column("DOF_SPEC", "i4", "", "pixels in CHI2_SPEC"),
     Column("DOF_PHOT", "i4", "", "bands in CHI2_PHOT"),
-    Column("PRIOR_EDGE", "i8", "", "bit k: more than 5 % of draws of the fit's parameter k are at a prior edge"),
+    Column("PRIOR_EDGE", "i8", "", "bit k: more than 5 % of draws of the fit's parameter k pile up at a prior edge"),
     Column("N_DRAWS", "i4", "", "draws that the fit returned"),
     Column("N_SAMPLES", "i4", "", "draws kept in the store"),
 )
 
-PRIOR_EDGE_FRACTION = 0.05
-"""Fraction of draws at a prior edge above which the PRIOR_EDGE bit is set."""
+FIT_QUALITY: tuple[Column, ...] = (
+    Column("FLAG", "i4", "", "what is doubtful, bits of provabgs.inference.flags.Flag; 0 is the recommended cut"),
+    Column("P_SPEC", "f8", "", "posterior-predictive p-value of chi^2, spectrum"),
+    Column("P_PHOT", "f8", "", "posterior-predictive p-value of chi^2, photometry given the spectrum"),
+    Column("TENSION", "f4", "", "distance of the bands from what spectrum and prior predict for them, sigmas"),
+    Column("RESIDUAL", "f4", "", "largest mean residual over a window of the spectrum, in its sigmas, signed"),
+    Column("RESIDUAL_WAVE", "f4", "Angstrom", "centre of that window, rest frame, vacuum"),
+    Column("RESIDUAL_WIDTH", "f4", "Angstrom", "width of that window, rest frame"),
+    Column("TEMPLATE_RMS", "f4", "", "rms coefficient of template error at the best fit, prior sigmas; 1 expected"),
+    Column("TEMPLATE_P", "f8", "", "probability of larger coefficients of template error"),
+    Column("CALIBRATION_RMS", "f4", "", "rms coefficient of calibration errors at the best fit, prior sigmas"),
+    Column("CALIBRATION_P", "f8", "", "probability of larger coefficients of calibration errors"),
+    Column("FIBER_COLOUR_RMS", "f4", "", "rms coefficient of the fiber's colour at the best fit, prior sigmas"),
+    Column("FIBER_COLOUR_P", "f8", "", "probability of larger coefficients of the fiber's colour"),
+    Column("NOISE_RMS", "f4", "", "rms coefficient of all other noise templates at the best fit, prior sigmas"),
+    Column("NOISE_P", "f8", "", "probability of larger coefficients of all other noise templates"),
+    Column("N_CLIPPED", "i4", "", "pixels masked as outliers"),
+)
+"""How well the data are described: FLAG, the numbers of `provabgs.inference.quality.Quality`, and outliers."""
+
+CLIPPED = Column("CLIPPED", "S", "Angstrom", "observed wavelengths of the pixels masked as outliers, the first 1000")
+"""Kept in shards and posterior files, not in the Parquet summary."""
 
 PROVENANCE: tuple[Column, ...] = (
     Column("SAMPLER", "S", "", "sampler that made the draws"),
@@ -184,7 +204,7 @@ class Schema:
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """Every column of the summary, in order."""
-        return (*IDENTITY, *self.survey_columns, *QUALITY, *self._statistics(), *PROVENANCE)
+        return (*IDENTITY, *self.survey_columns, *QUALITY, *FIT_QUALITY, CLIPPED, *self._statistics(), *PROVENANCE)
 
     @property
     def survey_columns(self) -> tuple[Column, ...]:
@@ -208,7 +228,7 @@ class Schema:
             columns.append(Column(f"{name}_ESS_BULK", "f4", "", f"bulk effective sample size: {what}"))
             columns.append(Column(f"{name}_ESS_TAIL", "f4", "", f"tail effective sample size: {what}"))
         columns += [
-            Column(f"{p.column}_EDGE", "f4", "", f"fraction of draws within 1 % of a prior edge: {p.description}")
+            Column(f"{p.column}_EDGE", "f4", "", f"fraction of draws piled up at a prior edge: {p.description}")
             for p in self.parameters
         ]
         return tuple(columns)

@@ -113,5 +113,16 @@ def root(
 
 
 def tables_digest(configs: Sequence[str], versions: Sequence[str]) -> str:
-    """SHA-256 of the tables of fit configurations and versions, JSON texts each."""
+    """SHA-256 of a shard's tables of fit configurations and versions.
+
+    Parameters
+    ----------
+    configs, versions
+        JSON texts.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
     return hashlib.sha256(json.dumps([list(configs), list(versions)]).encode()).hexdigest()

@@ -29,12 +29,23 @@ PUBLISHED_SAMPLES = 100
 _PUBLISHED: dict[str, str] = {
     "TARGETID": "TARGETID", "RA": "RA", "DEC": "DEC", "Z": "Z_HP", "ZERR": "ZERR", "TSNR2_BGS": "TSNR2_BGS",
     "MAG_G": "MAG_G", "MAG_R": "MAG_R", "MAG_Z": "MAG_Z", "MAG_W1": "MAG_W1", "FIBMAG_R": "FIBMAG_R",
-    "SCHLEGEL_COLOR": "SCHLEGEL_COLOR", "HPIX_64": "HPIX_64", "LOGMSTAR_FORMED_BF": "PROVABGS_LOGMSTAR_BF",
+    "SCHLEGEL_COLOR": "SCHLEGEL_COLOR", "HPIX_64": "HPIX_64", "LOGMSTAR_BF": "PROVABGS_LOGMSTAR_BF",
     "Z_MAX": "PROVABGS_Z_MAX", "W_ZFAIL": "PROVABGS_W_ZFAIL", "W_FIBASSIGN": "PROVABGS_W_FIBASSIGN",
     "IS_BGS_BRIGHT": "IS_BGS_BRIGHT", "IS_BGS_FAINT": "IS_BGS_FAINT",
 }  # fmt: skip
 """Our column -> the published catalog's."""
-_ADDED = ("STATUS", "RHAT_MAX", "ESS_MIN", "N_EVAL", "CHI2_SPEC", "CHI2_PHOT", "DOF_SPEC", "DOF_PHOT", "PRIOR_EDGE")
+_ADDED = (
+    "STATUS",
+    "RHAT_MAX",
+    "ESS_MIN",
+    "N_EVAL",
+    "CHI2_SPEC",
+    "CHI2_PHOT",
+    "DOF_SPEC",
+    "DOF_PHOT",
+    "PRIOR_EDGE",
+    "FLAG",
+)
 
 
 def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
@@ -81,8 +92,8 @@ def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
 def published_table(catalog: Catalog, n_samples: int = PUBLISHED_SAMPLES) -> Table:
     """The chosen galaxies with the published catalog's columns, and the quality columns that it lacks.
 
-    PROVABGS_LOGMSTAR, the mass that the published catalog quotes, is the formed mass; LOGMSTAR_SURVIVING (draws) is
-    added beside it.
+    PROVABGS_LOGMSTAR and PROVABGS_LOGMSTAR_BF are surviving masses, as in the published catalog, where the mass formed
+    is in PROVABGS_MCMC[..., 0] and PROVABGS_THETA_BF[0] alone. LOGMSTAR_FORMED (draws) is added beside it.
 
     Parameters
     ----------
@@ -104,17 +115,16 @@ def published_table(catalog: Catalog, n_samples: int = PUBLISHED_SAMPLES) -> Tab
     """
     if lacking := [c for c in PARAMETERS.columns if c not in catalog.schema.sample_columns]:
         raise InputError(f"the published layout needs {lacking[0]}, which the fits of this catalog do not have")
-    columns = [*_PUBLISHED, *_ADDED, *(f"{p.column}_BF" for p in PARAMETERS if p.name != "logmstar")]
+    columns = [*_PUBLISHED, *_ADDED, *(f"{p.column}_BF" for p in PARAMETERS)]
     rows = catalog.table(columns)
     names, surviving = list(PARAMETERS.columns), "LOGMSTAR"
     draws = catalog.samples(None, [*names, surviving])
     kept = [thin(int(n), n_samples) for n in np.isfinite(draws[names[0]]).sum(axis=1)]
-    out = Table({_PUBLISHED[c]: rows[c] for c in _PUBLISHED if c != "LOGMSTAR_FORMED_BF"})
+    out = Table({_PUBLISHED[c]: rows[c] for c in _PUBLISHED})
     out["PROVABGS_MCMC"] = np.stack([_thinned(draws[c], kept, n_samples) for c in names], axis=2)
     out["PROVABGS_THETA_BF"] = np.stack([np.asarray(rows[f"{c}_BF"], dtype=float) for c in names], axis=1)
-    out["PROVABGS_LOGMSTAR"] = _thinned(draws[names[0]], kept, n_samples)
-    out["PROVABGS_LOGMSTAR_BF"] = rows["LOGMSTAR_FORMED_BF"]
-    out["LOGMSTAR_SURVIVING"] = _thinned(draws[surviving], kept, n_samples)
+    out["PROVABGS_LOGMSTAR"] = _thinned(draws[surviving], kept, n_samples)
+    out["LOGMSTAR_FORMED"] = _thinned(draws[names[0]], kept, n_samples)
     for name in _ADDED:
         out[name] = rows[name]
     return out

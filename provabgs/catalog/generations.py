@@ -42,7 +42,15 @@ def replace_shard(root: Path, name: str, block: Block, *, attrs: Mapping[str, An
 
 
 def remove_shard(root: Path, name: str) -> None:
-    """Take a shard, relative to the catalog's directory, out of the catalog; readers of the summary keep it."""
+    """Take a shard out of the catalog; readers of the present summary keep it.
+
+    Parameters
+    ----------
+    root
+        The catalog's directory.
+    name
+        Of the shard, relative to it.
+    """
     _keep(root, name)
     (root / name).unlink(missing_ok=True)
 

@@ -23,7 +23,7 @@ SAMPLE_FORMULAS: dict[str, str] = {
 }
 """Names usable in expressions on samples besides the sample columns: specific SFRs are per surviving mass, 1/yr."""
 
-SUMMARY_ALIASES: dict[str, str] = {"Z_HP": "Z", "PROVABGS_LOGMSTAR_BF": "LOGMSTAR_FORMED_BF"}
+SUMMARY_ALIASES: dict[str, str] = {"Z_HP": "Z", "PROVABGS_LOGMSTAR_BF": "LOGMSTAR_BF"}
 """Published names -> columns of the summary."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from provabgs.catalog.block import Block
 from provabgs.catalog.columns import (
+    FIT_QUALITY,
     LOG_PROB,
-    PRIOR_EDGE_FRACTION,
     QUANTILES,
     SURVEY,
     SURVEY_COLUMNS,
@@ -28,7 +29,10 @@ from provabgs.catalog.encode import Encoding, quantise
 from provabgs.core.arrays import thin
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status
+from provabgs.inference.flags import flags_of
 from provabgs.inference.posterior import Diagnostics, Posterior
+from provabgs.inference.prior_edge import EDGE_FRACTION
+from provabgs.inference.quality import Quality
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.parameters import ParameterSet, Quantity
@@ -37,6 +41,8 @@ NSIDE = 64
 """HEALPix resolution of the shards, nested order, as in DESI's own directories."""
 DEFAULT_SAMPLES = 256
 """Draws kept per galaxy by default."""
+MOST_CLIPPED = 1000
+"""Wavelengths of masked pixels kept per galaxy."""
 
 
 def healpix64(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -179,7 +185,8 @@ def _row(
     }  # fmt: skip
     edge = [p.prior_edge.get(n, float("nan")) for n in p.parameters.names]
     # a 64-bit integer has 63 bits; parameters beyond them have their EDGE columns alone
-    row["PRIOR_EDGE"] = sum(1 << k for k, fraction in enumerate(edge[:63]) if fraction > PRIOR_EDGE_FRACTION)
+    row["PRIOR_EDGE"] = sum(1 << k for k, fraction in enumerate(edge[:63]) if fraction > EDGE_FRACTION)
+    row |= _quality_columns(p)
     best = p.best
     for quantity in p.quantities if len(p.samples) else ():
         name, column = quantity.name, quantity.column
@@ -194,6 +201,21 @@ def _row(
     row.update(promoted)
     row["META"] = _json({k: v for k, v in p.meta.items() if k not in promoted})
     return row
+
+
+def _quality_columns(posterior: Posterior) -> dict[str, Any]:
+    """FLAG, the numbers of `Quality`, and the pixels that were masked."""
+    quality = posterior.quality
+    numbers = {c.name: getattr(quality, c.name.lower()) for c in FIT_QUALITY if hasattr(quality, c.name.lower())}
+    clipped = " ".join(f"{w:.1f}" for w in quality.clipped[:MOST_CLIPPED])
+    return numbers | {"FLAG": int(flags_of(posterior)), "N_CLIPPED": quality.clipped.size, "CLIPPED": clipped}
+
+
+def _quality(row: np.void) -> Quality:
+    """Inverse of `_quality_columns`."""
+    names = {f.name for f in fields(Quality)} - {"clipped"}
+    clipped = np.array(_plain(row["CLIPPED"]).split(), dtype=np.float64)
+    return Quality(**{name: float(row[name.upper()]) for name in names}, clipped=clipped)
 
 
 def _fits(dtype: str, value: Any) -> bool:
@@ -287,6 +309,7 @@ def _posterior(
         dof_spec=int(row["DOF_SPEC"]),
         dof_phot=int(row["DOF_PHOT"]),
         prior_edge=_named(row, schema.parameters, "EDGE"),
+        quality=_quality(row),
         ra=float(row["RA"]),
         dec=float(row["DEC"]),
         zerr=float(row["ZERR"]),

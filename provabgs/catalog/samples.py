@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class Places(NamedTuple):
         ``(n,)`` TARGETID, which the row must have.
     """
 
-    shard: NDArray[np.object_]
+    shard: NDArray[Any]
     row: NDArray[np.int64]
     targetid: NDArray[np.int64]
 

@@ -83,7 +83,20 @@ def dataset(f: h5py.File, name: str) -> h5py.Dataset:
 
 
 def texts(f: h5py.File, name: str) -> tuple[str, ...]:
-    """A dataset of texts."""
+    """A dataset of texts.
+
+    Parameters
+    ----------
+    f
+        Open file.
+    name
+        Of the dataset.
+
+    Returns
+    -------
+    tuple of str
+        One per entry.
+    """
     return tuple(str(text) for text in dataset(f, name).asstr()[:])
 
 

@@ -34,7 +34,7 @@ _LOCATION = (
     Column("SHARD", "S", "", "shard file, relative to the catalog's directory"),
     Column("SHARD_ROW", "i4", "", "row in that shard"),
 )
-_DROPPED = {"CONFIG_ID", "VERSIONS_ID", "MODEL_ID"}
+_DROPPED = {"CONFIG_ID", "VERSIONS_ID", "MODEL_ID", "CLIPPED"}
 _NULLABLE_INTEGERS = {c.name for c in SURVEY if c.dtype.startswith("i")}
 _ARROW = {"f4": pa.float32(), "f8": pa.float64(), "i1": pa.int8(), "i2": pa.int16(), "i4": pa.int32(),
           "i8": pa.int64(), "S": pa.string()}  # fmt: skip

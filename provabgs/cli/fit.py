@@ -30,6 +30,7 @@ class LineMaskName(StrEnum):
     published = "published"
     default = "default"
     extended = "extended"
+    auto = "auto"
     none = "none"
 
 
@@ -83,7 +84,8 @@ def fit(
     engine: Annotated[EngineName | None, typer.Option(help="Likelihood backend.", show_default=False)] = None,
     sampler: Annotated[str | None, typer.Option(help="Sampler, 'auto' for the default.", show_default=False)] = None,
     line_mask: Annotated[
-        LineMaskName | None, typer.Option(help="Emission-line mask; extended for starbursts.", show_default=False)
+        LineMaskName | None,
+        typer.Option(help="Emission-line mask; auto: extended where lines are.", show_default=False),
     ] = None,
     use: Annotated[DataName | None, typer.Option(help="Data to fit.", show_default=False)] = None,
     time_limit: Annotated[
@@ -108,7 +110,7 @@ def fit(
     from provabgs.inference.config import load_fit_config
     from provabgs.inference.fit import check_names
 
-    _check_output(output)
+    _check_output(output, coadd, redrock, photometry, config)
     changes = {
         "preset": preset,
         "engine": engine,
@@ -126,8 +128,9 @@ def fit(
     if len(targets) == 1 and fitted[0].posterior.status in CURES:
         posterior = fitted[0].posterior
         raise InputError(f"{coadd}, row {targets[0].row}, TARGETID {posterior.targetid}: {explain(posterior)}")
-    write_fits(output, fitted, attrs=_attributes(coadd, options))
-    print_fits(fitted, output)
+    place = _place(output, fitted, len(targets))
+    write_fits(place, fitted, attrs=_attributes(coadd, options))
+    print_fits(fitted, place)
     if len(fitted) < len(targets):
         raise typer.Exit(INTERRUPTED)
     if not any(f.posterior.status.has_samples for f in fitted):
@@ -154,11 +157,22 @@ def explain(posterior: Posterior) -> str:
     return f"{posterior.status.name}: {posterior.message}" + (f" ({cure})" if cure else "")
 
 
-def _check_output(output: Path) -> None:
-    """Refuse a place that cannot be written to before hours are spent on what goes there."""
+def _place(output: Path, fitted: list[Fitted], n_targets: int) -> Path:
+    """Where posteriors go: a fit that failed, or was interrupted, never replaces the results of an earlier one."""
+    done = len(fitted) == n_targets and any(f.posterior.status.has_samples for f in fitted)
+    return output if done or not output.exists() else output.with_name(f"{output.stem}.failed{output.suffix}")
+
+
+def _check_output(output: Path, *inputs: Path | None) -> None:
+    """Refuse a place that cannot be written to, or is an input, before hours are spent on what goes there."""
     import os
 
     from provabgs.core.errors import InputError
+    from provabgs.desi.paths import infer_redrock
+
+    for path in (*inputs, infer_redrock(inputs[0]) if inputs and inputs[0] else None):
+        if path is not None and output.exists() and path.exists() and output.samefile(path):
+            raise InputError(f"{output}: is an input of this fit ({path}) and would be lost; give another --output")
 
     if output.is_dir():
         raise InputError(f"{output}: is a folder; give the name of a file, as {output / 'out.h5'}")

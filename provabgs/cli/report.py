@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from provabgs.core.status import Status
+from provabgs.inference.flags import Flag, flags_of, in_words
 from provabgs.inference.posterior import Posterior
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def print_fits(fitted: Sequence[Fitted], path: Path) -> None:
         lines = [f"{p.targetid}: {p.status.name}: {p.message}" for p in posteriors if not p.status.has_samples]
         counts = {s: sum(p.status == s for p in posteriors) for s in Status}
         lines.append(", ".join(f"{n} {s.name}" for s, n in counts.items() if n))
+        doubts = {flag.name: sum(flag in flags_of(p) for p in posteriors) for flag in Flag}
+        lines.append("FLAG: " + (", ".join(f"{n} {name}" for name, n in doubts.items() if n) or "none set"))
     for line in (*lines, f"posteriors and data: {path}"):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
@@ -96,22 +99,17 @@ def verdict(posterior: Posterior) -> str:
     p, d = posterior, posterior.diagnostics
     if not p.status.has_samples:
         return f"STATUS {p.status.name}: {p.message}"
-    meaning = "every property passed the gate" if p.status == Status.CONVERGED else "do not use without a look"
+    meaning = (
+        "every property meets the convergence criterion"
+        if p.status == Status.CONVERGED
+        else "do not use without a look"
+    )
     lines = [f"STATUS {p.status.name} ({': '.join(m for m in (meaning, p.message) if m)})"]
     lines.append(
         f"R-hat at most {worst_rhat(p):.3f}, ESS at least {d.ess_min:.0f}; {len(p.samples)} draws kept; "
         f"{d.n_eval:,} likelihood evaluations by {d.sampler} in {d.runtime_s:.1f} s"
     )
-    parts = []
-    if p.dof_spec:
-        parts.append(f"{p.chi2_spec:.0f} over {p.dof_spec} pixels")
-    if p.dof_phot:
-        parts.append(f"{p.chi2_phot:.1f} over {p.dof_phot} bands")
-    lines.append(f"chi2 of the best fit: {', '.join(parts)} (noise floors included)")
-    edges = [f"{name} {fraction:.0%}" for name, fraction in p.prior_edge.items() if fraction > 0.1]
-    if edges:
-        lines.append(f"draws at an edge of the prior: {', '.join(edges)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *in_words(p)])
 
 
 def worst_rhat(posterior: Posterior) -> float:

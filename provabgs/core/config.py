@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -20,6 +21,13 @@ BESIDE_FILE = "paths are relative to the configuration file"
 """Marks, as in ``Annotated[Path, BESIDE_FILE]``, a field whose relative paths start from the file's own directory."""
 MOST_ERRORS = 5
 """Errors named in one message."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Marks, beside `BESIDE_FILE`, a field in which these words are names, and anything else is a path."""
+
+    names: frozenset[str]
 
 
 def load_config_file(model: type[Model], path: str | Path, *, missing: str = "") -> Model:
@@ -127,16 +135,18 @@ def with_absolute_paths(model: type[BaseModel], data: Any, folder: Path) -> Any:
     if not isinstance(data, Mapping):
         return data
 
-    def at(value: Any) -> Any:
+    def at(value: Any, known: frozenset[str]) -> Any:
         if isinstance(value, list):
-            return [at(v) for v in value]
-        return str(folder / Path(value).expanduser()) if isinstance(value, str) and value else value
+            return [at(v, known) for v in value]
+        is_path = isinstance(value, str) and value and value not in known
+        return str(folder / Path(value).expanduser()) if is_path else value
 
     out = dict(data)
     for name in data.keys() & model.model_fields.keys():
         field = model.model_fields[name]
         if BESIDE_FILE in field.metadata:
-            out[name] = at(data[name])
+            known = frozenset[str]().union(*(m.names for m in field.metadata if isinstance(m, Names)))
+            out[name] = at(data[name], known)
         elif (inner := _table_of(field)) is not None:
             out[name] = with_absolute_paths(inner, data[name], folder)
     return out

@@ -14,7 +14,7 @@ class Status(IntEnum):
     CONVERGED = 0
     """Every parameter and derived property passed the R-hat and effective-sample-size gate."""
     NOT_CONVERGED = 1
-    """Samples exist, the gate was not reached within the budget. See RHAT_MAX and ESS_MIN."""
+    """Samples exist; the budget ended before the convergence criterion was met, or starts of the sampler disagree."""
     ENGINE_ERROR = 2
     """Samples exist, of a likelihood that differs from the exact one by too much. See ENGINE_DLNL; refit with engine =
     'exact'."""

@@ -6,9 +6,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from provabgs.core.errors import DataFileError, InputError, UnusableTargetError
+from provabgs.core.identity import exact_id
 from provabgs.core.status import Status
 from provabgs.desi.build import build_observation
+from provabgs.desi.catalogs import chord_arcsec, unit_vectors
 from provabgs.desi.coadd import CoaddFile
 from provabgs.desi.photometry import position
 from provabgs.desi.redrock import Redshift
@@ -105,7 +109,7 @@ def _jobs(file: CoaddFile, targetids: Iterable[int] | None) -> list[tuple[int, l
         if file.coadded:
             return [(t, [row]) for row, t in enumerate(file.targetids.tolist())]
         return list(file.groups().items())
-    wanted = [int(t) for t in targetids]
+    wanted = [exact_id(t) for t in targetids]
     groups = file.groups()
     if wanted and not any(t in groups for t in wanted):
         file.check_targetid(wanted[0])
@@ -145,6 +149,7 @@ def _verdict(source: Source, targetid: int, rows: Sequence[int]) -> Redshift | U
         if not rows:
             source.file.check_targetid(targetid)
         _check_observed(source.file, rows)
+        _check_one_object(source.file, targetid)
         return _redshift(source, targetid)
     except UnusableTargetError as error:
         return error
@@ -169,12 +174,34 @@ def _check_observed(file: CoaddFile, rows: Sequence[int]) -> None:
         raise UnusableTargetError(f"not observed: {why}", Status.UNOBSERVED)
 
 
+SAME_OBJECT_ARCSEC = 5.0
+"""Rows of one TARGETID that lie farther apart are of different objects."""
+
+
+def _check_one_object(file: CoaddFile, targetid: int) -> None:
+    """Refuse a TARGETID that stands for objects at different places: no table can say which of them it means."""
+    rows = file.rows_of(targetid)
+    places = [position(file.row_values(row)) for row in rows] if len(rows) > 1 else []
+    places = [p for p in places if math.isfinite(p[0])]
+    if len(places) < 2:
+        return
+    vectors = unit_vectors(*np.transpose(places))
+    apart = chord_arcsec(float(np.linalg.norm(vectors - vectors[0], axis=1).max()))
+    if apart > SAME_OBJECT_ARCSEC:
+        raise UnusableTargetError(
+            f"TARGETID {targetid} stands for objects {apart:.3g} arcsec apart (rows "
+            f"{', '.join(map(str, rows[:5]))}): which of them redshift and photometry belong to cannot be told; give "
+            "each its own TARGETID",
+            Status.INPUT_ERROR,
+        )
+
+
 def _redshift(source: Source, targetid: int) -> Redshift:
     """The redshift to fit at; refused with the `Status` that says why."""
     by_hand = source.redshifts.get(targetid) if isinstance(source.redshifts, Mapping) else source.redshifts
     options = source.options
     if by_hand is not None:
-        found: Redshift | None = Redshift(float(by_hand), spectype="BY HAND")
+        found: Redshift | None = Redshift(by_hand, spectype="BY HAND")
     else:
         found = source.redrock.get(targetid) if source.redrock is not None else None
     if found is None:

@@ -35,12 +35,15 @@ def build_observation(
     """Put one observation together; returns it with notes for people."""
     options, row = source.options, source.file.row_values(rows[0])
     ra, dec = position(row)
-    match = source.catalog.find(targetid, ra, dec, options.match_radius_arcsec) if source.catalog else None
+    found = source.catalog.find(targetid, ra, dec, options.match_radius_arcsec) if source.catalog else None
+    match = found if found is not None and found.row else None
     merged = _merge(row, match.row) if match else row
     ebv = checked_ebv(row if math.isfinite(finite(row, "EBV")) else merged, options.ebv)
     catalog = source.catalog if match else None
     light = target_photometry(merged, ebv, options.bands, corrected=catalog is not None and catalog.flux_corrected)
     notes = list(light.notes) if options.bands else []
+    notes += [found.note] if found is not None and found.note else []
+    notes += _said_of_tables(source, row, merged, ebv)
     if source.catalog is not None and match is None:
         notes.append(f"{source.catalog.path.name} does not hold it, photometry from FIBERMAP")
     if options.require_photometry and light.photometry is None:
@@ -62,6 +65,8 @@ def build_observation(
     fraction = _rescale(fraction, factor, options)
     if light.photometry is not None and spectra and fraction is None:
         notes.append("no FIBERFLUX: the fiber fraction is unknown")
+    if blurred := [s.camera for s in spectra if s.resolution is None]:
+        notes.append(f"no RESOLUTION of {', '.join(blurred)}: the instrument's blur is left out")
     notes += quality_notes(cameras, redshift)
     meta = build_meta(source, rows, row, redshift, cameras, light, match.how if match else "FIBERMAP")
     meta.update(EBV=ebv, PSF_TO_FIBER=math.nan if factor is None else factor, PSF_TO_FIBER_MODE=options.psf_to_fiber)
@@ -93,11 +98,27 @@ def _merge(fibermap: Mapping[str, Any], matched: Mapping[str, Any]) -> dict[str,
     Fluxes are never mixed, because the two may differ in dust correction, and a catalog that says by PHOTSYS or
     RELEASE which filters it used is not overruled: near the border both systems have imaged a target.
     """
-    own = {k: v for k, v in matched.items() if v != ""}
+    own = {k: v for k, v in matched.items() if v != "" and not (k == "RELEASE" and v <= 0)}
     base = {k: v for k, v in fibermap.items() if not k.startswith(("FLUX_", "FIBERFLUX_", "FIBERTOTFLUX_"))}
     if own.get("PHOTSYS") in PHOTSYS or own.get("RELEASE") in RELEASE_PHOTSYS:
         base.pop("PHOTSYS", None)
+        base.pop("RELEASE", None)
     return {**base, **own}
+
+
+def _said_of_tables(source: Source, row: Mapping[str, Any], merged: Mapping[str, Any], ebv: float) -> list[str]:
+    """What the tables do not say, or say in a way that cannot be used, and what is assumed in its place."""
+    notes = list(source.file.notes)
+    notes += source.redrock.notes if source.redrock else ()
+    notes += source.catalog.notes if source.catalog else ()
+    if ebv == 0 and source.options.ebv is None:
+        notes.append("EBV is 0: nothing is corrected for Galactic dust")
+    given, release = merged.get("PHOTSYS"), merged.get("RELEASE")
+    own = given if given in PHOTSYS else RELEASE_PHOTSYS.get(int(release or 0))
+    fibermaps = row.get("PHOTSYS")
+    if merged is not row and own is not None and fibermaps in PHOTSYS and fibermaps != own:
+        notes.append(f"catalog's photometry is {own}'s (RELEASE {release}), FIBERMAP says PHOTSYS {fibermaps}")
+    return notes
 
 
 def _fraction(

@@ -21,15 +21,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from astropy.io import fits
 from scipy.spatial import cKDTree
 
 from provabgs.core.errors import DataFileError
-from provabgs.desi.coadd import FIBERMAP_COLUMNS, Columns
-from provabgs.desi.fitsfile import column_names, hdu_names, open_fits, read_columns
-from provabgs.desi.targetid import encode_targetid
+from provabgs.core.identity import exact_id
+from provabgs.desi.coadd import FIBERMAP_COLUMNS
+from provabgs.desi.fitsfile import Columns, FitsFile, Kind, open_fits
+from provabgs.desi.structure import Hdu
+from provabgs.desi.targetid import encode_targetid, fits_targetid
 
-_COLUMNS = tuple(dict.fromkeys((*FIBERMAP_COLUMNS, "RA", "DEC", "OBJID", "BRICK_PRIMARY", "TYPE")))
+_COLUMNS: dict[str, Kind] = {
+    **FIBERMAP_COLUMNS,
+    **dict.fromkeys(("RA", "DEC"), "number"),
+    **dict.fromkeys(("OBJID", "BRICK_PRIMARY"), "whole"),
+    "TYPE": "text",
+}
+SAME_SOURCE_ARCSEC = 10.0
+"""A row of the target's own TARGETID that lies farther away is of another source, whatever it says."""
 _FIBERFLUX_FIXED = (3, 3, 0)
 """First FastSpecFit that corrects FIBERFLUX as documented (change log of 2026-05-18)."""
 
@@ -40,6 +48,8 @@ class Match(NamedTuple):
     row: dict[str, Any]
     how: str
     """``"TARGETID"``, ``"RELEASE,BRICKID,OBJID"`` or ``"position (0.12 arcsec)"``."""
+    note: str = ""
+    """What is odd about it, for people."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +64,8 @@ class PhotometryCatalog:
         What was read, ``(nrow,)`` each.
     flux_corrected, fiberflux_corrected
         Whether FLUX_*, FIBERFLUX_* are free of Galactic dust.
+    notes
+        What of the table could not be used, for people.
     """
 
     path: Path
@@ -61,26 +73,42 @@ class PhotometryCatalog:
     columns: Columns
     flux_corrected: bool
     fiberflux_corrected: bool
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, path: str | Path) -> PhotometryCatalog:
-        """Read a catalog; `DataFileError` when it is missing, broken, or carries no FLUX_R."""
+    def open(cls, path: str | Path, *, verify: bool = True) -> PhotometryCatalog:
+        """Read a catalog.
+
+        Parameters
+        ----------
+        path
+            The file.
+        verify
+            Whether checksums are looked at.
+
+        Raises
+        ------
+        DataFileError
+            When it is missing, broken, or carries no fluxes.
+        """
         file = Path(path)
-        with open_fits(file, memmap=True) as hdus:
-            names = hdu_names(hdus)
-            fastspecfit = bool({"FASTSPEC", "FASTPHOT", "SPECPHOT"} & set(names))
-            if fastspecfit and "METADATA" not in names:
+        with open_fits(file, verify=verify) as fits:
+            fastspecfit = bool({"FASTSPEC", "FASTPHOT", "SPECPHOT"} & set(fits.names))
+            if fastspecfit and "METADATA" not in fits.names:
                 raise DataFileError(
                     f"{file}: this FastSpecFit file has no METADATA, where its photometry lies (FLUX_SYNTH_* are "
                     "synthesised, not measured); give one that has"
                 )
-            table = hdus["METADATA"] if fastspecfit else _first_photometry_table(hdus, file)
-            columns = read_columns(table, _COLUMNS, file)
-            version = _fastspecfit_version(hdus[0].header) if fastspecfit else None
+            table = fits["METADATA"] if fastspecfit else _first_photometry_table(fits)
+            columns, odd = fits.read_columns(table, _COLUMNS)
+            version = _fastspecfit_version(fits.hdus[0]) if fastspecfit else None
+        if "TARGETID" in odd:
+            raise DataFileError(f"{file}: {table.label}: column TARGETID {odd['TARGETID']}")
         if not any(k.startswith("FLUX_IVAR_") for k in columns):
             raise DataFileError(f"{file}: has no columns FLUX_* and FLUX_IVAR_*; give a Tractor or FastSpecFit catalog")
         corrected = version is not None and version >= _FIBERFLUX_FIXED
-        return cls(file, "fastspecfit" if fastspecfit else "tractor", columns, fastspecfit, corrected)
+        notes = tuple(f"{file.name} column {name} {why}, not used" for name, why in odd.items())
+        return cls(file, "fastspecfit" if fastspecfit else "tractor", columns, fastspecfit, corrected, notes)
 
     def find(
         self, targetid: int, ra: float = math.nan, dec: float = math.nan, radius_arcsec: float = 1.0
@@ -95,24 +123,59 @@ class PhotometryCatalog:
             Degrees; NaN to forgo the search by position.
         radius_arcsec
             Greatest separation accepted by position.
+
+        Returns
+        -------
+        Match or None
+            Without a row, but with a note, where only a source elsewhere has the TARGETID; None where there is none.
         """
-        rows, ids = self._by_targetid
-        place = int(np.searchsorted(ids, targetid))
-        if place < ids.size and ids[place] == targetid:
-            index = int(rows[place])
-            return Match(self._row(index), "TARGETID" if "TARGETID" in self.columns else "RELEASE,BRICKID,OBJID")
+        found = self._of_targetid(exact_id(targetid), ra, dec)
+        if found is not None and found.row:
+            return found
+        note = found.note if found is not None else ""
         if self._tree is None or not (math.isfinite(ra) and math.isfinite(dec)):
-            return None
+            return found
         rows, tree = self._tree
-        distance, nearest = tree.query(_unit_vectors(np.array([ra]), np.array([dec]))[0])
-        # Chord to angle; the chord is what the tree measures.
-        arcsec = math.degrees(2.0 * math.asin(min(distance / 2.0, 1.0))) * 3600.0
-        return (
-            Match(self._row(int(rows[nearest])), f"position ({arcsec:.2f} arcsec)") if arcsec <= radius_arcsec else None
+        distance, nearest = tree.query(unit_vectors(np.array([ra]), np.array([dec]))[0])
+        arcsec = chord_arcsec(distance)
+        if arcsec > radius_arcsec:
+            return found
+        return Match(self._row(int(rows[nearest])), f"position ({arcsec:.2f} arcsec)", note)
+
+    def _of_targetid(self, targetid: int, ra: float, dec: float) -> Match | None:
+        """The row of a TARGETID; without a row where it is of a source elsewhere, None where there is none."""
+        rows, ids = self._by_targetid
+        first, stop = np.searchsorted(ids, targetid, side="left"), np.searchsorted(ids, targetid, side="right")
+        if first == stop:
+            return None
+        here = rows[first:stop]
+        how = "TARGETID" if "TARGETID" in self.columns else "RELEASE,BRICKID,OBJID"
+        place = self._positions
+        if place is None or not (math.isfinite(ra) and math.isfinite(dec)):
+            note = f"{here.size} rows of {self.path.name} have its TARGETID, first taken" if here.size > 1 else ""
+            return Match(self._row(int(here[0])), how, note)
+        apart = np.linalg.norm(
+            unit_vectors(place[0][here], place[1][here]) - unit_vectors(np.array([ra]), np.array([dec])), axis=1
         )
+        apart = np.where(np.isfinite(apart), apart, 0.0)
+        nearest = int(np.argmin(apart))
+        arcsec = chord_arcsec(float(apart[nearest]))
+        if arcsec > SAME_SOURCE_ARCSEC:
+            note = f"{self.path.name}: the row of its TARGETID lies {arcsec:.0f} arcsec away, not used"
+            return Match({}, "", note)
+        note = f"{here.size} rows of {self.path.name} have its TARGETID, nearest taken" if here.size > 1 else ""
+        return Match(self._row(int(here[nearest])), how, note)
 
     def _row(self, index: int) -> dict[str, Any]:
         return {k: v[index].item() for k, v in self.columns.items()}
+
+    @property
+    def _positions(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Degrees, None where the table has none."""
+        for prefix in ("TARGET_", ""):
+            if f"{prefix}RA" in self.columns and f"{prefix}DEC" in self.columns:
+                return self.columns[f"{prefix}RA"].astype(float), self.columns[f"{prefix}DEC"].astype(float)
+        return None
 
     @cached_property
     def _primary(self) -> np.ndarray:
@@ -131,6 +194,7 @@ class PhotometryCatalog:
         if "TARGETID" in c:
             ids = c["TARGETID"][rows]
         elif objid is not None and "RELEASE" in c and "BRICKID" in c:
+            rows = rows[fits_targetid(c["RELEASE"][rows], c["BRICKID"][rows], objid[rows])]
             ids = encode_targetid(c["RELEASE"][rows], c["BRICKID"][rows], objid[rows])
         else:
             return rows[:0], np.zeros(0, dtype=np.int64)
@@ -140,36 +204,40 @@ class PhotometryCatalog:
     @cached_property
     def _tree(self) -> tuple[np.ndarray, cKDTree] | None:
         """Rows with a position and a search tree over their unit vectors."""
-        prefix = "TARGET_" if "TARGET_RA" in self.columns else ""
-        if f"{prefix}RA" not in self.columns or f"{prefix}DEC" not in self.columns:
+        place = self._positions
+        if place is None:
             return None
-        ra, dec = self.columns[f"{prefix}RA"], self.columns[f"{prefix}DEC"]
+        ra, dec = place
         rows = self._primary[np.isfinite(ra[self._primary]) & np.isfinite(dec[self._primary])]
-        return (rows, cKDTree(_unit_vectors(ra[rows], dec[rows]))) if rows.size else None
+        return (rows, cKDTree(unit_vectors(ra[rows], dec[rows]))) if rows.size else None
 
 
-def _unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+def chord_arcsec(chord: float) -> float:
+    """Angle of a chord, which is what the search tree measures."""
+    return math.degrees(2.0 * math.asin(min(chord / 2.0, 1.0))) * 3600.0
+
+
+def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """``(n, 3)`` unit vectors of positions in degrees."""
     a, d = np.radians(ra), np.radians(dec)
     return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
 
 
-def _first_photometry_table(hdus: fits.HDUList, path: Path) -> Any:
+def _first_photometry_table(fits: FitsFile) -> Hdu:
     """The first table with a FLUX_R (or any FLUX_IVAR_*) column, whatever its name."""
-    for hdu in hdus:
-        is_table = isinstance(hdu, fits.BinTableHDU)
-        if is_table and any(n.upper().startswith("FLUX_IVAR_") for n in column_names(hdu, path)):
+    for hdu in fits.hdus[1:]:
+        if hdu.is_table and any(name.startswith("FLUX_IVAR_") for name in fits.fields(hdu)):
             return hdu
-    found = ", ".join(n for n in hdu_names(hdus) if n and n != "PRIMARY") or "none"
+    found = ", ".join(n for n in fits.names if n) or "none"
     raise DataFileError(
-        f"{path}: no table has FLUX_* and FLUX_IVAR_* (HDUs: {found}); give a Tractor, sweep or FastSpecFit file"
+        f"{fits.path}: no table has FLUX_* and FLUX_IVAR_* (HDUs: {found}); give a Tractor, sweep or FastSpecFit file"
     )
 
 
-def _fastspecfit_version(header: fits.Header) -> tuple[int, ...] | None:
+def _fastspecfit_version(primary: Hdu) -> tuple[int, ...] | None:
     """FastSpecFit's version from DESI's DEPNAMnn/DEPVERnn keywords, None when the header does not say."""
-    for key, value in header.items():
-        if key.startswith("DEPNAM") and str(value).strip().lower() == "fastspecfit":
-            parts = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", str(header.get(f"DEPVER{key[6:]}", "")))
+    for key in primary.cards:
+        if key.startswith("DEPNAM") and primary.text(key).lower() == "fastspecfit":
+            parts = re.match(r"v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?", primary.text(f"DEPVER{key[6:]}"))
             return tuple(int(p or 0) for p in parts.groups()) if parts else None
     return None

@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from astropy import units as u
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import DataFileError
+from provabgs.core.identity import exact_id
 from provabgs.core.messages import first_line
-from provabgs.desi.fitsfile import READ_ERRORS, hdu_names, native, open_fits, read_columns, require_hdus
+from provabgs.desi.fiberstatus import camera_is_good
+from provabgs.desi.fitsfile import Columns, FitsFile, Kind, open_fits
+from provabgs.desi.images import check_shapes, flux_scale, read_wavelength
 from provabgs.surveys import load_system
 
-Columns = dict[str, NDArray[Any]]
-
 LEGACY = load_system("legacy")
-_FLUX_UNIT = 1e-17 * u.erg / u.s / u.cm**2 / u.AA
 _FIBER_TOTAL = [f"FIBERTOTFLUX_{band.upper()}" for band, columns in LEGACY.bands.items() if columns.fiberflux]
 _TARGETING = [
     f"{survey}{kind}_TARGET" for survey in ("", "SV1_", "SV2_", "SV3_") for kind in ("DESI", "BGS", "MWS", "SCND")
 ]
-FIBERMAP_COLUMNS: tuple[str, ...] = (
-    *("TARGETID", "OBJTYPE", "TARGET_RA", "TARGET_DEC", "COADD_FIBERSTATUS", "FIBERSTATUS", "COADD_NUMEXP"),
-    *("COADD_EXPTIME", "RELEASE", "BRICKID", "BRICK_OBJID", "MORPHTYPE", "SHAPE_R", "EBV", "PHOTSYS", "TILEID"),
-    *("MEAN_PSF_TO_FIBER_SPECFLUX", "PSF_TO_FIBER_SPECFLUX", "GAIA_PHOT_G_MEAN_MAG", "HPXPIXEL"),
-    *(*LEGACY.photometric_columns, *_FIBER_TOTAL, *_TARGETING),
+_WHOLE = (
+    *("COADD_FIBERSTATUS", "FIBERSTATUS", "COADD_NUMEXP", "RELEASE", "BRICKID", "BRICK_OBJID", "TILEID", "HPXPIXEL"),
+    *_TARGETING,
 )
+_NUMBERS = (
+    *("TARGET_RA", "TARGET_DEC", "COADD_EXPTIME", "SHAPE_R", "EBV", "MEAN_PSF_TO_FIBER_SPECFLUX"),
+    *("PSF_TO_FIBER_SPECFLUX", "GAIA_PHOT_G_MEAN_MAG", *LEGACY.photometric_columns, *_FIBER_TOTAL),
+)
+FIBERMAP_COLUMNS: dict[str, Kind] = {
+    "TARGETID": "id",
+    **dict.fromkeys(("OBJTYPE", "MORPHTYPE", "PHOTSYS"), "text"),
+    **dict.fromkeys(_WHOLE, "whole"),
+    **dict.fromkeys(_NUMBERS, "number"),
+}
 """What is read of FIBERMAP, where present."""
-_EXP_COLUMNS = ("TARGETID", "PSF_TO_FIBER_SPECFLUX", "FIBERSTATUS", "IN_COADD_B", "IN_COADD_R", "IN_COADD_Z")
-RESTRICTED_BIT = 1 << 3
-"""FIBERSTATUS bit of a positioner of restricted reach: harmless, desispec coadds such exposures."""
+_EXP_COLUMNS: dict[str, Kind] = {
+    "TARGETID": "id",
+    "PSF_TO_FIBER_SPECFLUX": "number",
+    **dict.fromkeys(("FIBERSTATUS", "IN_COADD_B", "IN_COADD_R", "IN_COADD_Z"), "whole"),
+}
+_SCORES: dict[str, Kind] = {"TARGETID": "id", "TSNR2_BGS": "number"}
+FLUX_MAX, IVAR_MAX = 1e8, 1e8
+"""Beyond these, in 1e-17 erg/s/cm2/A and its inverse square, a pixel is damaged: 1e8 is the flux of Sirius."""
+RESOLUTION_MAX = 10.0
+"""Elements of a resolution matrix are weights of pixels."""
 
 
 class CameraData(NamedTuple):
@@ -84,6 +98,10 @@ class CoaddFile:
         Cameras in the file, in file order.
     coadded
         False for a spectra file, whose rows are single exposures.
+    notes
+        What of the tables could not be used, for people.
+    verify
+        Whether checksums are looked at.
     """
 
     path: Path
@@ -92,32 +110,55 @@ class CoaddFile:
     scores: Columns
     cameras: tuple[str, ...]
     coadded: bool
+    notes: tuple[str, ...] = ()
+    verify: bool = field(default=True, repr=False)
 
     @classmethod
-    def open(cls, path: str | Path) -> CoaddFile:
-        """Read the tables of a DESI file; `DataFileError` when it is missing, broken, or not a DESI file."""
+    def open(cls, path: str | Path, *, verify: bool = True) -> CoaddFile:
+        """Read the tables of a DESI file.
+
+        Parameters
+        ----------
+        path
+            The file.
+        verify
+            Whether checksums are looked at.
+
+        Raises
+        ------
+        DataFileError
+            When it is missing, broken, or not a DESI file.
+        """
         file = Path(path)
-        with open_fits(file) as hdus:
+        with open_fits(file, verify=verify) as fits:
             what = "a DESI coadd or spectra file"
-            require_hdus(hdus, ["FIBERMAP"], file, what)
-            cameras = [n.removesuffix("_WAVELENGTH") for n in hdu_names(hdus) if n.endswith("_WAVELENGTH")]
+            fits.require(["FIBERMAP"], what)
+            for nameless in (h for h in fits.hdus[1:] if not h.name):
+                fits.check(nameless)  # a damaged EXTNAME must not pass for an HDU that is not there
+            cameras = [n.removesuffix("_WAVELENGTH") for n in fits.names if n.endswith("_WAVELENGTH")]
             if not cameras:
-                require_hdus(hdus, [f"{c}_{k}" for c in "BRZ" for k in ("WAVELENGTH", "FLUX", "IVAR")], file, what)
-            require_hdus(hdus, [f"{c}_{k}" for c in cameras for k in ("FLUX", "IVAR")], file, what)
-            fibermap = read_columns(hdus["FIBERMAP"], FIBERMAP_COLUMNS, file)
+                fits.require([f"{c}_{k}" for c in "BRZ" for k in ("WAVELENGTH", "FLUX", "IVAR")], what)
+            fits.require([f"{c}_{k}" for c in cameras for k in ("FLUX", "IVAR")], what)
+            fibermap, odd = fits.read_columns(fits["FIBERMAP"], FIBERMAP_COLUMNS)
+            notes = [f"FIBERMAP column {name} {why}, not used" for name, why in odd.items()]
+            if "TARGETID" in odd:
+                raise DataFileError(f"{file}: FIBERMAP column TARGETID {odd['TARGETID']}")
             if "TARGETID" not in fibermap:
                 raise DataFileError(f"{file}: is not {what}: FIBERMAP has no column TARGETID")
-            _check_shapes(hdus, cameras, fibermap["TARGETID"].size, file)
+            check_shapes(fits, cameras, fibermap["TARGETID"].size)
             for camera in cameras:
-                _wavelength(hdus, camera, file)
-                _flux_scale(hdus[f"{camera}_FLUX"], file)
-            has = set(hdu_names(hdus))
-            exposures = read_columns(hdus["EXP_FIBERMAP"], _EXP_COLUMNS, file) if "EXP_FIBERMAP" in has else {}
-            scores = read_columns(hdus["SCORES"], ("TARGETID", "TSNR2_BGS"), file) if "SCORES" in has else {}
+                read_wavelength(fits, camera)
+                flux_scale(fits, camera)
+            exposures = _optional(fits, "EXP_FIBERMAP", _EXP_COLUMNS, notes)
+            scores = _optional(fits, "SCORES", _SCORES, notes)
             if scores and scores.get("TARGETID", fibermap["TARGETID"]).tolist() != fibermap["TARGETID"].tolist():
                 scores = {}
-            coadded = "COADD_NUMEXP" in fibermap or "COADD_FIBERSTATUS" in fibermap
-        return cls(file, fibermap, exposures, scores, tuple(c.lower() for c in cameras), coadded)
+            if any(values.size != fibermap["TARGETID"].size for values in scores.values()):
+                scores = {}
+            names = fits.fields(fits["FIBERMAP"])
+            coadded = "COADD_NUMEXP" in names or "COADD_FIBERSTATUS" in names
+        cameras = [c.lower() for c in cameras]
+        return cls(file, fibermap, exposures, scores, tuple(cameras), coadded, tuple(notes), verify)
 
     @property
     def targetids(self) -> NDArray[np.int64]:
@@ -131,19 +172,38 @@ class CoaddFile:
 
     def groups(self) -> dict[int, list[int]]:
         """Rows of each target, in file order: its first row in a coadd, all its exposures in a spectra file."""
+        return {t: rows[:1] if self.coadded else list(rows) for t, rows in self._rows.items()}
+
+    def rows_of(self, targetid: int) -> list[int]:
+        """All rows of a target."""
+        return self._rows.get(targetid, [])
+
+    @cached_property
+    def _rows(self) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
         for row, targetid in enumerate(self.targetids.tolist()):
-            rows = found.setdefault(targetid, [])
-            if not rows or not self.coadded:
-                rows.append(row)
+            found.setdefault(targetid, []).append(row)
         return found
 
     def usable(self, rows: Sequence[int]) -> list[int]:
-        """Those of `rows` that a coadd would take: all in a coadd, FIBERSTATUS 0 (or RESTRICTED) in a spectra file."""
+        """Those of `rows` that a coadd would take in any camera: all in a coadd, by FIBERSTATUS in a spectra file."""
+        good = {row for camera in self.cameras for row in self.usable_in(camera, rows)}
+        return [row for row in rows if row in good]
+
+    def usable_in(self, camera: str, rows: Sequence[int]) -> list[int]:
+        """Those of `rows` that a coadd would take in one camera.
+
+        Parameters
+        ----------
+        camera
+            ``"b"``, ``"r"``, ``"z"``, or several letters where cameras were combined.
+        rows
+            Rows of the file.
+        """
         if self.coadded or "FIBERSTATUS" not in self.fibermap:
             return list(rows)
         status = self.fibermap["FIBERSTATUS"]
-        return [r for r in rows if int(status[r]) & ~RESTRICTED_BIT == 0]
+        return [r for r in rows if camera_is_good(int(status[r]), camera)]
 
     def check_targetid(self, targetid: int) -> None:
         """Raise `DataFileError` unless the file holds `targetid`; says how many there are and which is nearest."""
@@ -152,7 +212,7 @@ class CoaddFile:
             hint = ""
             if ids.size:
                 # Python integers: the difference of two int64 may overflow.
-                nearest = min(ids.tolist(), key=lambda t: abs(t - int(targetid)))
+                nearest = min(ids.tolist(), key=lambda t: abs(t - exact_id(targetid)))
                 hint = f"; the nearest is {nearest}"
             raise DataFileError(f"{self.path}: no such TARGETID {targetid} among its {ids.size} rows{hint}")
 
@@ -179,84 +239,81 @@ class CoaddFile:
             the iteration for the groups that follow.
         """
         wanted = [c for c in self.cameras if cameras is None or c in {w.lower() for w in cameras}]
-        with open_fits(self.path) as hdus:
-            # astropy looks a name up by walking through all headers: a third of the reading time of a large file.
-            images = {str(h.name).upper(): h for h in hdus}
-            grids = {c: _wavelength(hdus, c, self.path) for c in wanted}
-            scales = {c: _flux_scale(hdus[f"{c.upper()}_FLUX"], self.path) for c in wanted}
+        with open_fits(self.path, verify=self.verify) as fits:
+            readers: dict[str, _CameraReader | DataFileError] = {}
+            for c in wanted:
+                try:
+                    readers[c] = _CameraReader(fits, c)
+                except DataFileError as error:
+                    readers[c] = error
             for rows in groups:
                 try:
-                    spectra = tuple(
-                        combine_exposures([_read_camera(images, c, grids[c], scales[c], row) for row in rows])
-                        for c in wanted
-                    )
-                except READ_ERRORS as error:
+                    spectra = []
+                    for c in wanted:
+                        reader, good = readers[c], self.usable_in(c, rows)
+                        if isinstance(reader, DataFileError):
+                            raise reader
+                        if good:
+                            spectra.append(combine_exposures([reader.read(row) for row in good]))
+                except DataFileError as error:
+                    yield error
+                except (OSError, EOFError) as error:
                     yield DataFileError(f"{self.path}: row {rows[0]} cannot be read ({first_line(error)})")
                 else:
-                    yield spectra
+                    yield tuple(spectra)
 
 
-def _check_shapes(hdus: fits.HDUList, cameras: Sequence[str], nrow: int, path: Path) -> None:
-    """Refuse a file whose images do not fit its FIBERMAP and wavelengths."""
-    for camera in cameras:
-        npix = int(np.prod(hdus[f"{camera}_WAVELENGTH"].shape))
-        for kind in ("FLUX", "IVAR", "MASK"):
-            name = f"{camera}_{kind}"
-            if name in hdus and tuple(hdus[name].shape) != (nrow, npix):
-                raise DataFileError(
-                    f"{path}: HDU {name} has shape {tuple(hdus[name].shape)}, but FIBERMAP and {camera}_WAVELENGTH "
-                    f"ask for {(nrow, npix)}; the file is damaged"
-                )
+def _optional(fits: FitsFile, name: str, kinds: dict[str, Kind], notes: list[str]) -> Columns:
+    """Columns of a table that helps where it is there; what is odd about it is noted."""
+    hdu = fits.find(name)
+    if hdu is None:
+        return {}
+    columns, odd = fits.read_columns(hdu, kinds)
+    notes += [f"{name} column {column} {why}, not used" for column, why in odd.items()]
+    return columns
 
 
-def _unit(hdu: Any) -> u.UnitBase | None:
-    """BUNIT of an image, None when there is none; an unreadable one comes back as astropy's UnrecognizedUnit."""
-    text = str(hdu.header.get("BUNIT", "")).strip()
-    return u.Unit(text, parse_strict="silent") if text else None
+class _CameraReader:
+    """The images of one camera in an open file."""
 
+    def __init__(self, fits: FitsFile, camera: str) -> None:
+        name = camera.upper()
+        self.camera, self.fits = camera, fits
+        self.wave = read_wavelength(fits, name)
+        self.scale = flux_scale(fits, name)
+        self.images = {kind: fits.find(f"{name}_{kind}") for kind in ("FLUX", "IVAR", "MASK", "RESOLUTION")}
 
-def _flux_scale(hdu: Any, path: Path) -> float:
-    """Factor to 1e-17 erg/s/cm2/A from BUNIT (1 without BUNIT); `DataFileError` when it is no flux density."""
-    unit = _unit(hdu)
-    if unit is None:
-        return 1.0
-    try:
-        return float((1 * unit).to_value(_FLUX_UNIT))
-    except (u.UnitConversionError, TypeError) as error:
-        raise DataFileError(
-            f"{path}: HDU {hdu.name} is in {hdu.header['BUNIT']!r}, not a flux density per Angstrom like DESI's "
-            "10**-17 erg/(s cm2 Angstrom); convert it and mend BUNIT"
-        ) from error
+    def _row(self, kind: str, row: int) -> NDArray[Any] | None:
+        hdu = self.images[kind]
+        return None if hdu is None else self.fits.image(hdu, row)
 
+    def read(self, row: int) -> CameraData:
+        """One row; masked and impossible pixels get flux 0, ivar 0."""
+        flux, ivar = (np.asarray(self._row(kind, row), dtype=np.float64) for kind in ("FLUX", "IVAR"))
+        with np.errstate(over="ignore", invalid="ignore"):
+            flux, ivar = flux * self.scale, ivar / self.scale**2
+        impossible = ~(np.abs(flux) <= FLUX_MAX) & ~(ivar == 0)
+        bad = ~(ivar <= IVAR_MAX) | (ivar < 0) | impossible
+        mask = self._row("MASK", row)
+        masked = np.zeros(self.wave.size, dtype=bool) if mask is None else mask != 0
+        n_masked = int(np.count_nonzero(masked & ~bad & (ivar > 0)))
+        use = ~bad & ~masked & (ivar > 0)
+        flux, ivar = np.where(use, flux, 0.0), np.where(use, ivar, 0.0)
+        return CameraData(self.camera, self.wave, flux, ivar, self._resolution(row), n_masked, int(bad.sum()))
 
-def _wavelength(hdus: fits.HDUList, camera: str, path: Path) -> FloatArray:
-    """``(npix,)`` wavelengths of one camera, Angstrom, whatever length unit the file declares."""
-    hdu = hdus[f"{camera.upper()}_WAVELENGTH"]
-    wave = native(hdu.data).astype(np.float64).ravel()
-    unit = _unit(hdu)
-    try:
-        return wave * (1.0 if unit is None else float((1 * unit).to_value(u.AA)))
-    except (u.UnitConversionError, TypeError) as error:
-        raise DataFileError(f"{path}: HDU {hdu.name} is in {hdu.header['BUNIT']!r}, not a length") from error
-
-
-def _read_camera(hdus: Mapping[str, Any], camera: str, wave: FloatArray, scale: float, row: int) -> CameraData:
-    """One camera of one row; masked and impossible pixels get flux 0, ivar 0."""
-    name = camera.upper()
-    flux = native(hdus[f"{name}_FLUX"].section[row]).astype(np.float64) * scale
-    ivar = native(hdus[f"{name}_IVAR"].section[row]).astype(np.float64) / scale**2
-    bad = ~np.isfinite(ivar) | (ivar < 0) | (~np.isfinite(flux) & ~(ivar == 0))
-    masked = np.zeros(wave.size, dtype=bool)
-    if f"{name}_MASK" in hdus:
-        masked = native(hdus[f"{name}_MASK"].section[row]) != 0
-    n_masked = int(np.count_nonzero(masked & ~bad & (ivar > 0)))
-    use = ~bad & ~masked & (ivar > 0)
-    resolution = None
-    if f"{name}_RESOLUTION" in hdus:
-        resolution = native(hdus[f"{name}_RESOLUTION"].section[row]).astype(np.float64)
-    return CameraData(
-        camera, wave, np.where(use, flux, 0.0), np.where(use, ivar, 0.0), resolution, n_masked, int(bad.sum())
-    )
+    def _resolution(self, row: int) -> FloatArray | None:
+        """The resolution matrix in bands, None where the file has none."""
+        found = self._row("RESOLUTION", row)
+        if found is None:
+            return None
+        matrix = found.astype(np.float64)
+        worst = np.abs(np.where(np.isfinite(matrix), matrix, 0.0)).max(initial=0.0)
+        if worst > RESOLUTION_MAX:
+            raise DataFileError(
+                f"{self.fits.path}: row {row}: HDU {self.camera.upper()}_RESOLUTION holds {worst:.2g}, where weights "
+                "of pixels are at most about 1; the file is damaged: fetch it again"
+            )
+        return matrix
 
 
 def combine_exposures(exposures: Sequence[CameraData]) -> CameraData:

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from provabgs.desi.coadd import RESTRICTED_BIT, Columns
+from provabgs.desi.coadd import Columns
+from provabgs.desi.fiberstatus import exposures_are_good
 from provabgs.desi.photometry import Row, fiber_transmission, finite
 
 PsfMode = Literal["spectrum", "prior", "ignore"]
@@ -98,5 +99,5 @@ def _used_exposures(exposures: Columns) -> Any:
     if flags:
         return np.logical_or.reduce(flags)
     if "FIBERSTATUS" in exposures:
-        return (exposures["FIBERSTATUS"] & ~RESTRICTED_BIT) == 0
+        return exposures_are_good(exposures["FIBERSTATUS"])
     return np.ones(exposures["TARGETID"].size, dtype=bool)

@@ -10,7 +10,7 @@ import numpy as np
 
 from provabgs.desi.coadd import CameraData
 from provabgs.desi.photometry import TargetPhotometry
-from provabgs.desi.redrock import Redshift
+from provabgs.desi.redrock import SAME_REDSHIFT, Redshift
 from provabgs.desi.source import Source
 
 _KEPT = (
@@ -37,9 +37,10 @@ def quality_notes(cameras: Sequence[CameraData], redshift: Redshift) -> list[str
         )
     bad = sum(c.n_bad for c in cameras)
     if bad:
-        notes.append(f"{bad} pixels with NaN flux or impossible ivar taken out")
+        notes.append(f"{bad} pixels with NaN or impossible flux or ivar taken out")
     if redshift.n_rows > 1:
-        notes.append(f"best of {redshift.n_rows} redshift rows")
+        apart = f", which differ by {redshift.spread:.3g} (1 + z)" if redshift.spread > SAME_REDSHIFT else ""
+        notes.append(f"best of {redshift.n_rows} redshift rows{apart}")
     return notes
 
 

@@ -56,18 +56,25 @@ def _or_compressed(path: Path) -> Path:
     return packed if packed.exists() and not path.exists() else path
 
 
+_PACKED = (".gz", ".fz")
+
+
 def infer_redrock(coadd: str | Path) -> Path | None:
     """The redrock file beside a coadd or spectra file, None when there is none.
 
-    Tried in this order: ``redrock-X`` for ``coadd-X``, ``redrock-coadd-X``, ``zbest-X``; plain, then compressed.
+    Tried in this order: ``redrock-X`` for ``coadd-X``, ``redrock-coadd-X``, ``zbest-X``; plain, then compressed; beside
+    the file, and where that is a link, beside what it points to.
     """
     file = Path(coadd)
-    name = file.name.removesuffix(".gz")
-    stem = next((name.removeprefix(p) for p in ("coadd-", "spectra-") if name.startswith(p)), None)
-    if stem is None:
-        return None
-    for candidate in (f"redrock-{stem}", f"redrock-{name}", f"zbest-{stem}"):
-        for full in (candidate, f"{candidate}.gz"):
-            if (file.parent / full).is_file():
-                return file.parent / full
+    for place in dict.fromkeys((file, file.resolve())):
+        name = place.name
+        for suffix in _PACKED:
+            name = name.removesuffix(suffix)
+        stem = next((name.removeprefix(p) for p in ("coadd-", "spectra-") if name.startswith(p)), None)
+        if stem is None:
+            continue
+        for candidate in (f"redrock-{stem}", f"redrock-{name}", f"zbest-{stem}"):
+            for full in (candidate, *(f"{candidate}{suffix}" for suffix in _PACKED)):
+                if (place.parent / full).is_file():
+                    return place.parent / full
     return None

@@ -27,8 +27,11 @@ PHOTSYS: tuple[str, ...] = LEGACY.variants.names if LEGACY.variants else ()
 DEFAULT_BANDS: tuple[str, ...] = LEGACY.fitted_bands()
 """Bands that are fitted unless told otherwise, as in the published catalog."""
 
-RELEASE_PHOTSYS: dict[int, str] = {8000: "S", 8001: "N", 9010: "S", 9011: "N", 9012: "S", 10000: "S"}
-"""Photometric system of the Legacy Surveys releases that DESI targets come from (DR8, DR9, DR10)."""
+RELEASE_PHOTSYS: dict[int, str] = {
+    **dict.fromkeys((3000, 5000, 7000, 8000, 9010, 9012, 10000), "S"),
+    **dict.fromkeys((4000, 6000, 8001, 9011), "N"),
+}
+"""Photometric system of releases of the Legacy Surveys (DR3-DR10; DESI's targets come from DR8 and later)."""
 NORTH_DEC = 32.375
 """Degrees. DESI takes BASS + MzLS north of this and of the Galactic plane, DECam elsewhere (Myers et al. 2023)."""
 
@@ -60,24 +63,41 @@ def finite(row: Row, key: str) -> float:
         return float("nan")
 
 
-def find_photsys(row: Row) -> str:
-    """``"N"`` or ``"S"`` from PHOTSYS, else RELEASE, else the position.
+class PhotSys(NamedTuple):
+    """Which filters a row's fluxes were taken with, and what is to be said about that."""
+
+    name: str
+    """``"N"`` (BASS, MzLS) or ``"S"`` (DECam)."""
+    note: str = ""
+
+
+def find_photsys(row: Row) -> PhotSys:
+    """``"N"`` or ``"S"`` from PHOTSYS, else RELEASE, else the position; PHOTSYS and RELEASE must agree.
 
     Raises
     ------
     UnusableTargetError
-        (BAD_DATA) when none of the three is there.
+        (BAD_DATA) when none of the three is there, and when PHOTSYS and RELEASE contradict each other.
     """
     given = str(row.get("PHOTSYS") or "").strip().upper()
-    if given in PHOTSYS:
-        return given
     release = finite(row, "RELEASE")
-    if release in RELEASE_PHOTSYS:
-        return RELEASE_PHOTSYS[int(release)]
+    by_release = RELEASE_PHOTSYS.get(int(release)) if math.isfinite(release) else None
+    unknown = f"RELEASE {release:g} is not known" if math.isfinite(release) and release > 0 and not by_release else ""
+    if given in PHOTSYS:
+        if by_release is not None and by_release != given:
+            raise UnusableTargetError(
+                f"PHOTSYS is {given} and RELEASE {release:g}, which is {by_release}'s: which filters took the "
+                "photometry cannot be told; correct one of them, or leave the photometry out",
+                Status.BAD_DATA,
+            )
+        return PhotSys(given, f"{unknown}, filters by PHOTSYS {given}" if unknown else "")
+    if by_release is not None:
+        return PhotSys(by_release)
     ra, dec = position(row)
     if math.isfinite(ra) and math.isfinite(dec):
         north = dec >= NORTH_DEC and float(SkyCoord(ra, dec, unit="deg").galactic.b.deg) > 0
-        return "N" if north else "S"
+        name = "N" if north else "S"
+        return PhotSys(name, f"{unknown or 'neither PHOTSYS nor RELEASE is given'}, filters of {name} by the position")
     raise UnusableTargetError(
         f"PHOTSYS is {given!r}, RELEASE {release:g} and the position is unknown: which filters took the photometry "
         "cannot be told; set PHOTSYS to N or S, or leave the photometry out",
@@ -89,7 +109,7 @@ def position(row: Row) -> tuple[float, float]:
     """``(ra, dec)`` in degrees from TARGET_RA/DEC or RA/DEC, NaN where unknown."""
     for prefix in ("TARGET_", ""):
         ra, dec = finite(row, f"{prefix}RA"), finite(row, f"{prefix}DEC")
-        if math.isfinite(ra) and math.isfinite(dec):
+        if math.isfinite(ra) and math.isfinite(dec) and abs(dec) <= 90 and abs(ra) <= 360:
             return ra, dec
     return float("nan"), float("nan")
 
@@ -134,7 +154,8 @@ def target_photometry(
     flux = np.where(ivar > 0, flux, 0.0)
     if not np.any(ivar > 0):
         return TargetPhotometry(None, "", (*notes, "no photometry is measured"))
-    photsys = find_photsys(row)
+    photsys, note = find_photsys(row)
+    notes += [note] if note else []
     filters = [b.filter_at(photsys) for b in wanted]
     lost = [b.flux for b, name, w in zip(wanted, filters, ivar, strict=True) if name is None and w > 0]
     notes += [f"{column} has no filter at PHOTSYS {photsys}, band not used" for column in lost]
@@ -164,7 +185,7 @@ def fiber_transmission(row: Row, ebv: float, band: str) -> float:
     UnusableTargetError
         (BAD_DATA) when the photometric system is unknown, or lacks the band.
     """
-    photsys = find_photsys(row)
+    photsys = find_photsys(row).name
     name = LEGACY.band(band).filter_at(photsys)
     if name is None:
         raise UnusableTargetError(f"band {band} has no filter at PHOTSYS {photsys}", Status.BAD_DATA)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provabgs.core.errors import InputError
+from provabgs.core.identity import exact_array, exact_id
 
 _OBJID_BITS, _BRICKID_BITS, _RELEASE_BITS = 22, 20, 16
 _BRICKID_SHIFT, _RELEASE_SHIFT = _OBJID_BITS, _OBJID_BITS + _BRICKID_BITS
@@ -43,16 +44,29 @@ def encode_targetid(release: ArrayLike, brickid: ArrayLike, objid: ArrayLike) ->
     parts = (("RELEASE", release, _RELEASE_BITS), ("BRICKID", brickid, _BRICKID_BITS), ("OBJID", objid, _OBJID_BITS))
     arrays = []
     for name, values, bits in parts:
-        a = np.asarray(values, dtype=np.int64)
+        a = exact_array(values, name)
         if np.any((a < 0) | (a >= 1 << bits)):
             raise InputError(f"{name} must lie in 0..{(1 << bits) - 1} to form a TARGETID")
         arrays.append(a)
     return (arrays[0] << _RELEASE_SHIFT) | (arrays[1] << _BRICKID_SHIFT) | arrays[2]
 
 
+def fits_targetid(release: ArrayLike, brickid: ArrayLike, objid: ArrayLike) -> NDArray[np.bool_]:
+    """Which sources have parts that fit into a TARGETID: others are no sources of the Legacy Surveys.
+
+    Parameters
+    ----------
+    release, brickid, objid
+        Integers of one common shape.
+    """
+    limits = ((release, _RELEASE_BITS), (brickid, _BRICKID_BITS), (objid, _OBJID_BITS))
+    inside = [(np.asarray(values) >= 0) & (np.asarray(values) < 1 << bits) for values, bits in limits]
+    return np.logical_and.reduce(inside)
+
+
 def decode_targetid(targetid: int) -> DecodedTargetID:
     """Split a TARGETID (>= 0, else `InputError`) into its parts."""
-    t = int(targetid)
+    t = exact_id(targetid)
     if t < 0:
         raise InputError(f"TARGETID {t} is negative: an unassigned or stuck fiber, not a source")
     return DecodedTargetID(

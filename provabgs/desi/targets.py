@@ -37,6 +37,8 @@ class ReadOptions:
         Greatest separation at which a photometric catalog's source is taken for the target.
     ebv
         SFD E(B-V) to use in place of the files', None to read it.
+    verify
+        Verify the checksums (DATASUM, CHECKSUM) of what is read, where the files have them.
     """
 
     z_min: float = 0.0
@@ -50,6 +52,7 @@ class ReadOptions:
     fiber_sigma_floor: float = 0.1
     match_radius_arcsec: float = 1.0
     ebv: float | None = None
+    verify: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.z_min < self.z_max:

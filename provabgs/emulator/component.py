@@ -75,8 +75,13 @@ class ComponentEmulator:
         Raises
         ------
         EmulatorFileError
-            When SSP library or conventions differ.
+            When SSP library or conventions differ, or the model has emission besides starlight.
         """
+        if model.stellar_emissions or model.dust_emissions:
+            raise EmulatorFileError(
+                "this emulator was trained on starlight alone, the model has emissions; leave model.emissions empty, "
+                "or use engine = 'compressed'"
+            )
         if conventions_of(model) != self.conventions:
             raise EmulatorFileError(
                 f"this emulator was trained on {self.conventions!r} conventions, the model has "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 
-from provabgs.core.errors import ConfigError, InputError
+from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.emulator.errors import EmulatorFileError
 from provabgs.emulator.models import PublishedNetworkModel
 from provabgs.emulator.weights import default_emulator
@@ -17,7 +17,8 @@ from provabgs.sps.attenuation import CharlotFall
 from provabgs.sps.derived import DERIVED
 from provabgs.sps.emission import Emission
 from provabgs.sps.histories import Histories
-from provabgs.sps.library import SSPLibrary
+from provabgs.sps.imf import in_masses_of
+from provabgs.sps.library import SHIPPED, SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.nebular import NebularEmission, NebularGrid, with_nebular
 from provabgs.sps.registries import ATTENUATIONS, EMISSIONS, HISTORIES, PROPERTIES
@@ -39,25 +40,61 @@ def load_model(options: ModelOptions) -> SPSModel:
     Returns
     -------
     SPSModel
-        The same object for equal options.
+        The same object for equal options. Where they name several libraries, that of the first: parameters, priors and
+        surviving fractions are the same for all (`provabgs.inference.averaging`).
 
     Raises
     ------
     InputError
         When the library, the nebular grid or the published networks cannot be read.
     ConfigError
-        When gas parameters lie outside the nebular grid, or a name is not registered.
+        When gas parameters lie outside the nebular grid, a name is not registered, or masses cannot be expressed in
+        those of `mass_library`.
     """
-    return _load_model(options.model_dump_json())
+    path = options.libraries[0]
+    own = str(options.mass_library) == str(path or SHIPPED)  # masses in those of itself are its own
+    changes = {"library": path, "library_weights": "equal"} | ({"mass_library": None} if own else {})
+    one = options.model_copy(update=changes)
+    return _load_model(one.model_dump_json())
 
 
-@lru_cache(maxsize=4)
+def stars_of(options: ModelOptions) -> SSPLibrary:
+    """The first SSP library of a configuration, its masses in those of `mass_library`; no gas.
+
+    Parameters
+    ----------
+    options
+        The ``[fit.model]`` table.
+
+    Returns
+    -------
+    SSPLibrary
+        Read from its file.
+
+    Raises
+    ------
+    DataFileError
+        When a library cannot be read.
+    ConfigError
+        When masses cannot be expressed in those of `mass_library`.
+    """
+    path, reference = options.libraries[0], options.mass_library
+    library = SSPLibrary.named(path)
+    if reference is None or str(reference) == str(path or SHIPPED):
+        return library
+    try:
+        return in_masses_of(library, SSPLibrary.named(reference))
+    except ConfigError as err:
+        raise ConfigError(f"model.library {path or SHIPPED}: {err}") from None
+
+
+@lru_cache(maxsize=8)
 def _load_model(text: str) -> SPSModel:
     options = ModelOptions.model_validate_json(text)
-    library = SSPLibrary.default() if options.library is None else SSPLibrary.load(options.library)
+    library = stars_of(options)
     if options.published_networks is not None:
         return PublishedNetworkModel(*options.published_networks, library)
-    emissions: list[Emission] = [EMISSIONS[name]() for name in options.emissions]
+    emissions = _emissions(options)
     if options.nebular:
         grid = NebularGrid.default() if options.nebular_grid is None else NebularGrid.load(options.nebular_grid)
         if options.gas_free:
@@ -80,6 +117,21 @@ def _load_model(text: str) -> SPSModel:
         t_birth_cloud=0.01 if published else 0.1,
         properties=properties,
     )
+
+
+def _emissions(options: ModelOptions) -> list[Emission]:
+    """The emissions that a configuration names, their options checked by their own factories."""
+    if unused := [name for name in options.emission_options if name not in options.emissions]:
+        raise ConfigError(f"model.emission_options.{unused[0]}: model.emissions does not name it")
+    made: list[Emission] = []
+    for name in options.emissions:
+        try:
+            made.append(EMISSIONS[name](**options.emission_options.get(name, {})))
+        except DataFileError:
+            raise
+        except (TypeError, InputError) as err:
+            raise ConfigError(f"model.emission_options.{name}: {err}") from None
+    return made
 
 
 def _histories(options: ModelOptions) -> Histories:

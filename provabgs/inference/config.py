@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from provabgs.core.config import BESIDE_FILE, check_config, overlay, read_toml, with_absolute_paths
+from provabgs.core.config import BESIDE_FILE, Names, check_config, overlay, read_toml, with_absolute_paths
 from provabgs.core.errors import ConfigError
 from provabgs.inference.prior_correction import PriorCorrection, correction_from
 from provabgs.observe.options import ObservingOptions
+from provabgs.sps.library import SHIPPED
 from provabgs.sps.nebular import GAS_LOGZ_RANGE, LOG_U_RANGE
 
 Engine = Literal["compressed", "emulator", "exact"]
@@ -72,6 +73,7 @@ def _check_beside(document: dict[str, Any], path: Path) -> None:
 
 
 _FIXED_GAS = ("log_u", "gas_logz")
+_LIBRARIES = Names(frozenset({SHIPPED}))
 
 
 class ModelOptions(BaseModel):
@@ -79,8 +81,17 @@ class ModelOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    library: Annotated[Path | None, BESIDE_FILE] = Field(
-        default=None, description="SSP library file; the one that ships if null"
+    library: Annotated[Path | tuple[Path, ...] | None, BESIDE_FILE, _LIBRARIES] = Field(
+        default=None,
+        description="SSP library file; the one that ships, 'mist', if null; or a list: a fit under each, averaged",
+    )
+    library_weights: Literal["equal", "evidence"] = Field(
+        default="equal", description="weights of several libraries: all equal, or in proportion to the evidence"
+    )
+    mass_library: Annotated[Path | None, BESIDE_FILE, _LIBRARIES] = Field(
+        default=None,
+        description="library, or 'mist', whose IMF and surviving fractions masses refer to; of several the first if "
+        "null, of one its own",
     )
     conventions: Conventions = Field(
         default="paper", description="'paper': equations of Hahn et al. 2023; 'published-code': what its code computes"
@@ -112,13 +123,35 @@ class ModelOptions(BaseModel):
     history: str = Field(default="nmf", description="family of star-formation and metallicity histories, by name")
     history_options: dict[str, Any] = Field(default_factory=dict, description="options of that family")
     attenuation: str = Field(default="charlot-fall", description="dust law, by name")
-    emissions: tuple[str, ...] = Field(default=(), description="emissions beyond the nebular one, by name")
+    emissions: tuple[str, ...] = Field(
+        default=(), description="emissions beyond the nebular one: 'dust', or of plugins"
+    )
+    emission_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options of those emissions, a table for each name"
+    )
     properties: tuple[str, ...] = Field(default=(), description="derived properties beyond the published five, by name")
+
+    @field_validator("library", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            if not value:
+                raise ValueError("name at least one library")
+            value = value[0] if len(value) == 1 else value
+        return None if str(value) == SHIPPED else value
+
+    @property
+    def libraries(self) -> tuple[Path | None, ...]:
+        """One entry per fit: a file, or None for the library that ships."""
+        several = self.library if isinstance(self.library, tuple) else (self.library,)
+        return tuple(None if str(path) == SHIPPED else path for path in several)
 
     @model_validator(mode="after")
     def _gas_of_stars(self) -> ModelOptions:
         if self.nebular and self.published_networks is not None:
             raise ValueError("nebular = true adds gas to SSPs, which published_networks replace; use one of the two")
+        if self.emissions and self.published_networks is not None:
+            raise ValueError("published_networks include their own dust emission; leave emissions empty")
         if self.gas_free and not self.nebular:
             raise ValueError("gas_free = true needs nebular = true")
         if self.gas_free and (
@@ -155,7 +188,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "honest": {
         "observing": {
             "noise": ("floor", "template-error", "camera-calibration", "fiber-colour", "emission-lines"),
-            "line_mask": "default",
+            "line_mask": "auto",
             "clip_sigma": 5.0,
             "floor_spectrum": 0.003,
         }
@@ -221,4 +254,19 @@ class FitConfig(BaseModel):
             raise ValueError("published_networks need engine = 'exact' and model.conventions = 'published-code'")
         if self.model.nebular and self.engine == "emulator":
             raise ValueError("engine = 'emulator' was trained on stars alone; nebular = true needs another engine")
+        if self.observing.fits_dispersion and self.engine == "emulator":
+            raise ValueError("engine = 'emulator' has one velocity dispersion; vdisp_kms = 'fit' needs another engine")
+        return self
+
+    @model_validator(mode="after")
+    def _several_fits(self) -> FitConfig:
+        several = len(self.model.libraries) > 1
+        if several and (self.engine == "emulator" or self.model.published_networks is not None):
+            networks = "engine = 'emulator'" if self.engine == "emulator" else "published_networks"
+            raise ValueError(f"{networks} knows one library; several in model.library need engine = 'compressed'")
+        if isinstance(self.observing.template_error, tuple) and "template-error" not in self.observing.noise:
+            raise ValueError(
+                "several amplitudes of template_error need the term: put 'template-error' into observing.noise, or "
+                "take preset = 'honest'"
+            )
         return self

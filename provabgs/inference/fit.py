@@ -22,8 +22,10 @@ from provabgs.core.messages import first_line
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
+from provabgs.inference.averaging import alternatives, fit_average
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior, identity_of
+from provabgs.observe.data_error import template_error_of
 from provabgs.observe.observation import Observation
 from provabgs.observe.target import TargetResult
 
@@ -73,7 +75,8 @@ def fit_one(
     -------
     Posterior
         With samples, or with the STATUS and message that say why there are none. ``meta`` holds what the reader said of
-        the galaxy, INPUT and ROW included where known; ``message`` ends with the reader's notes.
+        the galaxy, INPUT and ROW included where known; ``message`` ends with the reader's notes. Under several
+        libraries or amplitudes of their error, the average of one fit each (`provabgs.inference.averaging`).
 
     Raises
     ------
@@ -88,7 +91,7 @@ def fit_one(
     if observation is None:
         return _unread(row, config, seed)
     try:
-        posterior = (fit or _default_fit())(observation, config, seed)
+        posterior = fit_average(observation, config, seed, fit or _default_fit())
     except UnusableTargetError as error:
         posterior = _failed(observation, Status(error.status), str(error), config, seed)
     except COMMON_ERRORS:
@@ -141,7 +144,8 @@ def fit_many(
 def check_names(config: FitConfig) -> None:
     """Raise at once what every fit would raise: a plugin that cannot be imported, a name that nothing answers to.
 
-    Commands call it before they wait for workers. Names that every installation knows cost no import.
+    Commands call it before they wait for workers. Names that every installation knows cost no import. SSP libraries are
+    read where they are not the one that ships: masses are in one IMF, and components of a template error are theirs.
 
     Parameters
     ----------
@@ -150,8 +154,8 @@ def check_names(config: FitConfig) -> None:
 
     Raises
     ------
-    ConfigError
-        Names the key, and what it may be.
+    ConfigError, DataFileError
+        Names the key or the file, and what it may be.
     """
     load_plugins(config.plugins)
     if config.sampler.name != "auto":
@@ -167,6 +171,22 @@ def check_names(config: FitConfig) -> None:
             EMISSIONS[emission]
         for name in config.model.properties:
             PROPERTIES[name]
+    _check_files(config)
+
+
+def _check_files(config: FitConfig) -> None:
+    """SSP libraries that are not the one that ships, and components of their error that are not its own."""
+    observing = config.observing
+    with_error = observing.template_error != 0 and "template-error" in observing.noise
+    if config.model.library is not None or (with_error and observing.template_error_file is not None):
+        from provabgs.inference.backends import stars_of
+
+        for alternative in alternatives(config):
+            library = stars_of(alternative.config.model)
+            if with_error:
+                template_error_of(observing, library)
+    elif with_error:
+        template_error_of(observing)
 
 
 def _as_row(target: Target) -> TargetResult:

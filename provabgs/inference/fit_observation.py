@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.chunks import in_chunks
-from provabgs.core.errors import UnusableTargetError
+from provabgs.core.errors import ConfigError, UnusableTargetError
 from provabgs.core.jax import jnp
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
 from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.config import FitConfig
+from provabgs.inference.evidence import of_the_data
 from provabgs.inference.light_error import log_density, spread_masses
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
+from provabgs.inference.likelihood.exact import has_dispersion
 from provabgs.inference.posterior import Diagnostics, Posterior, identity_of
 from provabgs.inference.prior_correction import log_ratio_function
+from provabgs.inference.prior_edge import edge_fractions
 from provabgs.inference.priors import Prior
+from provabgs.inference.quality import assess
 from provabgs.inference.reweighted_target import LogRatio, reweight
 from provabgs.inference.samplers import SAMPLERS, SamplerResult, StartError
 from provabgs.inference.target import (
@@ -32,7 +37,7 @@ from provabgs.inference.target import (
     to_unit,
 )
 from provabgs.observe.observation import Observation
-from provabgs.observe.projection import project
+from provabgs.observe.projection import bands_left_out, project
 from provabgs.sps.parameters import ParameterSet
 
 N_CHECKED = 24
@@ -45,12 +50,10 @@ ENGINE_LIMIT = 0.5
 """Scatter in ln L above which a posterior's STATUS is ENGINE_ERROR."""
 LEAST_TIME_S = 0.1
 """What a sampler is given when the time of the galaxy has gone before it begins: one stage."""
-EDGE_WIDTH = 0.01
-"""Draws within this fraction of the prior's width from an edge count as at the edge."""
 
 
 def fit_observation(observation: Observation, config: FitConfig | None = None, seed: int = 0) -> Posterior:
-    """Fit one galaxy.
+    """Fit one galaxy under one library; `provabgs.inference.fit.fit_one` averages over several.
 
     Parameters
     ----------
@@ -66,8 +69,18 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
     -------
     Posterior
         With samples, or with a STATUS and message that say why there are none.
+
+    Raises
+    ------
+    ConfigError
+        When the configuration names several libraries.
     """
     config = config or FitConfig()
+    if len(config.model.libraries) > 1 or len(config.observing.amplitudes) > 1:
+        raise ConfigError(
+            "several libraries or amplitudes of their error are several fits; `fit_one`, `provabgs fit` and "
+            "`provabgs run` make them and average"
+        )
     start = time.perf_counter()
     try:
         load_plugins(config.plugins)
@@ -79,12 +92,15 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         ratio = _prior_ratio(exact, prior, config)
         rng = galaxy_rng(seed, observation.targetid)
         result, engine_error = _sample(exact, prior, config, rng, ratio, start + config.sampler.time_limit_s)
+        result = of_the_data(exact, prior, result)
         fit = _Fit(observation, exact, prior, ratio, config, seed, rng)
     except UnusableTargetError as err:
         return Posterior.without_samples(Status(err.status), str(err), config, seed, **identity_of(observation))
     except StartError as err:
         return Posterior.without_samples(Status.LIKELIHOOD_FAILED, str(err), config, seed, **identity_of(observation))
-    return _assemble(fit, result, engine_error, time.perf_counter() - start)
+    posterior = _assemble(fit, result, engine_error, time.perf_counter() - start)
+    said = "; ".join(m for m in (posterior.message, bands_left_out(observation, projection)) if m)
+    return replace(posterior, message=said)
 
 
 class _Fit(NamedTuple):
@@ -116,8 +132,10 @@ def prior_of(exact: ExactLikelihood, observation: Observation, config: FitConfig
     Prior
         Over the parameters of the fit.
     """
-    fiber = observation.fiber_fraction
-    return Prior.of(exact.parameters, config.prior_bounds, {} if fiber is None else {"f_fiber": fiber})
+    fiber, bounds = observation.fiber_fraction, config.prior_bounds
+    if config.observing.fits_dispersion and not has_dispersion(exact.projection):
+        bounds = {name: edges for name, edges in bounds.items() if name != "vdisp"}  # bands alone have none
+    return Prior.of(exact.parameters, bounds, {} if fiber is None else {"f_fiber": fiber})
 
 
 def _prior_ratio(exact: ExactLikelihood, prior: Prior, config: FitConfig) -> LogRatio | None:
@@ -214,6 +232,7 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
     theta, best_fit, log_prob, parameters = _with_light_error(fit, theta_all[keep], best, log_prob[keep])
     chi2_spec, chi2_phot = (float(c[0]) for c in exact.chi2(best))
     n_pix, n_band = exact.projection.n_data
+    unit = in_chunks(lambda t: to_unit(t, fit.prior), theta_all[keep], CHUNK)
     status, message = _verdict(result, config, engine_error)
     return Posterior(
         status=status,
@@ -230,7 +249,8 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
         chi2_phot=chi2_phot if n_band else float("nan"),
         dof_spec=n_pix,
         dof_phot=n_band,
-        prior_edge=_prior_edge(theta_all[keep], fit.prior),
+        prior_edge=edge_fractions(unit, fit.prior.parameters),
+        quality=assess(exact, theta_all[keep], best[0]),
         seed=fit.seed,
         config=config.model_dump_json(),
         versions=versions(),
@@ -294,10 +314,3 @@ def _verdict(result: SamplerResult, config: FitConfig, engine_error: float) -> t
         return Status.CONVERGED, ""
     reached = f"R-hat {report.rhat_max:.3g}, ESS {report.ess_min:.3g} after {result.n_eval} evaluations"
     return Status.NOT_CONVERGED, reached
-
-
-def _prior_edge(theta: FloatArray, prior: Prior) -> dict[str, float]:
-    """Fraction of draws near an edge of the prior, by coordinate of the unit cube."""
-    unit = in_chunks(lambda t: to_unit(t, prior), theta, CHUNK)
-    at_edge = (unit < EDGE_WIDTH) | (unit > 1 - EDGE_WIDTH)
-    return dict(zip(prior.parameters.coordinates, at_edge.mean(axis=0).tolist(), strict=True))

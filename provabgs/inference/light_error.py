@@ -66,7 +66,20 @@ def spread_masses(
 
 
 def log_density(error: FloatArray, sigma: float) -> FloatArray:
-    """Ln prior of light errors ``(n,)`` in dex, for a factor of which ln has this sigma."""
+    """Ln prior density of light errors.
+
+    Parameters
+    ----------
+    error
+        ``(n,)`` dex.
+    sigma
+        Of ln of the factor.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n,)``.
+    """
     return np.asarray(stats.norm.logpdf(error, scale=sigma / np.log(10)))
 
 

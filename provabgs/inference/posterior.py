@@ -12,6 +12,7 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.messages import suggestion
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
+from provabgs.inference.quality import Quality
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.parameters import ParameterSet, Quantity
@@ -39,7 +40,8 @@ class Diagnostics:
     sampler
         Which sampler produced the samples.
     log_evidence
-        log Z where the method gives it, else NaN.
+        log Z where the method gives it, else NaN: a density of the data, normalised over the noise model, so that fits
+        of the same data under different models can be compared.
     evidence_spread
         ln Z of the best independent start over that of the second best; a posterior that only one start found is not
         converged.
@@ -89,7 +91,8 @@ class Posterior:
     samples
         ``(nsample, size)`` equally weighted, thinned draws.
     log_prob
-        ``(nsample,)`` log posterior density of each draw up to a constant (likelihood times prior in theta).
+        ``(nsample,)`` log posterior density of each draw: likelihood, a density of the data, times prior in theta up to
+        the prior's constant.
     derived
         ``(nsample,)`` per derived property.
     best_fit
@@ -99,7 +102,10 @@ class Posterior:
     chi2_spec, chi2_phot, dof_spec, dof_phot
         chi^2 of the best fit and the number of pixels and bands in it.
     prior_edge
-        Per coordinate of the prior's unit cube: fraction of draws within 1 % of the prior's probability of an edge.
+        Per coordinate of the prior's unit cube: fraction of draws that pile up within 1 % of the prior's probability
+        of an edge (`provabgs.inference.prior_edge`).
+    quality
+        How well the data are described (`provabgs.inference.quality`).
     seed, config, versions, data_hash
         What a rerun needs to give the same samples.
     """
@@ -121,6 +127,7 @@ class Posterior:
     dof_spec: int = 0
     dof_phot: int = 0
     prior_edge: dict[str, float] = field(default_factory=dict)
+    quality: Quality = field(default_factory=Quality)
     ra: float = float("nan")
     dec: float = float("nan")
     zerr: float = float("nan")

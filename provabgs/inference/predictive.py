@@ -7,19 +7,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.core.arrays import FloatArray, thin
+from provabgs.core.arrays import FloatArray, IntArray, thin
 from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
+from provabgs.inference.averaging import parts_of
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
 from provabgs.inference.light_error import as_fitted
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.likelihood.marginal import template_coefficients
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.filters import effective_wavelength
-from provabgs.observe.masks import emission_line_mask
+from provabgs.observe.masks import masked_pixels
 from provabgs.observe.observation import Observation
-from provabgs.observe.projection import Projection, SpectrumProjection, project
+from provabgs.observe.projection import Projection, project
 from provabgs.sps.derived import history_curves
 
 CHUNK = 16
@@ -38,8 +40,10 @@ class SpectrumPrediction(NamedTuple):
     camera: NDArray[np.str_]
     masked: NDArray[np.bool_]
     """``(npix,)`` pixels that the fit left out (emission lines)."""
+    clipped: NDArray[np.bool_]
+    """``(npix,)`` outliers that the fit left out besides."""
     model: FloatArray
-    """``(ndraw, npix)``, calibration included where it was marginalised over."""
+    """``(ndraw, npix)``, expected errors of the noise model's templates (calibration, ...) included."""
 
 
 class PhotometryPrediction(NamedTuple):
@@ -52,14 +56,15 @@ class PhotometryPrediction(NamedTuple):
     sigma: FloatArray
     """``(nband,)``, noise floor included."""
     model: FloatArray
-    """``(ndraw, nband)``."""
+    """``(ndraw, nband)``, expected errors of the noise model's templates included."""
 
 
 class Predictive(NamedTuple):
     """Everything that figures of one galaxy show.
 
-    `sed` is ``(ndraw, nsed)`` at observed wavelengths `sed_wave`, nanomaggies; `sfr` ``(ndraw, ntime)`` in Msun/yr and
-    `zh` ``(ndraw, ntime)`` absolute metallicity (PROVABGS convention) at lookback times `time`, Gyr.
+    `sed` is ``(ndraw, nsed)`` at observed wavelengths `sed_wave`, nanomaggies, NaN beyond a draw's own library; `sfr`
+    ``(ndraw, ntime)`` in Msun/yr and `zh` ``(ndraw, ntime)`` absolute metallicity (PROVABGS convention) at lookback
+    times `time`, Gyr.
     """
 
     spectrum: SpectrumPrediction | None
@@ -73,6 +78,9 @@ class Predictive(NamedTuple):
 
 def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) -> Predictive:
     """Model the data of a galaxy with evenly spaced draws of its posterior.
+
+    Draws of a posterior that is averaged over several libraries, or amplitudes of their error, are each predicted under
+    their own. Noise and the wavelengths of whole spectra are then those of the one with the most draws.
 
     Parameters
     ----------
@@ -96,10 +104,19 @@ def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) 
     if len(posterior.samples) == 0:
         raise InputError(f"TARGETID {posterior.targetid}: no samples to predict from, STATUS {posterior.status.name}")
     config = FitConfig.model_validate_json(posterior.config)
-    model = load_model(config.model)
     keep = thin(len(posterior.samples), n_draws)
-    theta = as_fitted(posterior.samples[keep], posterior.parameters, model.linear_block.total)
-    projection = project(observation, model.library, config.observing.model_copy(update={"line_mask": "none"}))
+    parts = [(a.config, rows[np.isin(rows, keep)]) for a, rows in parts_of(posterior, config)]
+    parts = sorted((p for p in parts if p[1].size), key=lambda p: -p[1].size)
+    made = [_predict(posterior, rows, observation, fitted) for fitted, rows in parts]
+    return _in_order(made, np.argsort(np.concatenate([rows for _, rows in parts])))
+
+
+def _predict(posterior: Posterior, rows: IntArray, observation: Observation, config: FitConfig) -> Predictive:
+    """Predictions of the draws of one fit."""
+    model = load_model(config.model)
+    theta = as_fitted(posterior.samples[rows], posterior.parameters, model.linear_block.total)
+    everything = {"line_mask": "none", "clip_sigma": None}
+    projection = project(observation, model.library, config.observing.model_copy(update=everything))
     likelihood = ExactLikelihood(projection, model)
     pixels, bands, sed = [], [], []
     for i in range(0, len(theta), CHUNK):
@@ -114,9 +131,10 @@ def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) 
     wave = projection.wave_model
     # 1 nmgy is a flux per frequency: f_nu = f_lambda lambda^2 / c
     to_nanomaggies = SPECTRUM_UNIT * wave**2 / C_AA / NANOMAGGY_CGS
+    spectrum, photometry = _data(posterior, observation, projection, config, pixels, bands)
     return Predictive(
-        _spectrum(projection, observation, config, pixels),
-        _photometry(projection, bands),
+        spectrum,
+        photometry,
         wave,
         np.concatenate(sed) * to_nanomaggies,
         time,
@@ -125,38 +143,69 @@ def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) 
     )
 
 
-def _spectrum(
-    projection: Projection, observation: Observation, config: FitConfig, pixels: list[FloatArray | None]
-) -> SpectrumPrediction | None:
-    data = projection.spectrum
-    if data is None:
-        return None
-    options = config.observing
-    masked = emission_line_mask(data.wave, observation.redshift, options.line_mask, options.line_mask_half_width_aa)
-    if config.use == "photometry":
-        masked = np.ones_like(masked)
-    model = np.concatenate([p for p in pixels if p is not None])
-    model = model + _calibration(data, masked, model)
-    return SpectrumPrediction(data.wave, data.flux, 1 / np.sqrt(data.ivar), np.array(data.camera), masked, model)
+def _in_order(made: list[Predictive], order: IntArray) -> Predictive:
+    """Predictions of several fits as one, draws in their order; spectra on the wavelengths of the first."""
+    first = made[0]
+    if len(made) == 1:
+        return first
+
+    def joined(arrays: list[FloatArray]) -> FloatArray:
+        return np.concatenate(arrays)[order]
+
+    def on_first(p: Predictive) -> FloatArray:
+        return np.array([np.interp(first.sed_wave, p.sed_wave, row, left=np.nan, right=np.nan) for row in p.sed])
+
+    spectra = [p.spectrum for p in made if p.spectrum is not None]
+    bands = [p.photometry for p in made if p.photometry is not None]
+    return first._replace(
+        spectrum=spectra[0]._replace(model=joined([s.model for s in spectra])) if spectra else None,
+        photometry=bands[0]._replace(model=joined([b.model for b in bands])) if bands else None,
+        sed=joined([on_first(p) for p in made]),
+        sfr=joined([p.sfr for p in made]),
+        zh=joined([p.zh for p in made]),
+    )
 
 
-def _calibration(data: SpectrumProjection, masked: NDArray[np.bool_], model: FloatArray) -> FloatArray:
-    """Expected calibration error of each draw, ``(ndraw, npix)``: its templates' Gaussian posterior mean."""
-    if data.templates.shape[1] == 0:
-        return np.zeros_like(model)
-    weight = np.where(masked, 0.0, data.ivar)
-    normal = np.eye(data.templates.shape[1]) + data.templates.T @ (weight[:, None] * data.templates)
-    coefficients = np.linalg.solve(normal, data.templates.T @ (weight * (data.flux - model)).T)
-    return (data.templates @ coefficients).T
+def _data(
+    posterior: Posterior,
+    observation: Observation,
+    projection: Projection,
+    config: FitConfig,
+    pixels: list[FloatArray | None],
+    bands: list[FloatArray | None],
+) -> tuple[SpectrumPrediction | None, PhotometryPrediction | None]:
+    """Pixels and bands with the model of each draw, and with the errors that the noise model's templates make of it."""
+    spec, phot = projection.spectrum, projection.photometry
+    if spec is not None:
+        model = np.concatenate([p for p in pixels if p is not None])
+        masked = masked_pixels(observation, spec.wave, config.observing) | (config.use == "photometry")
+        clipped = _clipped(posterior, spec.wave) & ~masked
+    if phot is not None:
+        in_bands = np.concatenate([b for b in bands if b is not None])
+    # coefficients are those of the data that were fitted; data that were not are predicted with them
+    coefficients, _ = template_coefficients(
+        projection,
+        spec.flux - model if spec is not None and config.use != "photometry" else None,
+        phot.flux - in_bands if phot is not None and config.use != "spectrum" else None,
+        ~(masked | clipped) if spec is not None else None,
+    )
+    spectrum = photometry = None
+    if spec is not None:
+        model = model + coefficients @ spec.templates.T
+        sigma, camera = 1 / np.sqrt(spec.ivar), np.array(spec.camera)
+        spectrum = SpectrumPrediction(spec.wave, spec.flux, sigma, camera, masked, clipped, model)
+    if phot is not None:
+        wave = np.array([effective_wavelength(b) for b in phot.bands])
+        in_bands = in_bands + coefficients @ phot.templates.T
+        photometry = PhotometryPrediction(phot.bands, wave, phot.flux, 1 / np.sqrt(phot.ivar), in_bands)
+    return spectrum, photometry
 
 
-def _photometry(projection: Projection, bands: list[FloatArray | None]) -> PhotometryPrediction | None:
-    data = projection.photometry
-    if data is None:
-        return None
-    wave = np.array([effective_wavelength(b) for b in data.bands])
-    model = np.concatenate([b for b in bands if b is not None])
-    return PhotometryPrediction(data.bands, wave, data.flux, 1 / np.sqrt(data.ivar), model)
+def _clipped(posterior: Posterior, wave: FloatArray) -> NDArray[np.bool_]:
+    """Pixels ``(npix,)`` that the fit left out as outliers."""
+    # a wavelength that no pixel has stands for none; they are stored to 0.1 A
+    distance = np.abs(wave[:, None] - np.append(posterior.quality.clipped, np.inf)).min(axis=1)
+    return np.asarray(distance < 0.06)
 
 
 def bands_of(draws: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:

@@ -7,20 +7,28 @@ coefficients are marginalised analytically in every likelihood.
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import ConfigError, UnusableTargetError
+from provabgs.core.status import Status
 from provabgs.observe.noise import NOISE_TERMS, FitData, Noise
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.template_error import TemplateError
+from provabgs.sps.library import SSPLibrary
+
+BAND_TAIL = 0.01
+"""Fraction of a band's response at either end that may lie beyond the components, which are constant there."""
 
 
 class StellarTemplateError:
-    """Error of the stellar library: `template_error`, `template_error_group`, `template_error_floor`.
+    """Error of the stellar library: `template_error`, and `template_error_group`, `_file` and `_floor`.
 
     Components of the difference between SSP libraries (docs/studies/template_error.md), each with one coefficient for
-    the galaxy's pixels and bands. What the components leave is white noise of pixels and bands.
+    the galaxy's pixels and bands. What the components leave is white noise of pixels and bands. Components of other
+    stars than the model's are refused for every galaxy, and a galaxy with data beyond their wavelengths is refused.
 
     The factor common to all data, an error of the mass-to-light ratio of 15 to 20 %, is taken out of the components:
     the mass is free to take it up exactly, and `Noise.light_error` says how large it is. As a template it would be
@@ -34,11 +42,13 @@ class StellarTemplateError:
         """See `NoiseTerm`; the fraction of a band is the mean over its response."""
         if options.template_error == 0:
             return Noise()
-        error = _components(options.template_error_group)
+        amplitude = _one_amplitude(options)
+        error = template_error_of(options, data.library)
         rest, model = data.wave / (1 + data.redshift), data.wave_model / (1 + data.redshift)
+        _require_range(error, options, data)
         weights = data.band_weights / np.maximum(data.band_weights.sum(axis=1, keepdims=True), 1e-300)
-        pixels = options.template_error * error.components(rest)
-        bands = options.template_error * (weights @ error.components(model))
+        pixels = amplitude * error.components(rest)
+        bands = amplitude * (weights @ error.components(model))
         common = _common_factor(pixels, bands, data)
         white = options.template_error_floor
         return Noise(
@@ -50,6 +60,46 @@ class StellarTemplateError:
         )
 
 
+def _one_amplitude(options: ObservingOptions) -> float:
+    if isinstance(options.template_error, tuple):
+        raise ConfigError(
+            f"observing.template_error = {list(options.template_error)}: one fit has one amplitude; `fit_one` averages "
+            "over several"
+        )
+    return options.template_error
+
+
+def template_error_of(options: ObservingOptions, library: SSPLibrary | None = None) -> TemplateError:
+    """The components that a configuration names, checked against the stars of the model.
+
+    Parameters
+    ----------
+    options
+        `template_error_file` and `template_error_group` are read.
+    library
+        The model's; not checked when None.
+
+    Returns
+    -------
+    TemplateError
+        Read once per process.
+
+    Raises
+    ------
+    DataFileError
+        When the file is missing or damaged.
+    ConfigError
+        When it has no such group, or is that of another library.
+    """
+    error = _components(options.template_error_file, options.template_error_group)
+    if library is not None:
+        try:
+            _check_stars(error, library)
+        except ConfigError as err:
+            raise ConfigError(f"{_told(options)}: {err}") from None
+    return error
+
+
 def _common_factor(pixels: FloatArray, bands: FloatArray, data: FitData) -> FloatArray:
     """Mean of each component ``(n,)`` over pixels ``(npix, n)`` and bands ``(nband, n)``, weighted as the data are."""
     weight = np.concatenate([data.level**2 / data.variance, data.band_flux**2 / data.band_variance])
@@ -58,8 +108,38 @@ def _common_factor(pixels: FloatArray, bands: FloatArray, data: FitData) -> Floa
 
 
 @lru_cache(maxsize=4)
-def _components(group: str) -> TemplateError:
-    return TemplateError.default(group)
+def _components(path: Path | None, group: str) -> TemplateError:
+    return TemplateError.default(group) if path is None else TemplateError.load(path, group)
+
+
+@lru_cache(maxsize=16)
+def _check_stars(error: TemplateError, library: SSPLibrary) -> None:
+    """Once per library: a hash takes as long as a hundred galaxies' templates."""
+    error.check_stars(library)
+
+
+def _told(options: ObservingOptions) -> str:
+    """The file of the components as messages name it."""
+    path = options.template_error_file
+    return "the components that ship" if path is None else f"template_error_file {path}"
+
+
+def _require_range(error: TemplateError, options: ObservingOptions, data: FitData) -> None:
+    """Refuse a galaxy whose pixels or bands lie beyond the components."""
+    needed = {"the spectrum": data.wave} if data.wave.size else {}
+    for band, weights in zip(data.bands, data.band_weights, strict=True):
+        share = np.cumsum(np.abs(weights))
+        inside = (share > BAND_TAIL * share[-1]) & (share < (1 - BAND_TAIL) * share[-1])
+        needed[band] = data.wave_model[inside] if inside.any() else data.wave_model
+    for what, wave in needed.items():
+        low, high = wave.min() / (1 + data.redshift), wave.max() / (1 + data.redshift)
+        if not error.covers(low, high):
+            raise UnusableTargetError(
+                f"{_told(options)} covers {error.wave[0]:.0f}-{error.wave[-1]:.0f} A, {what} at z = {data.redshift:g} "
+                f"needs {low:.0f}-{high:.0f} A at rest; build components over this range, leave these data out, or "
+                "set observing.template_error = 0",
+                Status.REDSHIFT_OUT_OF_RANGE,
+            )
 
 
 class CameraCalibration:

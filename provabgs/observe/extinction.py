@@ -15,12 +15,15 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
 from provabgs.observe.filters import load_filter
 
+EBV_MAX = 10.0
+"""Magnitudes. Through more dust than this one part in 1e13 of the g band arrives; no galaxy is seen there."""
+
 
 def check_ebv(ebv: float) -> float:
-    """`ebv` as a float; `InputError` unless finite and >= 0."""
+    """`ebv` as a float; `InputError` unless it is in 0..`EBV_MAX`."""
     value = float(ebv)
-    if not np.isfinite(value) or value < 0:
-        raise InputError(f"EBV {value:g} is not usable; give a finite SFD E(B-V) >= 0 (magnitudes)")
+    if not 0 <= value <= EBV_MAX:
+        raise InputError(f"EBV {value:g} is not usable; give an SFD E(B-V) from 0 to {EBV_MAX:g} (magnitudes)")
     return value
 
 

@@ -88,6 +88,60 @@ def spread_matrix(wave_model: FloatArray, wave_pixel: FloatArray, sigma_aa: Floa
     return matrix
 
 
+def broadening_matrix(wave: FloatArray, sigma_aa: FloatArray, reach: float = 5.0) -> sparse.csr_matrix:
+    """Matrix that broadens a spectrum on its own wavelengths.
+
+    The result is linear between nodes once more, which broadens it by a sixth of the squared spacing; the kernel is
+    narrower by as much, so that the whole has the variance asked for. No width leaves the spectrum as it is.
+
+    Parameters
+    ----------
+    wave
+        ``(nwave,)`` nodes, Angstrom, increasing.
+    sigma_aa
+        ``(nwave,)`` Gaussian dispersion wanted at each node, Angstrom.
+    reach
+        Kernels end after this many sigmas.
+
+    Returns
+    -------
+    sparse.csr_matrix
+        ``(nwave, nwave)``; rows sum to 1; single precision.
+    """
+    step = 0.5 * (np.diff(wave, prepend=2 * wave[0] - wave[1]) + np.diff(wave, append=2 * wave[-1] - wave[-2]))
+    sigma = np.maximum(step * _sampled_sigma(sigma_aa / step), 1e-6 * step)
+    extended, n_before = _extend_nodes(wave, reach * float(sigma.max()))
+    first = np.searchsorted(extended, wave - reach * sigma, side="right") - 2
+    last = np.searchsorted(extended, wave + reach * sigma, side="left") + 1
+    nodes = np.minimum(first[:, None] + np.arange(int((last - first).max()) + 1), extended.size - 1)
+    x, s = extended[nodes], sigma[:, None]
+    ramp = _smoothed_ramp((wave[:, None] - x) / s) * s
+    gap = np.diff(x, axis=1)
+    slope = np.divide(np.diff(ramp, axis=1), gap, out=np.zeros_like(gap), where=gap > 0)
+    weight = np.diff(slope, axis=1)
+    column = np.clip(nodes[:, 1:-1] - n_before, 0, wave.size - 1)
+    keep = np.abs(weight) > 1e-8
+    row = np.broadcast_to(np.arange(wave.size)[:, None], weight.shape)
+    matrix = sparse.csr_matrix((weight[keep], (row[keep], column[keep])), (wave.size, wave.size))
+    matrix.sum_duplicates()
+    return (sparse.diags_array(1 / np.asarray(matrix.sum(axis=1)).ravel()) @ matrix).astype(np.float32).tocsr()
+
+
+def _smoothed_ramp(x: FloatArray) -> FloatArray:
+    """``E[(x + eps)_+]`` for standard normal eps."""
+    return np.asarray(x * special.ndtr(x) + np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi))
+
+
+def _sampled_sigma(wanted: FloatArray) -> FloatArray:
+    """Kernel widths that, sampled at nodes one apart, have the variance ``wanted**2``."""
+    trial = np.concatenate([[0.0], np.geomspace(1e-4, 3.0, 400)])
+    j = np.arange(-20, 21)
+    ramp = _smoothed_ramp(np.arange(-21, 22) / np.maximum(trial, 1e-9)[:, None]) * trial[:, None]
+    variance = (np.diff(ramp, 2, axis=1) * j**2).sum(axis=1)
+    narrow = np.interp(np.asarray(wanted) ** 2, variance, trial)
+    return np.where(wanted < 2.5, narrow, np.sqrt(np.maximum(wanted**2 - 1 / 6, 0.0)))
+
+
 def _extend_nodes(wave: FloatArray, reach: float) -> tuple[FloatArray, int]:
     """Continue the node spacing beyond both ends by `reach` and two nodes; also how many nodes came before."""
     step_low, step_high = wave[1] - wave[0], wave[-1] - wave[-2]
@@ -97,7 +151,7 @@ def _extend_nodes(wave: FloatArray, reach: float) -> tuple[FloatArray, int]:
     return np.concatenate([before, wave, after]), n_low
 
 
-def velocity_sigma(wave: FloatArray, vdisp_kms: float, sigma_aa: float = 0.0) -> FloatArray:
+def velocity_sigma(wave: FloatArray, vdisp_kms: float | FloatArray, sigma_aa: float = 0.0) -> FloatArray:
     """Dispersion at each pixel: velocity dispersion and a constant instrumental part in quadrature.
 
     Parameters
@@ -105,7 +159,7 @@ def velocity_sigma(wave: FloatArray, vdisp_kms: float, sigma_aa: float = 0.0) ->
     wave
         ``(npix,)`` wavelength, Angstrom.
     vdisp_kms
-        Velocity dispersion, km/s.
+        Velocity dispersion, km/s; a number, or one for each pixel.
     sigma_aa
         Instrumental dispersion, Angstrom.
 
@@ -115,6 +169,28 @@ def velocity_sigma(wave: FloatArray, vdisp_kms: float, sigma_aa: float = 0.0) ->
         ``(npix,)`` Gaussian sigma, Angstrom.
     """
     return np.hypot(wave * (vdisp_kms / C_KMS), sigma_aa)
+
+
+def beyond_library(sigma_aa: FloatArray, library_aa: FloatArray) -> FloatArray:
+    """What is left of a width when the library's own is subtracted in quadrature.
+
+    The difference of the squares goes to 0 smoothly, over half the library's width: the model cannot be narrower than
+    its library.
+
+    Parameters
+    ----------
+    sigma_aa
+        ``(n,)`` width of the galaxy's lines, Angstrom.
+    library_aa
+        ``(n,)`` width of the library's, Angstrom; 0 for none.
+
+    Returns
+    -------
+    FloatArray
+        ``(n,)`` width of the kernel that broadens the library to the galaxy, Angstrom.
+    """
+    left = sigma_aa**2 - library_aa**2
+    return np.sqrt(0.5 * (left + np.sqrt(left**2 + (0.5 * library_aa) ** 4)))
 
 
 def resolution_matrix(bands: FloatArray) -> sparse.dia_matrix:

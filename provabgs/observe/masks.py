@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.observe.options import LineMask
+from provabgs.core.arrays import BoolArray, FloatArray
+from provabgs.observe.options import LineMask, ObservingOptions
+
+if TYPE_CHECKING:
+    from provabgs.observe.observation import Observation
 
 PUBLISHED_LINES: dict[str, float] = {
     "[OII] 3728": 3728.5,
@@ -52,6 +58,61 @@ CALCIUM_LINES: dict[str, float] = {"CaII K": 3934.8, "CaII H": 3969.6}
 """Ca H and K, interstellar in part, stellar for the most part: masked by ``"extended"`` alone."""
 
 
+STRONG_LINES = ("[OIII] 5008", "Halpha")
+"""Either of these in emission makes ``"auto"`` the extended mask."""
+SEEN_EW_AA, SEEN_SNR = 10.0, 10.0
+"""Equivalent width (rest frame, Angstrom) and S/N from which a strong line counts as seen. At 10 A of H alpha, H delta
+and H gamma are filled by about 1 A, as much as a Gyr of age changes their absorption."""
+CORE_AA, SIDE_AA = 8.0, (40.0, 100.0)
+"""Half width of a line, and distances from it between which its continuum is measured, rest frame, Angstrom."""
+
+
+def masked_pixels(observation: Observation, wave: FloatArray, options: ObservingOptions) -> BoolArray:
+    """Pixels that a fit leaves out at emission lines.
+
+    Parameters
+    ----------
+    observation
+        The galaxy, whose spectra choose the mask where it is ``"auto"``.
+    wave
+        ``(npix,)`` observed vacuum wavelength, Angstrom.
+    options
+        Give the mask and its width.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(npix,)`` True where masked.
+    """
+    kind = options.line_mask
+    if kind == "auto":
+        kind = "extended" if lines_seen(observation) else "default"
+    return emission_line_mask(wave, observation.redshift, kind, options.line_mask_half_width_aa)
+
+
+def lines_seen(observation: Observation) -> bool:
+    """Whether a strong line stands out of its continuum: weaker ones then matter, too."""
+    return any(
+        _is_seen(s.wave / (1 + observation.redshift) - PUBLISHED_LINES[line], s.flux, s.ivar, 1 + observation.redshift)
+        for s in observation.spectra
+        for line in STRONG_LINES
+    )
+
+
+def _is_seen(offset: FloatArray, flux: FloatArray, ivar: FloatArray, stretch: float) -> bool:
+    """One line of one camera; `offset` is the distance from it, rest frame."""
+    core = (np.abs(offset) < CORE_AA) & (ivar > 0)
+    side = (np.abs(offset) > SIDE_AA[0]) & (np.abs(offset) < SIDE_AA[1]) & (ivar > 0)
+    if np.count_nonzero(core) < 3 or np.count_nonzero(side) < 6:
+        return False
+    pixel = np.gradient(offset)[core] * stretch
+    continuum = float(np.median(flux[side]))
+    light = np.sort((flux[core] - continuum) * pixel)
+    error = float(np.sqrt(np.sum(pixel**2 / ivar[core])))
+    # without its two brightest pixels, so that a cosmic ray is no line
+    return bool(light[:-2].sum() > SEEN_SNR * error and light.sum() > SEEN_EW_AA * stretch * continuum)
+
+
 def emission_line_mask(
     wave: NDArray[np.float64], redshift: float, kind: LineMask, half_width_aa: float
 ) -> NDArray[np.bool_]:
@@ -66,7 +127,8 @@ def emission_line_mask(
     kind
         ``"published"``: five strong lines. ``"extended"``: weaker ones too, for strong starbursts, at half the width
         (it costs the cores of the higher Balmer lines, which carry age information in quiescent galaxies).
-        ``"none"``: nothing.
+        ``"default"``: lines of ordinary star-forming galaxies and interstellar Na D. ``"none"``: nothing. (``"auto"``
+        is resolved by `masked_pixels`.)
     half_width_aa
         Half width around each strong line, observed Angstrom.
 

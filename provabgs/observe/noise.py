@@ -19,6 +19,7 @@ from provabgs.core.errors import ConfigError
 from provabgs.core.registry import Registry
 from provabgs.observe.filters import effective_wavelength
 from provabgs.observe.options import ObservingOptions
+from provabgs.sps.library import SSPLibrary
 
 SMOOTHING_PIXELS = 101
 """Window over which the spectrum is averaged to set its noise floor and calibration templates."""
@@ -52,6 +53,8 @@ class FitData:
         ``(nband, nwave)`` from f_lambda at `wave_model` to nanomaggies.
     wave_model
         ``(nwave,)`` observed Angstrom of the model's nodes.
+    library
+        The model's stars, for terms that know of one library; None where a term need not ask.
     """
 
     redshift: float
@@ -67,6 +70,7 @@ class FitData:
     band_floor: FloatArray
     band_weights: FloatArray
     wave_model: FloatArray
+    library: SSPLibrary | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -87,6 +91,8 @@ class Noise(NamedTuple):
     """``(nband, ntemplate)``, of the same coefficients; None where they touch pixels alone."""
     scale: float = 1.0
     """Factor on the variance of pixels, this term's included."""
+    template_terms: tuple[str, ...] = ()
+    """``(ntemplate,)`` the term that each template is of; set by `NoiseModel`."""
     light_error: float = 0.0
     """Sigma of ln of a factor common to the model of all data, which no template holds: the mass takes it up."""
 
@@ -220,6 +226,7 @@ class NoiseModel:
         """
         pixels: list[FloatArray] = []
         bands: list[FloatArray] = []
+        terms: list[str] = []
         light_error = 0.0
         for term in self.terms:
             noise = term(data, self.options)
@@ -229,12 +236,14 @@ class NoiseModel:
             if templates is not None:
                 pixels.append(templates[0])
                 bands.append(templates[1])
+                terms += [term.name] * templates[0].shape[1]
         n_pix, n_band = data.shape
         return Noise(
             data.variance,
             data.band_variance,
             np.hstack(pixels) if pixels else np.zeros((n_pix, 0)),
             np.hstack(bands) if bands else np.zeros((n_band, 0)),
+            template_terms=tuple(terms),
             light_error=light_error,
         )
 

@@ -15,26 +15,47 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
-from provabgs.core.errors import UnusableTargetError
+from provabgs.core.errors import InputError, UnusableTargetError
+from provabgs.core.identity import exact_id
 from provabgs.core.status import Status
 from provabgs.observe.filters import FilterCurve, own_curve, register_curve
+from provabgs.observe.plain import SPECTRUM_IVAR_UNIT, SPECTRUM_UNIT, WAVE_UNIT, Plain, plain
+
+SHORTEST_AA, LONGEST_AA = 1000.0, 1e8
+"""Plain numbers that end below the first, or begin above the second, are no wavelengths in Angstrom."""
+WIDEST_STEP = 0.5
+"""Largest step from one pixel to the next, as a fraction of the wavelength."""
+IVAR_MAX = 1e30
+"""A larger inverse variance is damage; S/N of 1e6 in 1e-9 nanomaggies has this one."""
 
 
-def _clean_flux(flux: ArrayLike, ivar: ArrayLike, what: str) -> tuple[FloatArray, FloatArray]:
-    """Native float64 copies in which every unusable entry has flux 0 and ivar 0.
+def _clean_flux(flux: Any, ivar: Any, what: str, units: tuple[str, str]) -> tuple[FloatArray, FloatArray]:
+    """Native float64 copies in which every unusable or masked entry has flux 0 and ivar 0.
 
     Raises
     ------
     UnusableTargetError
-        For a NaN or infinite flux that claims ivar > 0, and for a negative or non-finite ivar.
+        For a NaN or infinite flux that claims ivar > 0, for a negative or non-finite ivar, and for units that are no
+        flux density.
     """
-    f = np.array(flux, dtype=np.float64)
-    w = np.array(ivar, dtype=np.float64)
+    of_flux = _plain(flux, units[0], f"{what}: flux")
+    of_ivar = _plain(ivar, units[1], f"{what}: ivar")
+    f, w = of_flux.values, of_ivar.values
     if f.shape != w.shape:
         raise UnusableTargetError(f"{what}: flux has shape {f.shape} but ivar {w.shape}", Status.BAD_DATA)
+    if of_flux.has_unit != of_ivar.has_unit:
+        have, lack = ("flux", "ivar") if of_flux.has_unit else ("ivar", "flux")
+        raise UnusableTargetError(f"{what}: {have} has a unit and {lack} has none; give both theirs", Status.BAD_DATA)
+    masked = of_flux.masked | of_ivar.masked
+    w = np.where(masked, 0.0, w)
     if not np.all(np.isfinite(w)) or np.any(w < 0):
         raise UnusableTargetError(
             f"{what}: ivar holds NaN, infinite or negative values; set them to 0", Status.BAD_DATA
+        )
+    if np.any(w > IVAR_MAX):
+        raise UnusableTargetError(
+            f"{what}: ivar reaches {w.max():.2g} in {units[1]}, which no measurement has; check its unit, or the file",
+            Status.BAD_DATA,
         )
     bad = ~np.isfinite(f)
     if np.any(bad & (w > 0)):
@@ -43,6 +64,44 @@ def _clean_flux(flux: ArrayLike, ivar: ArrayLike, what: str) -> tuple[FloatArray
             f"{what}: {n} NaN or infinite flux values have ivar > 0; set their ivar to 0", Status.BAD_DATA
         )
     return np.where(w > 0, f, 0.0), w
+
+
+def _plain(values: Any, unit: str, what: str) -> Plain:
+    """`provabgs.observe.plain.plain` with errors that carry a STATUS."""
+    try:
+        return plain(values, unit, what)
+    except InputError as error:
+        raise UnusableTargetError(str(error), Status.BAD_DATA) from None
+
+
+def _clean_wave(values: Any, what: str) -> FloatArray:
+    """Wavelengths in Angstrom; `UnusableTargetError` for numbers that cannot be."""
+    of_wave = _plain(values, WAVE_UNIT, f"{what}: wave")
+    wave = of_wave.values
+    if of_wave.masked.any():
+        raise UnusableTargetError(
+            f"{what}: {int(of_wave.masked.sum())} wavelengths are masked; give them, with ivar 0", Status.BAD_DATA
+        )
+    if wave.ndim != 1:
+        raise UnusableTargetError(
+            f"{what}: wave has shape {wave.shape}; give one-dimensional arrays of equal length", Status.BAD_DATA
+        )
+    if wave.size < 2 or not np.all(np.diff(wave) > 0) or wave[0] <= 0:
+        raise UnusableTargetError(f"{what}: wavelengths must be positive and strictly increasing", Status.BAD_DATA)
+    if (wave[-1] < SHORTEST_AA and not of_wave.has_unit) or wave[0] > LONGEST_AA:
+        raise UnusableTargetError(
+            f"{what}: wavelengths run from {wave[0]:g} to {wave[-1]:g}; they must be in Angstrom (these look like "
+            "microns or nanometres): multiply them, or give a Quantity with its unit",
+            Status.BAD_DATA,
+        )
+    step = np.diff(wave) / wave[:-1]
+    if not np.all(np.isfinite(wave)) or step.max() > WIDEST_STEP:
+        worst = int(np.argmax(np.where(np.isfinite(step), step, np.inf)))
+        raise UnusableTargetError(
+            f"{what}: wavelengths jump from {wave[worst]:g} to {wave[worst + 1]:g} A at pixel {worst + 1}; check them",
+            Status.BAD_DATA,
+        )
+    return wave
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +113,11 @@ class Spectrum:
     camera
         Name for messages and plots, for example ``"b"``.
     wave
-        ``(npix,)`` observed vacuum wavelength, Angstrom, strictly increasing.
+        ``(npix,)`` observed vacuum wavelength, Angstrom, strictly increasing. A Quantity is converted.
     flux
-        ``(npix,)`` flux density, 1e-17 erg/s/cm2/Angstrom.
+        ``(npix,)`` flux density, 1e-17 erg/s/cm2/Angstrom. A Quantity is converted.
     ivar
-        ``(npix,)`` inverse variance of `flux`; 0 marks a pixel not to be used.
+        ``(npix,)`` inverse variance of `flux`; 0 marks a pixel not to be used, and so does a mask on either.
     resolution
         ``(ndiag, npix)`` DESI resolution matrix in the band format of its files (row d holds offset
         ``ndiag//2 - d``, indexed by input pixel as in `scipy.sparse.dia_matrix`), or None for no instrumental
@@ -76,36 +135,51 @@ class Spectrum:
 
     def __post_init__(self) -> None:
         what = f"camera {self.camera!r}"
-        object.__setattr__(self, "wave", np.array(self.wave, dtype=np.float64))
-        flux, ivar = _clean_flux(self.flux, self.ivar, what)
+        object.__setattr__(self, "wave", _clean_wave(self.wave, what))
+        flux, ivar = _clean_flux(self.flux, self.ivar, what, (SPECTRUM_UNIT, SPECTRUM_IVAR_UNIT))
         object.__setattr__(self, "flux", flux)
         object.__setattr__(self, "ivar", ivar)
-        if self.wave.ndim != 1 or self.wave.shape != flux.shape:
+        if self.wave.shape != flux.shape:
             raise UnusableTargetError(
                 f"{what}: wave has shape {self.wave.shape}, flux {flux.shape}; give one-"
                 "dimensional arrays of equal length",
                 Status.BAD_DATA,
             )
-        if self.wave.size < 2 or not np.all(np.diff(self.wave) > 0) or self.wave[0] <= 0:
-            raise UnusableTargetError(f"{what}: wavelengths must be positive and strictly increasing", Status.BAD_DATA)
-        if self.wave[-1] < 100.0:
-            raise UnusableTargetError(
-                f"{what}: wavelengths end at {self.wave[-1]:g}; they must be in Angstrom "
-                "(these look like microns or nanometres)",
-                Status.BAD_DATA,
-            )
+        if not (np.isfinite(self.sigma_aa) and self.sigma_aa >= 0):
+            raise UnusableTargetError(f"{what}: sigma_aa is {self.sigma_aa}; give Angstrom >= 0", Status.BAD_DATA)
         if self.resolution is not None:
-            res = np.array(self.resolution, dtype=np.float64)
-            if res.ndim != 2 or res.shape[1] != self.wave.size or res.shape[0] % 2 == 0:
-                raise UnusableTargetError(
-                    f"{what}: resolution has shape {res.shape}, expected (odd, {self.wave.size})", Status.BAD_DATA
-                )
-            object.__setattr__(self, "resolution", np.where(np.isfinite(res), res, 0.0))
+            object.__setattr__(self, "resolution", _clean_resolution(self.resolution, self.wave.size, what))
 
     @property
     def n_valid(self) -> int:
         """Number of pixels with ivar > 0."""
         return int(np.count_nonzero(self.ivar))
+
+
+RESOLUTION_MAX = 10.0
+"""Elements of a resolution matrix are weights of neighbouring pixels; larger ones are damage."""
+
+
+def _clean_resolution(values: Any, npix: int, what: str) -> FloatArray:
+    """A resolution matrix with 0 in place of what is masked or not finite."""
+    matrix = _plain(values, "", f"{what}: resolution")
+    res = matrix.values
+    if res.ndim != 2 or res.shape[1] != npix or res.shape[0] % 2 == 0:
+        raise UnusableTargetError(f"{what}: resolution has shape {res.shape}, expected (odd, {npix})", Status.BAD_DATA)
+    res = np.where(np.isfinite(res) & ~matrix.masked, res, 0.0)
+    if np.abs(res).max(initial=0.0) > RESOLUTION_MAX:
+        raise UnusableTargetError(
+            f"{what}: the resolution matrix holds {np.abs(res).max():.2g}, where weights of pixels are at most about "
+            "1; it is damaged",
+            Status.BAD_DATA,
+        )
+    return res
+
+
+def _clean_floor(values: Any) -> FloatArray:
+    """Noise floors, NaN where masked."""
+    floor = _plain(values, "", "photometry: floor")
+    return np.where(floor.masked, np.nan, floor.values)
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -118,9 +192,9 @@ class Photometry:
         Filter names, for example ``("decam2014-g", "wise2010-W1")``; see `provabgs.observe.filters`. A `FilterCurve`
         given in place of a name is registered under its name.
     flux
-        ``(nband,)`` nanomaggies.
+        ``(nband,)`` nanomaggies. A Quantity of flux density is converted.
     ivar
-        ``(nband,)`` inverse variance, nanomaggies^-2; 0 marks an unmeasured band.
+        ``(nband,)`` inverse variance, nanomaggies^-2; 0 marks an unmeasured band, and so does a mask on either.
     floor
         ``(nband,)`` noise floors of the survey, fractions of the flux, or None. NaN takes the floor of
         `provabgs.observe.options.ObservingOptions`.
@@ -142,10 +216,17 @@ class Photometry:
         floor: ArrayLike | None = None,
     ) -> None:
         names = tuple(register_curve(b).name if isinstance(b, FilterCurve) else b for b in bands)
-        f, w = _clean_flux(flux, ivar, "photometry")
+        f, w = _clean_flux(flux, ivar, "photometry", ("nmgy", "nmgy-2"))
         if f.shape != (len(names),):
             raise UnusableTargetError(f"photometry: {len(names)} bands but flux of shape {f.shape}", Status.BAD_DATA)
-        fraction = None if floor is None else np.array(floor, dtype=np.float64)
+        measured = [name for name, weight in zip(names, w.tolist(), strict=True) if weight > 0]
+        if twice := sorted({name for name in measured if measured.count(name) > 1}):
+            raise UnusableTargetError(
+                f"photometry: {', '.join(twice)} is given twice and would count twice; combine the two, or leave "
+                "one out",
+                Status.BAD_DATA,
+            )
+        fraction = None if floor is None else _clean_floor(floor)
         if fraction is not None and (fraction.shape != f.shape or np.any(fraction < 0) or np.any(np.isinf(fraction))):
             raise UnusableTargetError(
                 f"photometry: floor {fraction} must hold a fraction >= 0, or NaN, for each of {len(names)} bands",
@@ -168,6 +249,17 @@ class Photometry:
         return int(np.count_nonzero(self.ivar))
 
 
+def _spectra(given: Any) -> tuple[Spectrum, ...]:
+    """The spectra of an observation; `InputError` for anything else."""
+    if isinstance(given, Spectrum):
+        return (given,)
+    spectra = tuple(given)
+    for spectrum in spectra:
+        if not isinstance(spectrum, Spectrum):
+            raise InputError(f"spectra takes a Spectrum, or several, not {spectrum!r:.80}")
+    return spectra
+
+
 @dataclass(frozen=True, eq=False)
 class Observation:
     """All that is fitted for one galaxy.
@@ -177,7 +269,7 @@ class Observation:
     redshift
         Spectroscopic redshift, > 0.
     spectra
-        Cameras, in any order, possibly none.
+        Cameras, in any order, possibly none; or one `Spectrum`.
     photometry
         Total fluxes, or None.
     fiber_fraction
@@ -200,7 +292,10 @@ class Observation:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spectra", tuple(self.spectra))
+        object.__setattr__(self, "targetid", exact_id(self.targetid))
+        object.__setattr__(self, "spectra", _spectra(self.spectra))
+        if self.photometry is not None and not isinstance(self.photometry, Photometry):
+            raise InputError(f"photometry takes a Photometry or None, not {self.photometry!r:.80}")
         who = f"TARGETID {self.targetid}" if self.targetid >= 0 else "this galaxy"
         if not np.isfinite(self.redshift):
             raise UnusableTargetError(f"{who}: redshift is {self.redshift}; give a finite one", Status.NO_REDSHIFT)

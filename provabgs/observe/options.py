@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-LineMask = Literal["published", "default", "extended", "none"]
+from provabgs.core.config import BESIDE_FILE
+
+LineMask = Literal["published", "default", "extended", "auto", "none"]
 
 
 class ObservingOptions(BaseModel):
@@ -14,9 +17,19 @@ class ObservingOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    vdisp_kms: float = Field(150.0, ge=0, le=1000, description="stellar velocity dispersion, km/s")
+    vdisp_kms: Annotated[float, Field(ge=0, le=1000)] | Literal["fit"] = Field(
+        150.0, description="stellar velocity dispersion, km/s; 'fit': a parameter of every galaxy with a spectrum"
+    )
+    library_width: Literal["ignored", "subtracted"] = Field(
+        "ignored",
+        description="'subtracted': the SSP library's own resolution is part of the dispersion; 'ignored': lines are "
+        "broadened by all of the dispersion, on top of it",
+    )
     gas_vdisp_kms: float | None = Field(
         None, ge=0, le=1000, description="velocity dispersion of emission lines, km/s; the stars' if null"
+    )
+    red_end_aa: float | None = Field(
+        None, gt=0, description="longest rest wavelength of pixels, Angstrom (7400 is MILES's end); no limit if null"
     )
     line_scatter: float = Field(
         0.3,
@@ -42,11 +55,16 @@ class ObservingOptions(BaseModel):
         None, ge=0, le=8, description="order of the calibration polynomial marginalised over; none if null"
     )
     calibration_sigma: float = Field(0.1, gt=0, description="prior sigma of each calibration coefficient, fraction")
-    template_error: float = Field(
-        1.0, ge=0, le=10, description="amplitude of the error of the stellar library, prior sigmas; 0 for none"
+    template_error: float | tuple[float, ...] = Field(
+        1.0,
+        description="amplitude of the error of the stellar library, prior sigmas; 0 for none; or a list: a fit under "
+        "each, averaged by evidence",
     )
     template_error_group: str = Field(
         "all", description="libraries that its components come from: all, without-bc03 or without-emiles"
+    )
+    template_error_file: Annotated[Path | None, BESIDE_FILE] = Field(
+        None, description="file of components for another SSP library; that of the library that ships if null"
     )
     template_error_floor: float = Field(
         2.0,
@@ -69,3 +87,35 @@ class ObservingOptions(BaseModel):
         ("floor", "calibration", "emission-lines"),
         description="terms of the noise model, in order; see provabgs.observe.noise",
     )
+
+    @field_validator("cosmology")
+    @classmethod
+    def _is_one(cls, name: str) -> str:
+        if name != "Planck13":
+            from astropy.cosmology import available  # slow to import
+
+            if name not in available:
+                raise ValueError(f"astropy has no cosmology of this name; choose one of {', '.join(available)}")
+        return name
+
+    @property
+    def fits_dispersion(self) -> bool:
+        """Whether the velocity dispersion is a parameter of fits to spectra."""
+        return self.vdisp_kms == "fit"
+
+    @field_validator("template_error", mode="after")
+    @classmethod
+    def _amplitudes(cls, value: float | tuple[float, ...]) -> float | tuple[float, ...]:
+        several = value if isinstance(value, tuple) else (value,)
+        if not several or not all(0 <= a <= 10 for a in several):
+            raise ValueError("amplitudes lie between 0 and 10")
+        if len(set(several)) < len(several):
+            raise ValueError("amplitudes differ from one another")
+        if len(several) > 1 and 0 in several:
+            raise ValueError("an amplitude of 0 is another model, without light error; several are above 0")
+        return several[0] if len(several) == 1 else value
+
+    @property
+    def amplitudes(self) -> tuple[float, ...]:
+        """Amplitudes of the template error, one entry per fit."""
+        return self.template_error if isinstance(self.template_error, tuple) else (self.template_error,)

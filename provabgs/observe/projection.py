@@ -20,14 +20,17 @@ from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.status import Status
 from provabgs.observe import data_error  # noqa: F401, registers its noise terms
 from provabgs.observe.cosmology import Cosmology
-from provabgs.observe.filters import band_weights, load_filter
-from provabgs.observe.linespread import resolution_matrix, spread_matrix, velocity_sigma
-from provabgs.observe.masks import emission_line_mask
-from provabgs.observe.noise import FitData, NoiseModel, smooth_flux
+from provabgs.observe.dispersion import Chain, Dispersion, dispersion_table, unbroadened_kms
+from provabgs.observe.dispersion_range import allowed_dispersions
+from provabgs.observe.filters import MISSING_TOLERANCE, band_weights, load_filter, missing_fraction
+from provabgs.observe.linespread import beyond_library, resolution_matrix, spread_matrix, velocity_sigma
+from provabgs.observe.masks import masked_pixels
+from provabgs.observe.noise import FitData, Noise, NoiseModel, smooth_flux
 from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.outliers import find_outliers
 from provabgs.sps.library import SSPLibrary
+from provabgs.sps.resolution import library_sigma
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,8 @@ class SpectrumProjection:
     """``(npix, ntemplate)`` additive templates of the noise model, at unit prior sigma."""
     clipped: FloatArray = field(default_factory=lambda: np.zeros(0))
     """Observed wavelengths of outliers that were left out, Angstrom."""
+    dispersion: Dispersion | None = None
+    """Where the velocity dispersion is fitted; `operator` then acts on spectra that it has broadened."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +82,8 @@ class Projection:
         ``(nwave,)`` observed wavelength of the library's nodes, Angstrom.
     t_age
         Age of the universe at the galaxy, Gyr.
+    template_terms
+        ``(ntemplate,)`` the noise term that each template is of.
     light_error
         Sigma of ln of the factor common to the model of all data that the noise model leaves to the mass.
     """
@@ -88,6 +95,7 @@ class Projection:
     spectrum: SpectrumProjection | None
     photometry: PhotometryProjection | None
     fiber_fraction: tuple[float, float] | None
+    template_terms: tuple[str, ...] = ()
     light_error: float = 0.0
 
     @property
@@ -142,8 +150,11 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     Raises
     ------
     UnusableTargetError
-        When the redshift is outside (0, z_max], a band is unknown, a band or pixel lies beyond the library, or masks
-        leave nothing to fit.
+        When the redshift is outside (0, z_max], a band is unknown, a band or pixel lies beyond the library or beyond
+        the components of its error, or masks leave nothing to fit.
+    ConfigError
+        When a term of the noise model is unknown or is that of another library, or the library's width is to be
+        subtracted and is not known.
     """
     options = options or ObservingOptions()
     z = observation.redshift
@@ -151,8 +162,10 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     cosmology = Cosmology(options.cosmology)
     distance = cosmology.luminosity_distance_cm(z)
     wave_model = library.wave * (1 + z)
+    if options.library_width == "subtracted":
+        library_sigma(library)  # a library without a known resolution is no galaxy's fault
     try:
-        pixels = _pixels(observation, wave_model, options, library.line_nodes)
+        pixels = _pixels(observation, wave_model, options, library)
         if pixels is not None and options.clip_sigma is not None:
             pixels = pixels.without_outliers(library, options.clip_sigma)
         bands = _bands(observation, wave_model)
@@ -168,7 +181,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
             "line_mask_half_width_aa",
             Status.NO_VALID_PIXELS,
         )
-    spectrum, photometry, light_error = _with_noise(z, wave_model, pixels, bands, library.line_nodes, options)
+    spectrum, photometry, noise = _with_noise(z, wave_model, pixels, bands, library, options)
     return Projection(
         redshift=z,
         t_age=cosmology.age_gyr(z),
@@ -178,7 +191,8 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
         spectrum=spectrum,
         photometry=photometry,
         fiber_fraction=observation.fiber_fraction,
-        light_error=light_error,
+        light_error=noise.light_error,
+        template_terms=noise.template_terms,
     )
 
 
@@ -187,16 +201,20 @@ def _with_noise(
     wave_model: FloatArray,
     pixels: _Pixels | None,
     bands: _Bands | None,
-    line_nodes: NDArray[np.int64],
+    library: SSPLibrary,
     options: ObservingOptions,
-) -> tuple[SpectrumProjection | None, PhotometryProjection | None, float]:
-    """Pixels and bands with the noise model's variance and templates, and its error of the light."""
+) -> tuple[SpectrumProjection | None, PhotometryProjection | None, Noise]:
+    """Pixels and bands with the noise model's variance and templates, and all else that it says."""
     p = pixels if pixels is not None else _Pixels.empty(wave_model.size)
     b = bands if bands is not None else _Bands.empty(wave_model.size)
-    lines = p.operator[:, line_nodes].toarray() if line_nodes.size else np.zeros((p.flux.size, 0))
+    line_nodes = library.line_nodes
+    lines = np.zeros((p.flux.size, 0))
+    if line_nodes.size:
+        lines = p.operator[:, line_nodes] if p.dispersion is None else p.operator @ p.dispersion.middle[:, line_nodes]
+        lines = lines.toarray()
     data = FitData(
         redshift, p.wave, p.flux, p.variance, p.level, p.camera, lines,
-        b.names, b.flux, b.variance, b.floor, b.weights, wave_model,
+        b.names, b.flux, b.variance, b.floor, b.weights, wave_model, library,
     )  # fmt: skip
     noise = NoiseModel.of(options)(data)
     assert noise.pixel_templates is not None
@@ -204,19 +222,22 @@ def _with_noise(
     spectrum = photometry = None
     if pixels is not None:
         ivar = 1 / np.asarray(noise.pixel_variance)
-        spectrum = SpectrumProjection(p.operator, p.wave, p.flux, ivar, p.camera, noise.pixel_templates, p.clipped)
+        spectrum = SpectrumProjection(
+            p.operator, p.wave, p.flux, ivar, p.camera, noise.pixel_templates, p.clipped, p.dispersion
+        )
     if bands is not None:
         ivar = 1 / np.asarray(noise.band_variance)
         photometry = PhotometryProjection(b.weights, b.names, b.flux, ivar, noise.band_templates)
-    return spectrum, photometry, noise.light_error
+    return spectrum, photometry, noise
 
 
 def camera_operator(
     spectrum: Spectrum,
     wave_model: FloatArray,
-    vdisp_kms: float,
+    vdisp_kms: float | FloatArray,
     line_nodes: NDArray[np.int64] | None = None,
     gas_vdisp_kms: float | None = None,
+    library_aa: FloatArray | None = None,
 ) -> sparse.csr_matrix:
     """Operator of one camera, all its pixels: velocity dispersion, pixel average, resolution.
 
@@ -230,11 +251,14 @@ def camera_operator(
     wave_model
         ``(nwave,)`` observed wavelength of the model, Angstrom.
     vdisp_kms
-        Stellar velocity dispersion, km/s.
+        Stellar velocity dispersion, km/s; a number, or one for each pixel.
     line_nodes
         ``(nline,)`` indices of emission lines on `wave_model`.
     gas_vdisp_kms
         Velocity dispersion of the gas, km/s; that of the stars when None.
+    library_aa
+        ``(nwave,)`` width of the library's own lines on `wave_model`, to be subtracted from the stars' dispersion;
+        None to subtract nothing.
 
     Returns
     -------
@@ -242,9 +266,15 @@ def camera_operator(
         ``(npix, nwave)``.
     """
     sigma_aa = spectrum.sigma_aa if spectrum.resolution is None else 0.0
-    matrix = spread_matrix(wave_model, spectrum.wave, velocity_sigma(spectrum.wave, vdisp_kms, sigma_aa))
-    if line_nodes is not None and line_nodes.size and gas_vdisp_kms is not None:
-        gas = spread_matrix(wave_model, spectrum.wave, velocity_sigma(spectrum.wave, gas_vdisp_kms, sigma_aa))
+    width = full = velocity_sigma(spectrum.wave, vdisp_kms, sigma_aa)
+    if library_aa is not None:
+        stars = velocity_sigma(spectrum.wave, vdisp_kms)
+        width = np.hypot(beyond_library(stars, np.interp(spectrum.wave, wave_model, library_aa)), sigma_aa)
+    matrix = spread_matrix(wave_model, spectrum.wave, width)
+    if line_nodes is not None and line_nodes.size and (gas_vdisp_kms is not None or library_aa is not None):
+        # the gas's lines are as narrow as the gas makes them: no library has widened them
+        own = full if gas_vdisp_kms is None else velocity_sigma(spectrum.wave, gas_vdisp_kms, sigma_aa)
+        gas = spread_matrix(wave_model, spectrum.wave, own)
         of_gas = np.zeros(wave_model.size)
         of_gas[line_nodes] = 1.0
         matrix = (matrix + (gas - matrix) @ sparse.diags(of_gas)).tocsr()
@@ -263,6 +293,7 @@ class _Pixels(NamedTuple):
     level: FloatArray
     camera: tuple[str, ...]
     clipped: FloatArray
+    dispersion: Dispersion | None = None
 
     @classmethod
     def empty(cls, n_wave: int) -> _Pixels:
@@ -271,13 +302,14 @@ class _Pixels(NamedTuple):
 
     def without_outliers(self, library: SSPLibrary, sigma: float) -> _Pixels:
         """The pixels less isolated ones that no stars can make."""
-        bad = find_outliers(self.operator, self.flux, self.variance, self.level, library, sigma)
+        operator = self.operator if self.dispersion is None else Chain(self.operator, self.dispersion.middle)
+        bad = find_outliers(operator, self.flux, self.variance, self.level, library, sigma)
         if not bad.any():
             return self
         kept = ~bad
         camera = tuple(c for c, keep in zip(self.camera, kept.tolist(), strict=True) if keep)
         wave, flux, variance, level = (a[kept] for a in (self.wave, self.flux, self.variance, self.level))
-        return _Pixels(self.operator[kept], wave, flux, variance, level, camera, self.wave[bad])
+        return _Pixels(self.operator[kept], wave, flux, variance, level, camera, self.wave[bad], self.dispersion)
 
 
 class _Bands(NamedTuple):
@@ -295,20 +327,25 @@ class _Bands(NamedTuple):
 
 
 def _pixels(
-    observation: Observation, wave_model: FloatArray, options: ObservingOptions, line_nodes: NDArray[np.int64]
+    observation: Observation, wave_model: FloatArray, options: ObservingOptions, library: SSPLibrary
 ) -> _Pixels | None:
     pieces = []
+    free, library_aa = options.fits_dispersion, None
+    if options.library_width == "subtracted" and not free:
+        library_aa = library_sigma(library) * (1 + observation.redshift)
     for spectrum in sorted(observation.spectra, key=lambda s: s.wave[0]):
-        masked = emission_line_mask(
-            spectrum.wave, observation.redshift, options.line_mask, options.line_mask_half_width_aa
-        )
-        good = (spectrum.ivar > 0) & ~masked
+        good = (spectrum.ivar > 0) & ~masked_pixels(observation, spectrum.wave, options)
+        if options.red_end_aa is not None:
+            good &= spectrum.wave <= options.red_end_aa * (1 + observation.redshift)
         if spectrum.resolution is not None:
             good &= spectrum.resolution.sum(axis=0) > 0
         if not good.any():
             continue
         level = smooth_flux(spectrum.flux, np.where(good, spectrum.ivar, 0.0))[good]
-        operator = camera_operator(spectrum, wave_model, options.vdisp_kms, line_nodes, options.gas_vdisp_kms)[good]
+        vdisp = unbroadened_kms(wave_model, spectrum.wave) if free else float(options.vdisp_kms)
+        operator = camera_operator(spectrum, wave_model, vdisp, library.line_nodes, options.gas_vdisp_kms, library_aa)[
+            good
+        ]
         names = (spectrum.camera,) * int(good.sum())
         pieces.append((operator, spectrum.wave[good], spectrum.flux[good], 1 / spectrum.ivar[good], level, names))
     if not pieces:
@@ -316,7 +353,10 @@ def _pixels(
     operators, *columns, names = zip(*pieces, strict=True)
     wave, flux, variance, level = (np.concatenate(c) for c in columns)
     camera = tuple(n for group in names for n in group)
-    return _Pixels(sparse.vstack(operators).tocsr(), wave, flux, variance, level, camera, np.zeros(0))
+    operator, dispersion = sparse.vstack(operators).tocsr(), None
+    if free:
+        dispersion = allowed_dispersions(operator, flux, variance, level, dispersion_table(library, options))
+    return _Pixels(operator, wave, flux, variance, level, camera, np.zeros(0), dispersion)
 
 
 def _bands(observation: Observation, wave_model: FloatArray) -> _Bands | None:
@@ -330,6 +370,39 @@ def _bands(observation: Observation, wave_model: FloatArray) -> _Bands | None:
             load_filter(band)
     except InputError as err:
         raise UnusableTargetError(f"TARGETID {observation.targetid}: {err}", Status.INPUT_ERROR) from err
+    covered = [i for i, b in enumerate(names) if _covers(b, wave_model)]
+    if covered or observation.spectra:  # the bands that the model does not reach are left out: `bands_left_out`
+        good, names = good[covered], tuple(names[i] for i in covered)
+    if not names:
+        return None
     weights = np.array([band_weights(b, wave_model) for b in names])
     floor = np.full(len(phot.bands), np.nan) if phot.floor is None else phot.floor
     return _Bands(weights, names, phot.flux[good], 1 / phot.ivar[good], floor[good])
+
+
+def _covers(band: str, wave_model: FloatArray) -> bool:
+    return missing_fraction(band, wave_model[0], wave_model[-1]) <= MISSING_TOLERANCE
+
+
+def bands_left_out(observation: Observation, projection: Projection) -> str:
+    """Which measured bands of a galaxy are not fitted because the model does not reach them; empty for none.
+
+    Parameters
+    ----------
+    observation
+        The galaxy.
+    projection
+        Its projection.
+
+    Returns
+    -------
+    str
+        Names them, with the fraction of their response that lies beyond the model.
+    """
+    if observation.photometry is None:
+        return ""
+    fitted = projection.photometry.bands if projection.photometry is not None else ()
+    measured = [b for b, w in zip(observation.photometry.bands, observation.photometry.ivar, strict=True) if w > 0]
+    low, high = float(projection.wave_model[0]), float(projection.wave_model[-1])
+    out = [f"{b} ({missing_fraction(b, low, high):.0%} of it)" for b in measured if b not in fitted]
+    return f"not fitted, beyond the model's {low:.0f}-{high:.0f} A: {', '.join(out)}" if out else ""

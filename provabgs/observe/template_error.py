@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
-from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.sps.library import SSPLibrary
 
 FORMAT = "provabgs-template-error-1"
@@ -27,7 +27,7 @@ TEMPLATE_ERROR_FILE = "template_error.h5"
 GROUPS = ("all", "without-bc03", "without-emiles")
 """Components learnt from all libraries, or with one held out for validation on galaxies made of its stars."""
 RANGE_SLACK = 0.01
-"""A library may reach this far, as a fraction of the wavelength, beyond the components, which are constant there."""
+"""Data may reach this far, as a fraction of the wavelength, beyond the components, which are constant there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,27 +120,60 @@ class TemplateError:
         )
 
     def check(self, library: SSPLibrary) -> None:
-        """Make sure that these are the components of `library`, with or without gas added to it.
+        """Make sure that these are the components of `library`, over all of its wavelengths.
 
         Raises
         ------
-        InputError
-            When `library` has another source, or reaches beyond the components.
+        ConfigError
+            When `library` has other stars (`check_stars`), or reaches beyond the components.
         """
-        source = library.provenance.get("source", "unknown")
-        if library.digest() != self.library_sha256 and source != self.library_source:
-            raise InputError(
-                f"the template error was learnt for SSP library {self.library_sha256[:12]} ({self.library_source}), "
-                f"the model has {library.digest()[:12]} ({source}); build components for it with `python -m "
-                "provabgs.data.build_template_error`, or take the term out of the noise model"
-            )
-        low, high = self.wave[0] * (1 - RANGE_SLACK), self.wave[-1] * (1 + RANGE_SLACK)
-        if library.wave[0] < low or library.wave[-1] > high:
-            raise InputError(
+        self.check_stars(library)
+        if not self.covers(library.wave[0], library.wave[-1]):
+            raise ConfigError(
                 f"the template error covers {self.wave[0]:.0f}-{self.wave[-1]:.0f} A, the SSP library "
                 f"{library.wave[0]:.0f}-{library.wave[-1]:.0f} A; cut the library, or build components for it with "
                 "`python -m provabgs.data.build_template_error`"
             )
+
+    def check_stars(self, library: SSPLibrary) -> None:
+        """Make sure that these are the components of the stars of `library`.
+
+        The same stars are told by the library's hash, or by the ``source`` of its provenance: gas that was added, and
+        wavelengths that were left out, change the hash alone. A library whose masses were expressed in those of
+        another (`provabgs.sps.imf.in_masses_of`) is an alternative to that one, and may take its components.
+
+        Raises
+        ------
+        ConfigError
+            When `library` has other stars.
+        """
+        told = library.provenance
+        source = told.get("source", "unknown")
+        if self.library_source in (source, told.get("mass_library_source")) and self.library_source != "unknown":
+            return
+        digest = library.digest()
+        if self.library_sha256 not in (digest, told.get("mass_library_sha256")):
+            raise ConfigError(
+                f"the template error was learnt for SSP library {self.library_sha256[:12]} ({self.library_source}), "
+                f"the model has {digest[:12]} ({source}); build components for it with `python -m "
+                "provabgs.data.build_template_error` and name them in observing.template_error_file, or set "
+                "observing.template_error = 0"
+            )
+
+    def covers(self, low: float, high: float) -> bool:
+        """Whether a range of wavelengths is within the table, or not farther off than `RANGE_SLACK`.
+
+        Parameters
+        ----------
+        low, high
+            Ends of the range, rest-frame Angstrom.
+
+        Returns
+        -------
+        bool
+            False where either end is beyond.
+        """
+        return bool(low >= self.wave[0] * (1 - RANGE_SLACK) and high <= self.wave[-1] * (1 + RANGE_SLACK))
 
     def digest(self) -> str:
         """SHA-256 over the numbers and the library's hash: what a posterior file records."""
@@ -190,7 +223,7 @@ class TemplateError:
         ------
         DataFileError
             When the file is missing or damaged, or is not such a file.
-        InputError
+        ConfigError
             When it has no such group.
         """
         path = Path(path)
@@ -204,7 +237,7 @@ class TemplateError:
                         "build it with `python -m provabgs.data.build_template_error`"
                     )
                 if group not in f:
-                    raise InputError(f"{path}: no group {group!r}; it has {', '.join(f)}")
+                    raise ConfigError(f"{path}: no group {group!r}; it has {', '.join(f)} (template_error_group)")
                 g = f[group]
                 arrays = {k: g[k][:].astype(np.float64) for k in ("wave", "modes", "residual", "transfer")}
                 out = cls(

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
 from provabgs.inference.predictive import SpectrumPrediction, bands_of
-from provabgs.plotting.style import BAND_68, BAND_95, MASK, MODEL, camera_colour
+from provabgs.plotting.style import BAND_68, BAND_95, CLIPPED, MASK, MODEL, camera_colour
 
 BIN = 8
 """Pixels averaged in the line drawn over the single ones."""
 
 
 def plot_spectrum(ax: Axes, data: SpectrumPrediction) -> None:
-    """Pixels by camera, their average over `BIN` pixels, and the model with 68 and 95 % bands; masks shaded."""
+    """Pixels by camera, their average over `BIN` pixels, and the model with 68 and 95 % bands; masks and outliers."""
     shade_masks(ax, data)
     for camera, part in _cameras(data):
         colour = camera_colour(camera)
@@ -30,11 +31,12 @@ def plot_spectrum(ax: Axes, data: SpectrumPrediction) -> None:
     _scale(ax, data)
     ax.set_ylabel(r"$f_\lambda$ [$10^{-17}$ erg s$^{-1}$ cm$^{-2}$ $\mathrm{\AA}^{-1}$]")
     handles, _ = ax.get_legend_handles_labels()
+    outliers = mark_outliers(ax, data, data.flux)
     model = [Patch(color=BAND_68, label="model, 68 %"), Patch(color=BAND_95, label="model, 95 %")]
     mask = [Patch(color=MASK, label="not fitted")] if data.masked.any() else []
     ax.legend(
-        handles=[*handles, *model, *mask],
-        ncols=6,
+        handles=[*handles, *model, *mask, *outliers],
+        ncols=7,
         loc="lower right",
         bbox_to_anchor=(1.0, 1.0),
         borderaxespad=0.2,
@@ -54,9 +56,35 @@ def plot_residuals(ax: Axes, data: SpectrumPrediction, limit: float = 5.0) -> No
         ax.plot(wave, mean / sigma, lw=0.8, color=colour)
     ax.axhline(0, lw=0.6, color=MODEL)
     ax.set_ylim(-limit, limit)
+    mark_outliers(ax, data, residual / data.sigma)
     ax.set_xlim(data.wave.min(), data.wave.max())
     ax.set_xlabel(r"observed wavelength, vacuum [$\mathrm{\AA}$]")
     ax.set_ylabel(r"residual / $\sigma$")
+
+
+def mark_outliers(ax: Axes, data: SpectrumPrediction, value: FloatArray) -> list[Line2D]:
+    """Mark pixels that the fit left out as outliers, at the axes' edge where they lie beyond it.
+
+    Parameters
+    ----------
+    data
+        Pixels.
+    value
+        ``(npix,)`` what the axes show of them.
+
+    Returns
+    -------
+    list
+        Handles for a legend; none without outliers.
+    """
+    if not data.clipped.any():
+        return []
+    inside = np.clip(value[data.clipped], *ax.get_ylim())
+    n = int(data.clipped.sum())
+    return ax.plot(
+        data.wave[data.clipped], inside, "x", ms=4, mew=0.8, color=CLIPPED, zorder=6, clip_on=False,
+        label=f"{n} outliers, not fitted",
+    )  # fmt: skip
 
 
 def shade_masks(ax: Axes, data: SpectrumPrediction) -> None:

@@ -17,6 +17,7 @@ MODEL = "#111111"
 BAND_68 = "#f2a541"
 BAND_95 = "#f9dcae"
 MASK = "#d9d9d9"
+CLIPPED = "#b5179e"
 PRIOR = "#8a8a8a"
 TRUTH = "#1b9e77"
 

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from provabgs.core.status import Status
+from provabgs.inference.flags import in_words
 from provabgs.inference.posterior import Posterior
 from provabgs.inference.predictive import Predictive
 from provabgs.plotting.corner import plot_marginal
@@ -17,7 +18,7 @@ from provabgs.plotting.spectrum import plot_residuals, plot_spectrum
 def plot_summary(figure: Figure, posterior: Posterior, predictive: Predictive) -> None:
     """Spectrum with residuals, photometry with residuals, histories, derived properties, and the verdict in words."""
     figure.suptitle(title_of(posterior), fontsize=12, fontweight="bold")
-    rows = figure.add_gridspec(4, 1, height_ratios=(2.7, 2.3, 1.7, 0.6))
+    rows = figure.add_gridspec(4, 1, height_ratios=(2.7, 2.3, 1.7, 0.9))
     if predictive.spectrum is not None:
         inner = rows[0].subgridspec(2, 1, height_ratios=(3, 1), hspace=0)
         top = figure.add_subplot(inner[0])
@@ -45,19 +46,14 @@ def title_of(posterior: Posterior) -> str:
 
 
 def verdict_lines(posterior: Posterior) -> list[str]:
-    """Convergence, goodness of fit, edges of the prior, versions."""
+    """Convergence, what does not fit, versions."""
     p, d = posterior, posterior.diagnostics
     gate = "passed" if p.status == Status.CONVERGED else "NOT passed: do not use without a look"
     lines = [
         f"Convergence criterion {gate}. R-hat at most {d.rhat_max:.3f}, effective sample size at least "
         f"{d.ess_min:.0f}; {len(p.samples)} draws by {d.sampler}, {d.n_eval:,} evaluations, {d.runtime_s:.1f} s.",
     ]
-    spec = f"{p.chi2_spec:.0f} over {p.dof_spec} pixels" if p.dof_spec else ""
-    phot = f"{p.chi2_phot:.1f} over {p.dof_phot} bands" if p.dof_phot else ""
-    lines.append(f"chi2 of the best fit: {', '.join(x for x in (spec, phot) if x)} (noise floors included).")
-    edges = [f"{name} {fraction:.0%}" for name, fraction in p.prior_edge.items() if fraction > 0.1]
-    if edges:
-        lines.append(f"Draws within 1 % of an edge of the prior: {', '.join(edges)}.")
+    lines += in_words(p)
     version = p.versions.get("provabgs", "?")
     lines.append(f"provabgs {version}, seed {p.seed}, data {p.data_hash[:12]}. M_formed counts all stars ever formed, "
                  "M_* the surviving ones.")  # fmt: skip
@@ -66,5 +62,7 @@ def verdict_lines(posterior: Posterior) -> list[str]:
 
 def _words(ax: Axes, posterior: Posterior) -> None:
     ax.set_axis_off()
-    for k, line in enumerate(verdict_lines(posterior)):
-        ax.text(0, 1.0 - 0.25 * k, line, transform=ax.transAxes, va="top", fontsize=8.5, parse_math=False)
+    lines = verdict_lines(posterior)
+    step = 1.0 / max(4, len(lines))
+    for k, line in enumerate(lines):
+        ax.text(0, 1.0 - step * k, line, transform=ax.transAxes, va="top", fontsize=8.5, parse_math=False)

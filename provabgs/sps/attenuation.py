@@ -171,7 +171,9 @@ class Attenuation(Protocol):
 
 def _optical_depth(name: str, symbol: str, what: str) -> Parameter:
     symbol = rf"\tau_{{\rm {symbol}}}"
-    return Parameter(name, name.upper(), symbol, "", f"{what} at 5500 A", "uniform", (0.0, 3.0), "dust")
+    return Parameter(
+        name, name.upper(), symbol, "", f"{what} at 5500 A", "uniform", (0.0, 3.0), "dust", natural_edges="low"
+    )
 
 
 class CharlotFall:

@@ -6,7 +6,9 @@ emission's own parameters. *Supply* is what powers it:
 
 - ``"stars"``: channels that SSPs feed in fixed proportion to their mass, for example ionising photons. Gas sits where
   the stars sit, so that their dust attenuates its emission, of the young and of the old part alike.
-- ``"dust"``: the luminosity that dust absorbs, one channel in Lsun. Its emission is not attenuated again.
+- ``"dust"``: the luminosity that dust absorbs, one channel in Lsun. Its emission is not attenuated again. An emission
+  of this kind may have a method ``unseen(library) -> Unseen``: starlight beyond the library's wavelengths, of which
+  dust absorbs its part too. The first that has one speaks for all.
 """
 
 from __future__ import annotations
@@ -47,6 +49,15 @@ class Emission(Protocol):
         ...
 
 
+class Unseen(NamedTuple):
+    """Starlight beyond a library's wavelengths, in cells: nobody observes it, but dust absorbs it."""
+
+    wave: FloatArray
+    """``(ncell,)`` Angstrom, where the dust law is taken for the whole cell."""
+    light: FloatArray
+    """``(nmet, nage, ncell)`` Lsun per Msun formed."""
+
+
 class Prepared(NamedTuple):
     """An emission on one library."""
 
@@ -55,6 +66,7 @@ class Prepared(NamedTuple):
     """``(nrow, nwave)``."""
     supply: SingleArray | None
     """``(nmet, nage, nchannel)``."""
+    unseen: Unseen | None = None
 
 
 def prepare(emission: Emission, library: SSPLibrary) -> Prepared:
@@ -86,13 +98,26 @@ def prepare(emission: Emission, library: SSPLibrary) -> Prepared:
     rows = np.asarray(emission.rows(library), dtype=np.float32)
     if rows.ndim != 2 or rows.shape[1] != library.wave.size:
         raise ConfigError(f"emission {name!r}: rows have shape {rows.shape}, expected (nrow, {library.wave.size})")
+    axes = (library.logzsol.size, library.log_age.size)
     if emission.powered_by == "dust":
-        return Prepared(emission, rows, None)
-    supply, axes = emission.supply(library), (library.logzsol.size, library.log_age.size)
+        return Prepared(emission, rows, None, _unseen(emission, library, axes))
+    supply = emission.supply(library)
     shape = () if supply is None else np.shape(supply)
     if supply is None or len(shape) != 3 or shape[:2] != axes:
         raise ConfigError(f"emission {name!r}: supply has shape {shape}, expected (*{axes}, nchannel)")
     return Prepared(emission, rows, np.asarray(supply, dtype=np.float32))
+
+
+def _unseen(emission: Emission, library: SSPLibrary, axes: tuple[int, int]) -> Unseen | None:
+    """What an emission says of light beyond the library, with its shapes checked; None for nothing."""
+    if (method := getattr(emission, "unseen", None)) is None:
+        return None
+    wave, light = (np.asarray(x, dtype=np.float64) for x in method(library))
+    if wave.ndim != 1 or light.shape != (*axes, wave.size):
+        raise ConfigError(
+            f"emission {emission.name!r}: unseen light has shape {light.shape}, expected {(*axes, wave.size)}"
+        )
+    return Unseen(wave, light) if wave.size else None
 
 
 def strengths_of(emissions: tuple[Prepared, ...], values: Values) -> jax.Array:

@@ -18,6 +18,8 @@ from provabgs.core.constants import FSPS_LSUN_CGS
 from provabgs.core.errors import DataFileError, InputError
 
 FORMAT = "provabgs-ssp-1"
+SHIPPED = "mist"
+"""Name of the library that ships, where configurations name libraries."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +167,17 @@ class SSPLibrary:
         if library.digest() != expected:
             raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
         return library
+
+    @classmethod
+    def named(cls, name: str | Path | None) -> SSPLibrary:
+        """The library of a configuration: that of a file, or the one that ships (`SHIPPED`, or None).
+
+        Raises
+        ------
+        DataFileError
+            As `load`.
+        """
+        return cls.default() if name is None or str(name) == SHIPPED else cls.load(name)
 
     @classmethod
     def default(cls) -> SSPLibrary:

@@ -23,7 +23,7 @@ from provabgs.core.jax import jax, jnp
 from provabgs.sps.attenuation import Attenuation, CharlotFall
 from provabgs.sps.composite import Parts, absorbed, composite
 from provabgs.sps.derived import DERIVED, DerivedProperty
-from provabgs.sps.emission import Emission, Prepared, prepare, strengths_of
+from provabgs.sps.emission import Emission, Prepared, Unseen, prepare, strengths_of
 from provabgs.sps.histories import Histories, HistoryTables, LinearBlock, NMFHistories
 from provabgs.sps.interpolation import hat_weights
 from provabgs.sps.library import SSPLibrary
@@ -91,6 +91,8 @@ class SPSModel:
         """Emissions that stars power, and that their dust attenuates."""
         self.dust_emissions: tuple[Prepared, ...] = tuple(p for p in prepared if p.supply is None)
         """Emissions that absorbed starlight powers."""
+        self.unseen: Unseen | None = next((p.unseen for p in prepared if p.unseen is not None), None)
+        """Starlight beyond the library's wavelengths that powers them as well."""
         self.t_birth_cloud = t_birth_cloud
         self.solar_z = solar_z
         self.properties = properties
@@ -102,18 +104,31 @@ class SPSModel:
         self.young_nodes, self.old_nodes = slice(0, n_young), slice(n_young, node.size)
         # made here, not on first use: that may be while JAX traces, and would keep what it traced
         self._curves = self.attenuation.curves(library.wave)
+        self._unseen_curves = None if self.unseen is None else self.attenuation.curves(self.unseen.wave)
         self._widths = trapezoid_widths(library.wave)
 
     @classmethod
-    def published(cls, library: SSPLibrary | None = None) -> SPSModel:
+    def published(cls, library: SSPLibrary | None = None, emissions: tuple[Emission, ...] = ()) -> SPSModel:
         """The conventions of the published code and emulator, for parity (docs/guide/model.md lists where they differ).
 
         Birth clouds end at 10 Myr with a slope of -1 (FSPS's defaults, which that code never changed), so that no burst
         is inside one; the SFH is normalised jointly; SSPs are summed over 42 age bins. Its dust emission, visible
-        beyond 2 um, is not included.
+        beyond 2 um, is `provabgs.sps.dust_emission.DustEmission`.
+
+        Parameters
+        ----------
+        library
+            SSP library; the shipped default when None.
+        emissions
+            None by default, which is starlight alone.
+
+        Returns
+        -------
+        SPSModel
+            Of the published conventions.
         """
         histories = NMFHistories(binning="published", normalisation="joint")
-        return cls(library, histories, CharlotFall(birth_cloud_slope=-1.0), t_birth_cloud=0.01)
+        return cls(library, histories, CharlotFall(birth_cloud_slope=-1.0), emissions, t_birth_cloud=0.01)
 
     @property
     def linear_block(self) -> LinearBlock:
@@ -236,11 +251,22 @@ class SPSModel:
         transmission = self.attenuation.transmission(self._curves, values)
         light = composite(parts, transmission)
         if self.dust_emissions:
-            power = absorbed(parts, transmission, jnp.asarray(self._widths))
+            power = absorbed(parts, transmission, jnp.asarray(self._widths)) + self._absorbed_unseen(values, tables)
             rows = jnp.concatenate([jnp.asarray(e.rows) for e in self.dust_emissions])
             strength = power[:, None] * strengths_of(self.dust_emissions, values)
             light += strength.astype(rows.dtype) @ rows
         return 10.0 ** values[self.linear_block.total][:, None] * light
+
+    def _absorbed_unseen(self, values: Values, tables: HistoryTables) -> jax.Array | float:
+        """Luminosity that dust takes out of starlight beyond the library, ``(batch,)`` Lsun per Msun formed."""
+        if self.unseen is None:
+            return 0.0
+        weights = self.weight_tensor(self.node_masses(values, tables))
+        cells = jnp.asarray(self.unseen.light)
+        parts = Parts(
+            *(jnp.einsum("bkj,kjc->bc", weights[:, :, n], cells[:, n]) for n in (self.young_nodes, self.old_nodes))
+        )
+        return absorbed(parts, self.attenuation.transmission(self._unseen_curves, values), 1.0)
 
 
 def trapezoid_widths(x: FloatArray) -> FloatArray:

@@ -25,6 +25,7 @@ from provabgs.core.messages import suggestion
 
 PriorKind = Literal["uniform", "log-uniform", "flat-dirichlet", "normal"]
 Role = Literal["linear", "shape", "dust", "gas", "nuisance"]
+Edges = Literal["none", "low", "high", "both"]
 Values = Mapping[str, Any]
 """Parameter values by name, each ``(batch,)``: the form in which histories, dust and emission take them."""
 
@@ -76,12 +77,15 @@ class Parameter(Quantity):
         ``"dust"``, ``"gas"``. ``"nuisance"``: of the observation or the noise.
     hard_bounds
         Whether the edges are those of a table, beyond which no configuration may set them.
+    natural_edges
+        Edges that nature has too (optical depth 0, age 0, fractions 0 and 1): a posterior that ends there is no alarm.
     """
 
     prior: PriorKind
     bounds: tuple[float, float]
     role: Role = "shape"
     hard_bounds: bool = False
+    natural_edges: Edges = "none"
 
     def __post_init__(self) -> None:
         low, high = self.bounds

@@ -20,10 +20,9 @@ from provabgs.core.errors import InputError
 from provabgs.observe.extinction import band_transmission
 from provabgs.observe.filters import own_curve
 from provabgs.observe.observation import Photometry
+from provabgs.observe.plain import NANOMAGGY_JY
 
 COLUMN_NAME = r"^[A-Z][A-Z0-9_]*$"
-NANOMAGGY_JY = 3.631e-6
-"""Flux density of one nanomaggy, Jy."""
 
 
 class _Entry(BaseModel):

@@ -26,12 +26,12 @@ from provabgs import Observation, Photometry, Spectrum
 from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import SOLAR_Z_PROVABGS, SPECTRUM_UNIT
 from provabgs.core.errors import InputError
-from provabgs.data.build_template_error import imf_light
 from provabgs.mocks.noise import NoiseModel
 from provabgs.mocks.photometry import BANDS, photometric_sigma
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import band_weights
 from provabgs.observe.projection import camera_operator
+from provabgs.sps.imf import imf_light
 from provabgs.sps.library import SSPLibrary
 
 HISTORIES = ("delayed", "quenched", "bursty")
@@ -147,6 +147,11 @@ class HonestGalaxies:
     """
 
     kinds: tuple[str, ...] = HISTORIES
+
+    @property
+    def prior_bounds(self) -> dict[str, tuple[float, float]]:
+        """Edges of the fit's prior: galaxies of r = 16.5 at redshift 0.35 are more massive than the default allows."""
+        return {"logmstar": (7.0, 14.0)}
 
     def __init__(self, library: SSPLibrary, imperfections: Imperfections = NONE, cosmology: str = "Planck13") -> None:
         library = to_six_micron(library)

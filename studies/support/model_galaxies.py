@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.constants import SOLAR_Z_PROVABGS
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
 from provabgs.inference.prior_draws import draw_prior
@@ -29,6 +30,17 @@ class ModelGalaxies(HonestGalaxies):
 
     kinds: tuple[str, ...] = (PRIOR,)
 
+    @property
+    def prior_bounds(self) -> dict[str, tuple[float, float]]:
+        """The metallicities that both libraries have, too: stars beyond a grid would be those of its edge."""
+        lowest = SOLAR_Z_PROVABGS * 10 ** float(max(self.library.logzsol[0], self.survivors.logzsol[0]))
+        highest = SOLAR_Z_PROVABGS * 10 ** float(min(self.library.logzsol[-1], self.survivors.logzsol[-1]))
+        out = super().prior_bounds
+        for name in ("gamma1", "gamma2"):
+            low, high = self.fitted.parameters[name].bounds
+            out[name] = (max(low, lowest), min(high, highest))
+        return out
+
     @cached_property
     def model(self) -> SPSModel:
         """The model with the stars of the galaxies."""
@@ -42,10 +54,10 @@ class ModelGalaxies(HonestGalaxies):
     def draw(
         self, kind: str, t_age: float, rng: np.random.Generator
     ) -> tuple[FloatArray, Callable[[float], dict[str, float]]]:
-        """See `HonestGalaxies.draw`; metallicities beyond the grid of the stars are those of its edge."""
+        """See `HonestGalaxies.draw`."""
         if kind != PRIOR:
             raise InputError(f"histories of these galaxies are from the prior: kind {PRIOR!r}, not {kind!r}")
-        prior = Prior.of(self.model.parameters)
+        prior = Prior.of(self.model.parameters, self.prior_bounds)
         theta = draw_prior(prior, 1, rng)
         total = self.model.parameters.index(self.model.linear_block.total)
         theta[:, total] = 0.0

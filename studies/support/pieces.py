@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +73,22 @@ def save_table(table: Table, path: Path, name: str) -> None:
     partial = path.with_suffix(".part.h5")
     table.write(partial, path=name, overwrite=True)
     partial.replace(path)
+
+
+def in_order(function: Callable[..., Arrays], jobs: Sequence[tuple[object, ...]], workers: int) -> Iterator[Arrays]:
+    """Results of a function in the order of its jobs, each as soon as it and those before it are there.
+
+    Parameters
+    ----------
+    function
+        Of a module, so that other processes can import it.
+    jobs
+        Arguments of each call.
+    workers
+        Processes; below 2, this one.
+    """
+    if workers < 2:
+        yield from (function(*job) for job in jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(function, *zip(*jobs, strict=True))

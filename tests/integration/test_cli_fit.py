@@ -161,6 +161,32 @@ def test_output_that_cannot_be_written_is_refused_before_the_fit(
     assert "is a folder" in capsys.readouterr().err
 
 
+def test_an_input_is_never_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coadd = write_pair(tmp_path, [GOOD])
+    redrock, link = tmp_path / "redrock-main-bright-1.fits", tmp_path / "other.h5"
+    link.symlink_to(coadd)
+    before = coadd.read_bytes(), redrock.read_bytes()
+    for output in (coadd, redrock, link):
+        assert run(monkeypatch, "fit", coadd, "-o", output) == 2
+        assert "is an input of this fit" in capsys.readouterr().err
+    assert (coadd.read_bytes(), redrock.read_bytes()) == before
+
+
+def test_a_fit_that_fails_replaces_no_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [GOOD, Target(source_id(2), zwarn=4)]
+    coadd, output = write_pair(tmp_path, [GOOD, rows[1]]), tmp_path / "out.h5"
+    output.write_bytes(b"results of an earlier fit")
+    write(redrock_hdus([Target(t.targetid, zwarn=4) for t in rows]), tmp_path / "doubted.fits")
+    assert run(monkeypatch, "fit", coadd, "--redrock", tmp_path / "doubted.fits", "-o", output) == 2
+    assert output.read_bytes() == b"results of an earlier fit"
+    assert "out.failed.h5" in capsys.readouterr().out.replace("\n", "")
+    assert [r.status for r in read_shard(tmp_path / "out.failed.h5")] == [Status.REDSHIFT_WARNING] * 2
+
+
 def test_a_real_fit_from_coadd_to_figures(
     tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from provabgs.core.errors import DataFileError
 from provabgs.emulator.published import PublishedEmulator, nmf_inputs
 from provabgs.sps.attenuation import CharlotFall
+from provabgs.sps.dust_emission import DustEmission
 from provabgs.sps.histories import NMFHistories
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
@@ -78,8 +79,23 @@ def test_beyond_the_optical(parity, model, composite, band, mean, scatter):
     assert row.scatter < scatter
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (1.0, 3.0)])
+def test_wise_bands_agree_with_dust_emission(parity, library, nmf, low, high):
+    """W1 and W2 at z = 0.05-0.3, 3 % for all tau_ism; without the light below 2005 A they would lack 12 %."""
+    theta, t_age = parity.prior_draws(150, np.random.default_rng(12))
+    put(theta, tau_ism=np.random.default_rng(13).uniform(low, high, len(theta)))
+    model = SPSModel.published(library, (DustEmission(),))
+    theirs = np.asarray(nmf.ln_luminosity(nmf_inputs(values_of(theta), t_age)), dtype=np.float64)
+    ours = parity.log_spectra(model, theta, t_age)
+    for z in parity.WISE_REDSHIFTS:
+        ratio = np.log(parity.band_fluxes(ours, library.wave, z) / parity.band_fluxes(theirs, library.wave, z))
+        assert np.abs(ratio.mean(axis=0)).max() < 0.01, z
+        assert ratio.std(axis=0).max() < 0.02, z
+        assert np.quantile(np.abs(ratio), 0.95) < 0.03, z
+
+
 def test_infrared_agrees_without_dust_and_lacks_its_emission_with_it(parity, model, nmf):
-    """The emulator includes FSPS's dust emission, our model is starlight alone."""
+    """The emulator includes FSPS's dust emission, this model is starlight alone."""
     theta, t_age = parity.prior_draws(200, np.random.default_rng(8))
     put(theta, tau_bc=0.0, tau_ism=0.0)
     band = ((20000, 50000),)

@@ -137,10 +137,10 @@ def test_mixture_density_is_normalised():
 
 @pytest.mark.parametrize(("limit", "said"), [(0.3, "on its way from the prior"), (3.0, "on its way|one of 2 starts")])
 def test_time_ends_a_slow_fit_wherever_it_is(limit: float, said: str):
-    """A likelihood of 0.3 s a batch: 4,096 prior draws alone take 1.2 s, two populations 10 s."""
+    """A likelihood of 0.2 s a batch: 4,096 prior draws alone take 0.8 s, two populations 8 s."""
 
     def slow(x):
-        time.sleep(0.3)
+        time.sleep(0.2)
         return two_modes(x)
 
     start = time.perf_counter()

@@ -126,7 +126,7 @@ def test_options_that_histories_do_not_have_are_refused(options, says) -> None:
     [
         ({"history": "nfm"}, r"model\.history = 'nfm': no such history; did you mean 'nmf'"),
         ({"attenuation": "charlot-hall"}, r"model\.attenuation = .*; did you mean 'charlot-fall'"),
-        ({"emissions": ("dust",)}, r"model\.emissions = 'dust': no such emission; .*list the module in `plugins`"),
+        ({"emissions": ("glow",)}, r"model\.emissions = 'glow': no such emission; .*list the module in `plugins`"),
         ({"properties": ("sfr",)}, r"model\.properties = 'sfr': no such derived property"),
     ],
 )

@@ -65,7 +65,12 @@ def test_published_layout(root: Path, posteriors: list[Posterior], tmp_path: Pat
     stored = np.asarray(by_id[2]["PROVABGS_MCMC"])
     kept = p.samples[np.linspace(0, 299, 256).round().astype(int)][np.linspace(0, 255, 100).round().astype(int)]
     np.testing.assert_allclose(stored, kept, atol=2e-5 * np.ptp(p.samples, axis=0).max())
-    np.testing.assert_array_equal(stored[:, PARAMETERS.index("logmstar")], by_id[2]["PROVABGS_LOGMSTAR"])
+    np.testing.assert_array_equal(stored[:, PARAMETERS.index("logmstar")], by_id[2]["LOGMSTAR_FORMED"])
+    # the mass that the published catalog quotes is the surviving one
+    surviving = p.derived["logmstar_surviving"][np.linspace(0, 299, 256).round().astype(int)]
+    kept_surviving = surviving[np.linspace(0, 255, 100).round().astype(int)]
+    np.testing.assert_allclose(by_id[2]["PROVABGS_LOGMSTAR"], kept_surviving, atol=1e-3)
+    np.testing.assert_allclose(by_id[2]["PROVABGS_LOGMSTAR_BF"], p.best["logmstar_surviving"], rtol=1e-6)
     assert np.isnan(by_id[99]["PROVABGS_MCMC"]).all()
     read = Table.read(tmp_path / "a.fits")
     np.testing.assert_array_equal(read["PROVABGS_MCMC"], table["PROVABGS_MCMC"])

@@ -291,7 +291,7 @@ def test_rejected_exposures_do_not_enter(tmp_path: Path) -> None:
         Target(source_id(1), level=50.0, fibermap={"FIBERSTATUS": 512, "PSF_TO_FIBER_SPECFLUX": 0.1}),
         Target(source_id(1), level=2.0, fibermap={"FIBERSTATUS": 8, "PSF_TO_FIBER_SPECFLUX": 0.7}),
         Target(source_id(1), level=2.0, fibermap={"FIBERSTATUS": 0, "PSF_TO_FIBER_SPECFLUX": 0.9}),
-        Target(source_id(2), fibermap={"FIBERSTATUS": 2, "PSF_TO_FIBER_SPECFLUX": 0.8}),
+        Target(source_id(2), fibermap={"FIBERSTATUS": 4, "PSF_TO_FIBER_SPECFLUX": 0.8}),
     ]
     drop = ["COADD_NUMEXP", "COADD_FIBERSTATUS", "MEAN_PSF_TO_FIBER_SPECFLUX"]
     write(redrock_hdus([rows[0], rows[3]]), tmp_path / "redrock-x.fits")
@@ -302,7 +302,7 @@ def test_rejected_exposures_do_not_enter(tmp_path: Path) -> None:
     blue = first.observation.spectra[0]
     np.testing.assert_allclose(blue.flux, 2.0 * 0.8 / dust_transmission(blue.wave, 0.05), rtol=1e-6)
     assert second.status == Status.UNOBSERVED
-    assert "FIBERSTATUS is 2" in second.message
+    assert "FIBERSTATUS is 4" in second.message
 
 
 def test_fluxes_of_two_sources_are_never_mixed(tmp_path: Path) -> None:
@@ -335,14 +335,14 @@ def test_release_of_the_catalog_chooses_the_filters(tmp_path: Path, release: int
 def test_an_unreadable_row_does_not_end_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from provabgs.desi import coadd as module
 
-    plain = module._read_camera
+    plain = module._CameraReader.read
 
-    def failing(hdus: object, camera: str, wave: object, scale: object, row: int) -> object:
+    def failing(reader: module._CameraReader, row: int) -> object:
         if row == 0:
             raise OSError("bad block")
-        return plain(hdus, camera, wave, scale, row)  # type: ignore[arg-type]
+        return plain(reader, row)
 
-    monkeypatch.setattr(module, "_read_camera", failing)
+    monkeypatch.setattr(module._CameraReader, "read", failing)
     first, second = read(write_pair(tmp_path, [GOOD, Target(source_id(2))]))
     assert first.status == Status.INPUT_ERROR
     assert "row 0 cannot be read (bad block)" in first.message

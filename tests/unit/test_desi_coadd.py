@@ -74,6 +74,7 @@ def test_units_are_read_not_assumed(tmp_path: Path) -> None:
     hdus = coadd_hdus([A])
     for c in "BRZ":
         hdus[f"{c}_FLUX"].header["BUNIT"] = "10**-15 erg/(s cm2 nm)"  # 10 times 1e-17 per Angstrom
+        hdus[f"{c}_IVAR"].header["BUNIT"] = "10**+30 (s2 cm4 nm2) / erg2"
         hdus[f"{c}_WAVELENGTH"].data /= 10
         hdus[f"{c}_WAVELENGTH"].header["BUNIT"] = "nm"
     blue = read(write(hdus, tmp_path / "c.fits"))[0]

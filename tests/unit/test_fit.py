@@ -15,6 +15,7 @@ from provabgs.core.status import Status
 from provabgs.inference import fit_observation as fit_module
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig, ModelOptions, SamplerOptions
+from provabgs.inference.fit import fit_one
 from provabgs.inference.fit_observation import fit_observation, galaxy_rng
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior
@@ -201,6 +202,16 @@ def test_redshift_out_of_range(config):
 def test_band_beyond_the_library(config):
     phot = Photometry(("wise2010-W1",), np.ones(1), np.ones(1))
     failed(Observation(Z, (), phot, targetid=9), config, Status.REDSHIFT_OUT_OF_RANGE)
+
+
+@pytest.mark.parametrize(("redshift", "brighter"), [(1e-6, 1.0), (Z, 1e4)])
+def test_data_far_off_the_prior_become_a_status(config, redshift, brighter):
+    phot = mock()[1]
+    far = Photometry(phot.bands, phot.flux * brighter, phot.ivar / brighter**2)
+    automatic = config.model_copy(update={"sampler": SamplerOptions(max_eval=1, time_limit_s=5.0)})
+    posterior = fit_one(Observation(redshift, (), far, targetid=9), automatic)
+    assert posterior.status in (Status.LIKELIHOOD_FAILED, Status.NOT_CONVERGED)
+    assert posterior.message
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])

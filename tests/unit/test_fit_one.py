@@ -45,7 +45,9 @@ def raising(error: Exception):
 
 def assert_same(a: Posterior, b: Posterior) -> None:
     for name, value in vars(a).items():
-        if name != "diagnostics":
+        if name == "quality":
+            np.testing.assert_equal(vars(b.quality), vars(value), err_msg=name)
+        elif name != "diagnostics":
             np.testing.assert_equal(getattr(b, name), value, err_msg=name)
 
 

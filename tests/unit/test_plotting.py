@@ -9,13 +9,14 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from provabgs.inference.flags import in_words
 from provabgs.inference.posterior import Posterior
 from provabgs.inference.predictive import PhotometryPrediction, Predictive, SpectrumPrediction
 from provabgs.inference.standard import PARAMETERS
 from provabgs.pipelines.dry_run import synthetic_posterior
 from provabgs.plotting.corner import KEY_DERIVED, draws_of, free_parameters, plot_corner, plot_marginal
-from provabgs.plotting.galaxy import corner_figure, summary_figure
-from provabgs.plotting.style import PRIOR
+from provabgs.plotting.galaxy import corner_figure, spectrum_figure, summary_figure
+from provabgs.plotting.style import CLIPPED, PRIOR
 from tests.support.other_model import BINNED, BINNED_PROPERTIES, N_BIN, binned_posterior
 
 
@@ -113,11 +114,39 @@ def test_the_summary_shows_the_properties_of_the_fit(binned: Posterior, standard
     assert label not in labels(summary_figure(binned, predictive))
 
 
+def test_outliers_are_marked_on_spectrum_and_residuals(standard: Posterior) -> None:
+    predictive = made_up_predictive(np.random.default_rng(2))
+    assert predictive.spectrum is not None
+    figure = spectrum_figure(standard, predictive.spectrum)
+    for ax in figure.axes:
+        (marks,) = (line for line in ax.lines if line.get_color() == CLIPPED)
+        np.testing.assert_allclose(marks.get_xdata(), predictive.spectrum.wave[30])
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert "1 outliers, not fitted" in [text.get_text() for text in legend.get_texts()]
+    nothing = predictive.spectrum._replace(clipped=np.zeros(60, bool))
+    assert not [x for ax in spectrum_figure(standard, nothing).axes for x in ax.lines if x.get_color() == CLIPPED]
+
+
+def test_the_summary_says_what_does_not_fit(standard: Posterior) -> None:
+    bad = replace(standard, quality=replace(standard.quality, p_phot=1e-7), prior_edge={"tau_ism": 0.4})
+    figure = summary_figure(bad, made_up_predictive(np.random.default_rng(2)))
+    said = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert set(in_words(bad)) <= set(said)
+    assert "FLAG 34, PHOT_MISFIT + PRIOR_EDGE: do not use without a look." in said
+
+
 def made_up_predictive(rng: np.random.Generator) -> Predictive:
     """Flat data and a model near them, five draws."""
     wave, sed_wave, time = np.linspace(3600, 9800, 60), np.linspace(1500, 60_000, 80), np.linspace(0, 12, 40)
     spectrum = SpectrumPrediction(
-        wave, np.ones(60), np.full(60, 0.1), np.array(["b"] * 60), np.zeros(60, bool), rng.normal(1, 0.05, (5, 60))
+        wave,
+        np.ones(60),
+        np.full(60, 0.1),
+        np.array(["b"] * 60),
+        np.zeros(60, bool),
+        np.arange(60) == 30,
+        rng.normal(1, 0.05, (5, 60)),
     )
     bands = PhotometryPrediction(
         ("decam2014-g", "decam2014-r"),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.cosmology import Planck13
+from pydantic import ValidationError
 
 from provabgs.core.constants import FSPS_LSUN_CGS
 from provabgs.core.errors import UnusableTargetError
 from provabgs.core.status import Status
-from provabgs.observe.masks import PUBLISHED_LINES, WEAK_LINES, emission_line_mask
+from provabgs.observe.masks import PUBLISHED_LINES, WEAK_LINES, emission_line_mask, lines_seen
 from provabgs.observe.noise import smooth_flux
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
-from provabgs.observe.projection import project
+from provabgs.observe.projection import bands_left_out, project
 from tests.support.small_library import small_library
 
 Z = 0.12
@@ -138,6 +141,47 @@ def test_masked_pixels_leave(library, kind, half_width):
     assert everything - seen.size > 2 * half_width / 0.8 * 3
 
 
+def with_line(width_aa: float, noise: float, line: str = "[OIII] 5008", z: float = 0.08) -> Observation:
+    """A flat spectrum with a line of that equivalent width (rest), noise per pixel of 0.8 A."""
+    wave = np.arange(3800.0, 7600.0, 0.8)
+    centre, sigma = PUBLISHED_LINES[line] * (1 + z), 2.5
+    profile = np.exp(-0.5 * ((wave - centre) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+    flux = 1 + width_aa * (1 + z) * profile + noise * np.random.default_rng(1).standard_normal(wave.size)
+    return Observation(z, (Spectrum("b", wave, flux, np.full(wave.size, noise**-2)),))
+
+
+@pytest.mark.parametrize(
+    ("observation", "seen"),
+    [
+        (with_line(15.0, 0.05), True),
+        (with_line(15.0, 0.05, "Halpha"), True),
+        (with_line(5.0, 0.05), False),  # seen at S/N 50, too weak to matter
+        (with_line(15.0, 1.5), False),  # strong, lost in the noise
+        (with_line(30.0, 0.05, "Hbeta"), False),  # not one of the two
+        (with_line(0.0, 0.05), False),
+    ],
+)
+def test_the_automatic_mask_follows_the_lines(library, observation, seen):
+    """It is the extended one where [O III] or H alpha stands out, else the default one, to the pixel."""
+    auto, default, extended = (
+        project(observation, library, ObservingOptions(line_mask=kind)).spectrum.wave
+        for kind in ("auto", "default", "extended")
+    )
+    assert default.size > extended.size
+    np.testing.assert_array_equal(auto, extended if seen else default)
+
+
+def test_a_cosmic_ray_is_no_line(library):
+    observation = with_line(0.0, 0.05)
+    (s,) = observation.spectra
+    at = np.abs(s.wave - PUBLISHED_LINES["[OIII] 5008"] * 1.08).argmin()
+    flux = s.flux.copy()
+    flux[at : at + 2] += 100.0
+    assert not lines_seen(Observation(0.08, (replace(s, flux=flux),)))
+    flux[at - 1 : at + 3] += 100.0
+    assert lines_seen(Observation(0.08, (replace(s, flux=flux),)))
+
+
 def test_mask_of_two_lines():
     wave = np.arange(5000.0, 5360.0, 1.0)
     masked = emission_line_mask(wave, 0.08, "published", 40.0)  # Hbeta at 5251.7, [OIII] 4960 at 5357.1
@@ -246,3 +290,22 @@ def test_everything_masked(library):
     error = refused(Observation(Z, (spectrum,), targetid=77), library, ObservingOptions(line_mask_half_width_aa=80.0))
     assert error.status == Status.NO_VALID_PIXELS
     assert "line_mask_half_width_aa" in str(error)
+
+
+def test_a_band_that_the_model_does_not_reach_is_left_out_and_said(library):
+    observation = galaxy("r", photometry((*GRZ, "wise2010-W3", "galex-fuv")))
+    projection = project(observation, library)
+    assert projection.photometry.bands == GRZ
+    said = bands_left_out(observation, projection)
+    assert "wise2010-W3 (100% of it)" in said
+    assert "galex-fuv" in said
+    assert bands_left_out(galaxy("r"), project(galaxy("r"), library)) == ""
+    alone = project(galaxy("r", photometry(("wise2010-W3",))), library)
+    assert alone.photometry is None
+    assert alone.spectrum is not None
+
+
+def test_an_unknown_cosmology_is_refused_with_the_configuration():
+    with pytest.raises(ValidationError, match="astropy has no cosmology"):
+        ObservingOptions(cosmology="Planck99")
+    assert ObservingOptions(cosmology="Planck18").cosmology == "Planck18"

@@ -144,7 +144,8 @@ MAGNITUDES = {
 @pytest.mark.parametrize("photsys", ["N", "S"])
 def test_desi_reader_fills_the_survey_columns(photsys: str, tmp_path: Path) -> None:
     bits = {"BGS_TARGET": 2, "SV1_BGS_TARGET": 0}
-    coadd = write_pair(tmp_path, [Target(source_id(1), fibermap={"PHOTSYS": photsys, **bits})])
+    release = {"N": 9011, "S": 9010}[photsys]
+    coadd = write_pair(tmp_path, [Target(source_id(1), fibermap={"PHOTSYS": photsys, "RELEASE": release, **bits})])
     result = read_observations(coadd)[0]  # as `provabgs fit` reads it
     assert result.observation is not None
     meta = result.observation.meta

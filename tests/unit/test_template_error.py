@@ -18,13 +18,13 @@ from provabgs.data.build_template_error import (
     build,
     difference,
     draw,
-    imf_light,
     learn,
     left_over,
     main,
     wavelength_grid,
 )
 from provabgs.observe.template_error import GROUPS, TemplateError
+from provabgs.sps.imf import imf_light
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.nebular import NebularGrid, with_nebular
 

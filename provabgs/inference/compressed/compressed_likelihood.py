@@ -21,18 +21,19 @@ from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed.error_correction import is_held_out
 from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.compressed.normal_equations import make_normal_equations
-from provabgs.inference.compressed.places import evaluate, matmul, reemission, single
+from provabgs.inference.compressed.places import evaluate, reemission, single
 from provabgs.inference.compressed.reduction import (
     TOLERANCE,
     LocalPoints,
     Reduction,
     Size,
     basis_of,
+    parameters_of,
     reduce_projection,
     size_of,
 )
 from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS, LinearSystem, fit_parameters
-from provabgs.inference.likelihood.exact import ExactLikelihood
+from provabgs.inference.likelihood.exact import ExactLikelihood, check_dispersion, has_dispersion
 from provabgs.inference.likelihood.marginal import band_coupling, chi2_of
 from provabgs.observe.projection import Projection
 from provabgs.sps.model import SPSModel
@@ -67,24 +68,25 @@ def make_prediction(model: SPSModel, at_points: bool = False) -> Callable[[jax.A
     Callable
         ``(theta (batch, size), reduction) -> Whitened``; not compiled.
     """
-    nodes, parameters = merged_nodes(model), fit_parameters(model)
+    nodes = merged_nodes(model)
 
     def predict(theta: jax.Array, reduction: Reduction) -> Whitened:
-        values = parameters.values(theta)
+        values = parameters_of(model, reduction).values(theta)
         weights = nodes.weights(model, values, reduction.tables)
         low = single(values)
         power = reemission(model, weights, low, reduction.energy)
         mass = 10.0 ** (values[model.linear_block.total] - REFERENCE_LOG_MASS)
-        spectrum = photometry = points = None
+        spectrum = photometry = points = features = None
         if reduction.spectrum is not None:
             s = reduction.spectrum
             amplitude = (mass * values["f_fiber"]).astype(jnp.float32)
             points = evaluate(model, weights, low, s.places, power) * amplitude[:, None]
-            spectrum = points if at_points else matmul(points, s.rows)
+            features = s.features(points, values)
+            spectrum = points if at_points else s.whitened(points, features)
         if reduction.photometry is not None:
             p = reduction.photometry
             fluxes = evaluate(model, weights, low, p.places, power) * mass.astype(jnp.float32)[:, None]
-            photometry = p.whitened(fluxes, points)
+            photometry = p.whitened(fluxes, points, features)
         return Whitened(spectrum, photometry)
 
     return predict
@@ -143,7 +145,7 @@ class CompressedLikelihood:
     ) -> None:
         self.projection = projection
         self.model = model
-        self.parameters = fit_parameters(model)
+        self.parameters = fit_parameters(model, has_dispersion(projection))
         self.tolerance = tolerance
         self.reduction = reduce_projection(projection, model, tolerance, size)
         self.local_error: float | None = None
@@ -157,6 +159,7 @@ class CompressedLikelihood:
     def __call__(self, theta: jax.Array) -> jax.Array:
         """Ln L, ``(batch,)``, for theta ``(batch, size)``."""
         self.parameters.check(theta)
+        check_dispersion(theta, self.parameters)
         return compiled(self.model)(jnp.asarray(theta, dtype=jnp.float64), self.reduction)
 
     @property
@@ -178,6 +181,9 @@ class CompressedLikelihood:
         u = linalg.solve_triangular(basis.r[:n, :n], values[:, :n].T, trans="T").T
         scale = self.projection.flux_factor * 10.0**REFERENCE_LOG_MASS
         spectra = scale * u @ basis.cardinal_by_wave[:, :n].astype(np.float64).T
+        if data.dispersion is not None:
+            vdisp = self.parameters.get(np.asarray(theta, np.float64), "vdisp")
+            spectra = data.dispersion.table.broaden(spectra, vdisp, basis.columns)
         return (data.operator[:, basis.columns] @ spectra.T).T
 
     def _at_points(self, theta: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -186,6 +192,9 @@ class CompressedLikelihood:
         parts = _in_chunks(lambda t: compute(t, self.reduction), theta)
         empty = np.zeros((len(np.asarray(theta)), 0))
         return tuple(empty if p is None else p for p in parts)  # type: ignore[return-value]
+
+    def _dispersions(self, theta: FloatArray) -> FloatArray | None:
+        return self.parameters.get(theta, "vdisp") if "vdisp" in self.parameters else None
 
     def with_reference(self, theta: ArrayLike) -> CompressedLikelihood:
         """The same likelihood, corrected near the best fit, once good fits are known.
@@ -207,7 +216,7 @@ class CompressedLikelihood:
             self.model,
             self.tolerance,
             size_of(self.reduction),
-            local=None if pixels is None else LocalPoints(values, pixels),
+            local=None if pixels is None else LocalPoints(values, pixels, self._dispersions(theta)),
         )
         if bands is not None and reduction.photometry is not None:
             phot = reduction.photometry

@@ -81,6 +81,26 @@ def learn(form: QuadraticForm, space: RowSpace, n_row: int, local: LocalSpectra)
     return _regress(rows[:, :n_row], target)
 
 
+def learn_from_rows(own: FloatArray, exact: FloatArray, outside: FloatArray) -> Correction:
+    """Learn the correction where the amplitudes of exact spectra in the modes are known.
+
+    Parameters
+    ----------
+    own
+        ``(n, nrow)`` amplitudes of the compressed model, sigmas.
+    exact
+        ``(n, nrow)`` those of the exact model.
+    outside
+        ``(n,)`` product of the exact spectra with the unit vector along the data outside the modes.
+
+    Returns
+    -------
+    Correction
+        To be used like that of `learn`.
+    """
+    return _regress(own, np.column_stack([exact - own, outside]))
+
+
 def _regress(x: FloatArray, y: FloatArray) -> Correction:
     """Ridge regression of y ``(n, nrow + 1)`` on x ``(n, nrow)``; the mean alone where nothing better holds."""
     test = is_held_out(len(x))

@@ -146,14 +146,26 @@ def merged_spectra(model: SPSModel) -> Parts:
 
     Rows of emission come after those of the stars that power it.
     """
-    nodes, spectra = merged_nodes(model), model.library.spectrum
-    first = np.einsum("j,kjw->kw", nodes.profile, spectra[:, : nodes.n_merged])[:, None]
-    merged = np.concatenate([first.astype(np.float32), spectra[:, nodes.n_merged :]], axis=1, dtype=np.float32)
+    return _merged(model, model.library.spectrum, [e.rows for e in model.stellar_emissions])
+
+
+def merged_unseen(model: SPSModel) -> Parts | None:
+    """Light beyond the library in the rows of `merged_spectra`, each ``(nrow, ncell)``, Lsun; None for none."""
+    if model.unseen is None:
+        return None
+    cells = model.unseen.wave.size
+    return _merged(model, model.unseen.light, [np.zeros((len(e.rows), cells)) for e in model.stellar_emissions])
+
+
+def _merged(model: SPSModel, light: FloatArray | SingleArray, emitted: list[Any]) -> Parts:
+    """Light of SSPs ``(nmet, nage, n)`` on the merged nodes, then that of emissions, each ``(nrow, n)``."""
+    nodes = merged_nodes(model)
+    first = np.einsum("j,kjw->kw", nodes.profile, light[:, : nodes.n_merged])[:, None]
+    merged = np.concatenate([first.astype(np.float32), light[:, nodes.n_merged :]], axis=1, dtype=np.float32)
     out = []
     for k, part in enumerate((merged[:, : nodes.n_young], merged[:, nodes.n_young :])):
-        powered = zip(model.stellar_emissions, nodes.supplies, strict=True)
-        rows = [e.rows for e, supply in powered if supply[k] is not None]
-        out.append(np.concatenate([part.reshape(-1, spectra.shape[-1]), *rows]))
+        rows = [r for r, supply in zip(emitted, nodes.supplies, strict=True) if supply[k] is not None]
+        out.append(np.concatenate([part.reshape(-1, light.shape[-1]), *rows], dtype=np.float32))
     return Parts(*out)
 
 

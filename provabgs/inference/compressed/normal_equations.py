@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed.merged_nodes import merged_nodes
-from provabgs.inference.compressed.places import evaluate, matmul, reemission, single
-from provabgs.inference.compressed.reduction import Reduction
-from provabgs.inference.likelihood.base import NormalEquations, fit_parameters
+from provabgs.inference.compressed.places import evaluate, reemission, single
+from provabgs.inference.compressed.reduction import Reduction, parameters_of
+from provabgs.inference.likelihood.base import NormalEquations
 from provabgs.sps.model import SPSModel
 
 COLUMNS_IN_CACHE = 256
@@ -35,26 +35,26 @@ def make_normal_equations(model: SPSModel) -> Callable[[jax.Array, Reduction], N
     Callable
         Not compiled; large batches are cut to what a CPU's caches hold.
     """
-    nodes, parameters, n_mass = merged_nodes(model), fit_parameters(model), model.linear_block.n
+    nodes, n_mass = merged_nodes(model), model.linear_block.n
     chunk = max(1, COLUMNS_IN_CACHE // n_mass)
 
     def normal_equations(theta: jax.Array, reduction: Reduction) -> NormalEquations:
-        n, values = len(theta), parameters.values(theta)
+        n, values = len(theta), parameters_of(model, reduction).values(theta)
         weights = nodes.component_weights(model, values, reduction.tables)
         low = single(values)
         power = reemission(model, weights, low, reduction.energy)
         q, b, constant = jnp.zeros((n, n_mass, n_mass)), jnp.zeros((n, n_mass)), jnp.zeros(())
-        at_points = None
+        at_points = features = None
         if reduction.spectrum is not None:
             s = reduction.spectrum
             # the fiber holds a fraction of the galaxy; bands measure all of it
             at_points = low["f_fiber"][:, None, None] * evaluate(model, weights, low, s.places, power)
-            rows = matmul(at_points.reshape(n * n_mass, -1), s.rows).reshape(n, n_mass, -1)
-            q, b = accumulate(q, b, rows, s.data)
+            features = s.features(at_points, values)
+            q, b = accumulate(q, b, s.whitened(at_points, features), s.data)
             constant += s.constant + jnp.sum(s.data.astype(jnp.float64) ** 2)
         if reduction.photometry is not None:
             p = reduction.photometry
-            bands = p.whitened(evaluate(model, weights, low, p.places, power), at_points)
+            bands = p.whitened(evaluate(model, weights, low, p.places, power), at_points, features)
             q, b = accumulate(q, b, bands, p.flux)
             constant += jnp.sum(p.flux.astype(jnp.float64) ** 2)
         return NormalEquations(q, b, constant)

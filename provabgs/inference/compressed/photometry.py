@@ -31,6 +31,8 @@ class Coupling(NamedTuple):
     """``(nband, nband)`` inverse Cholesky factor of the bands' covariance given the spectrum; zeros for padding."""
     from_points: jax.Array | None
     """``(npoint, nband)`` from the spectrum at the points to whitened bands; None where templates do not touch both."""
+    from_features: jax.Array | None = None
+    """``(nfeature, nband)`` likewise from what the velocity dispersion adds, where it is fitted."""
 
 
 class PhotometryReduction(NamedTuple):
@@ -45,7 +47,7 @@ class PhotometryReduction(NamedTuple):
     coupling: Coupling | None = None
     """Where the noise model's templates touch bands."""
 
-    def whitened(self, nodes: jax.Array, at_points: jax.Array | None) -> jax.Array:
+    def whitened(self, nodes: jax.Array, at_points: jax.Array | None, features: jax.Array | None = None) -> jax.Array:
         """Bands in units of their noise from fluxes of the nodes.
 
         Parameters
@@ -54,6 +56,8 @@ class PhotometryReduction(NamedTuple):
             ``(..., nband * N_BAND_NODES)`` nanomaggies.
         at_points
             ``(..., npoint)`` spectrum at the interpolation points; None without a spectrum.
+        features
+            ``(..., nfeature)`` what the velocity dispersion adds to it; None where it is fixed.
 
         Returns
         -------
@@ -66,6 +70,8 @@ class PhotometryReduction(NamedTuple):
         out = matmul(bands, self.coupling.whiten.T)
         if self.coupling.from_points is not None and at_points is not None:
             out -= matmul(at_points, self.coupling.from_points)
+            if self.coupling.from_features is not None and features is not None:
+                out -= matmul(features, self.coupling.from_features)
         return out
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray, SingleArray
 from provabgs.core.jax import jax, jnp
-from provabgs.inference.compressed.merged_nodes import merged_spectra
+from provabgs.inference.compressed.merged_nodes import merged_spectra, merged_unseen
 from provabgs.sps.composite import Parts, absorbed, composite
 from provabgs.sps.emission import strengths_of
 from provabgs.sps.model import SPSModel, trapezoid_widths
@@ -132,8 +132,11 @@ def energy_places(model: SPSModel) -> Places | None:
     integral = np.zeros((wave.size, used.size), np.float32)
     integral[np.arange(wave.size), cell] = widths
     centre = _centres(wave, widths, cell, used.size)
-    ssps = Parts(*(jnp.asarray(s @ integral) for s in merged_spectra(model)))
-    return Places(ssps, as_single(model.attenuation.curves(centre)))
+    light, unseen = [s @ integral for s in merged_spectra(model)], merged_unseen(model)
+    if model.unseen is not None and unseen is not None:
+        light = [np.concatenate(pair, axis=1) for pair in zip(light, unseen, strict=True)]
+        centre = np.concatenate([centre, model.unseen.wave])
+    return Places(Parts(*map(jnp.asarray, light)), as_single(model.attenuation.curves(centre)))
 
 
 def _centres(wave: FloatArray, widths: FloatArray, cell: np.ndarray, n: int) -> FloatArray:

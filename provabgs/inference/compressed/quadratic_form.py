@@ -61,7 +61,7 @@ class QuadraticForm(NamedTuple):
     """S, ``(ntemplate, npix)``."""
 
     @classmethod
-    def of(cls, data: SpectrumProjection, basis: PointBasis) -> QuadraticForm:
+    def of(cls, data: SpectrumProjection, basis: PointBasis, cardinal: SingleArray | None = None) -> QuadraticForm:
         """Send a basis through a galaxy's operator.
 
         Parameters
@@ -70,6 +70,8 @@ class QuadraticForm(NamedTuple):
             The spectrum's pixels, operator and templates.
         basis
             Point basis of the window that the pixels need.
+        cardinal
+            ``(nwave, npoint)`` its cardinal spectra, broadened; those of the basis when None.
 
         Returns
         -------
@@ -83,7 +85,7 @@ class QuadraticForm(NamedTuple):
             factor = np.linalg.cholesky(np.eye(len(scaled)) + scaled @ scaled.T)
             scaled = linalg.solve_triangular(factor, scaled, lower=True)
         blocks = dense_blocks(operator)
-        pixels = apply_blocks(blocks, basis.cardinal_by_wave)
+        pixels = apply_blocks(blocks, basis.cardinal_by_wave if cardinal is None else cardinal)
         return cls(root, blocks, pixels, root * data.flux, scaled)
 
     @property
@@ -108,6 +110,30 @@ class QuadraticForm(NamedTuple):
         if len(self.templates):
             product -= np.einsum("ij,ij->j", self.templates @ a, self.templates @ b)
         return product
+
+    def marginalised(self, vectors: FloatArray) -> FloatArray:
+        """Pixel vectors ``(npix, n)`` times the weight that is left when templates are marginalised."""
+        return vectors - self.templates.T @ (self.templates @ vectors) if len(self.templates) else vectors
+
+    def adjoint(self, vectors: SingleArray, n_wave: int) -> SingleArray:
+        """The transposed operator times pixel vectors.
+
+        Parameters
+        ----------
+        vectors
+            ``(npix, n)``.
+        n_wave
+            Wavelengths of the window.
+
+        Returns
+        -------
+        SingleArray
+            ``(n_wave, n)``.
+        """
+        out = np.zeros((n_wave, vectors.shape[1]), np.float32)
+        for block in self.operator:
+            out[block.columns] += block.matrix.T @ vectors[block.pixels]
+        return out
 
     def project(self, vectors: FloatArray, n_point: int) -> FloatArray:
         """Products of pixel vectors with the basis, templates marginalised.

@@ -17,18 +17,28 @@ from scipy import linalg
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
-from provabgs.inference.compressed.error_correction import LocalSpectra, learn
+from provabgs.inference.compressed.dispersion import (
+    N_EXTRA,
+    RANKS,
+    DispersionReduction,
+    Features,
+    broadened_basis,
+    find_features,
+)
+from provabgs.inference.compressed.error_correction import Correction, LocalSpectra, learn, learn_from_rows
 from provabgs.inference.compressed.interpolation_points import PointBasis, point_basis
 from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.compressed.photometry import Coupling, PhotometryReduction, reduce_photometry
-from provabgs.inference.compressed.places import Places, energy_places, places_of
-from provabgs.inference.compressed.quadratic_form import QuadraticForm, apply_blocks
-from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS
+from provabgs.inference.compressed.places import Places, energy_places, matmul, places_of
+from provabgs.inference.compressed.quadratic_form import QuadraticForm, RowSpace, apply_blocks
+from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS, fit_parameters
 from provabgs.inference.likelihood.marginal import BandCoupling, band_coupling
+from provabgs.observe.dispersion import polynomials
 from provabgs.observe.projection import Projection, SpectrumProjection
 from provabgs.sps.composite import Parts
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
+from provabgs.sps.parameters import ParameterSet, Values
 
 POINTS = (64, 96, 128, 160, 192, 224, 256)
 """Numbers of points: size classes, few enough that functions are compiled once."""
@@ -59,6 +69,45 @@ class SpectrumReduction(NamedTuple):
     """chi^2 outside the modes; float64."""
     error: jax.Array
     """Measured error, sigmas: root of the summed squared error over pixels of composites most like the data."""
+    dispersion: DispersionReduction | None = None
+    """Where the velocity dispersion is fitted; `rows` are then those of the middle of its range."""
+
+    def whitened(self, points: jax.Array, features: jax.Array | None) -> jax.Array:
+        """Whitened data modes.
+
+        Parameters
+        ----------
+        points
+            ``(..., npoint)`` spectrum at the interpolation points.
+        features
+            ``(..., nfeature)`` what the velocity dispersion adds (`DispersionReduction.at`); None where it is fixed.
+
+        Returns
+        -------
+        jax.Array
+            ``(..., nrow)``.
+        """
+        rows = matmul(points.reshape(-1, points.shape[-1]), self.rows)
+        if self.dispersion is not None and features is not None:
+            rows += matmul(features.reshape(-1, features.shape[-1]), self.dispersion.rows)
+        return rows.reshape(*points.shape[:-1], -1)
+
+    def features(self, points: jax.Array, values: Values) -> jax.Array | None:
+        """What the velocity dispersion adds at parameter values ``(batch,)``, to be used by `whitened`.
+
+        Parameters
+        ----------
+        points
+            As for `whitened`.
+        values
+            Parameters of the fit, by name.
+
+        Returns
+        -------
+        jax.Array or None
+            None where the dispersion is fixed.
+        """
+        return None if self.dispersion is None else self.dispersion.at(points, values["vdisp"])
 
 
 class Reduction(NamedTuple):
@@ -81,7 +130,29 @@ class Size(NamedTuple):
 
 def size_of(reduction: Reduction) -> Size | None:
     """Size class of a reduction; None without a spectrum."""
-    return None if reduction.spectrum is None else Size(*reduction.spectrum.rows.shape)
+    if reduction.spectrum is None:
+        return None
+    n_point, n_row = reduction.spectrum.rows.shape
+    return Size(n_point, n_row if reduction.spectrum.dispersion is None else n_row - N_EXTRA)
+
+
+def parameters_of(model: SPSModel, reduction: Reduction) -> ParameterSet:
+    """Parameters that a reduction takes.
+
+    Parameters
+    ----------
+    model
+        The SPS model.
+    reduction
+        With or without a free velocity dispersion.
+
+    Returns
+    -------
+    ParameterSet
+        Of the fit.
+    """
+    spectrum = reduction.spectrum
+    return fit_parameters(model, spectrum is not None and spectrum.dispersion is not None)
 
 
 class LocalPoints(NamedTuple):
@@ -91,6 +162,8 @@ class LocalPoints(NamedTuple):
     """``(n, npoint)`` by the compressed likelihood at the points."""
     pixels: FloatArray
     """``(n, npix)`` by the exact model."""
+    vdisp_kms: FloatArray | None = None
+    """``(n,)`` velocity dispersions, where they are fitted."""
 
 
 def reduce_projection(
@@ -154,14 +227,16 @@ def _coupled(
     """Bands whitened by their covariance given the spectrum, less what the spectrum's residuals say of them."""
     assert projection.photometry is not None
     n, n_band = len(photometry.flux), len(projection.photometry.flux)
-    flux, from_points = projection.photometry.flux, None
+    flux, from_points, from_features = projection.photometry.flux, None, None
     if coupling.from_pixels is not None and projection.spectrum is not None and to_bands is not None:
         flux = flux - coupling.from_pixels @ projection.spectrum.flux
-        from_points = jnp.asarray(np.pad(to_bands @ coupling.whiten.T, ((0, 0), (0, n - n_band))), jnp.float32)
+        whole = jnp.asarray(np.pad(to_bands @ coupling.whiten.T, ((0, 0), (0, n - n_band))), jnp.float32)
+        free = projection.spectrum.dispersion is not None
+        from_points, from_features = (whole[: -sum(RANKS)], whole[-sum(RANKS) :]) if free else (whole, None)
     pad = (0, n - n_band)
     return photometry._replace(
         flux=jnp.asarray(np.pad(coupling.whiten @ flux, pad), jnp.float32),
-        coupling=Coupling(jnp.asarray(np.pad(coupling.whiten, (pad, pad)), jnp.float32), from_points),
+        coupling=Coupling(jnp.asarray(np.pad(coupling.whiten, (pad, pad)), jnp.float32), from_points, from_features),
     )
 
 
@@ -176,8 +251,8 @@ def _reduce_spectrum(
 ) -> tuple[SpectrumReduction, FloatArray | None]:
     """The spectrum's part, and the map ``(npoint, nband)`` from points to bands where templates couple them."""
     basis = basis_of(data, model)
-    form = QuadraticForm.of(data, basis)
-    errors = _measure(form, basis)
+    form = form_of(data, basis)
+    errors = _measure(form, basis, data)
     n_point = min(_choose(errors, tolerance) if size is None else size.points, len(basis.r))
     space = form.row_space(n_point, tolerance * 0.3)
     if size is None:
@@ -187,21 +262,33 @@ def _reduce_spectrum(
     rows, target = np.zeros(size), np.zeros(size.rows)
     rows[:n_point, :n_row] = scale * inverse @ (space.vectors[:, :n_row] * space.root[:n_row])
     target[:n_row] = space.data[:n_row]
+    features, moved = None, None
+    if data.dispersion is not None:
+        features = find_features(form, basis, data.dispersion, space, n_row)
+        extra = features.along_extra(form.signal[:, None], space.data[None, :n_row])[0]
+        rows, target = np.pad(rows, ((0, 0), (0, N_EXTRA))), np.append(target, extra)
+        moved = features.rows(size.rows)
     constant = form.norm2 - float(target @ target)
     if local is not None:
-        spectra = LocalSpectra(scale * local.values[:, :n_point] @ inverse, local.pixels)
-        correction = learn(form, space, n_row, spectra)
-        target[n_row], constant = np.sqrt(constant), 0.0
-        target[: n_row + 1] -= correction.shift
-        rows[:, : n_row + 1] += rows[:, :n_row] @ correction.response
+        u = scale * local.values[:, :n_point] @ inverse
+        target, constant = _correct(form, space, n_row, features, local, u, rows, moved, target, constant)
     chosen = np.minimum(np.arange(size.points), n_point - 1)  # a size larger than the window holds repeats a point
     to_bands = None
     if coupling is not None and coupling.from_pixels is not None:
         to_bands = np.zeros((size.points, len(coupling.from_pixels)))
         pixels = form.pixels[:, :n_point].astype(np.float64) / form.root_ivar[:, None]
         to_bands[:n_point] = scale * inverse @ (coupling.from_pixels @ pixels).T
+        if features is not None:
+            of_features = coupling.from_pixels @ (features.directions / form.root_ivar[:, None])
+            to_bands = np.concatenate([to_bands, of_features.T])
     ssps = Parts(*(s[:, chosen] for s in basis.ssps))
     reemitted = None if basis.reemitted is None else basis.reemitted[:, chosen]
+    dispersion = None
+    if features is not None and moved is not None:
+        at_points = np.zeros((size.points, sum(RANKS)))
+        at_points[:n_point] = scale * inverse @ features.coefficients
+        single = (jnp.asarray(a, jnp.float32) for a in (at_points, moved))
+        dispersion = DispersionReduction(jnp.asarray(features.scale), *single)
     reduction = SpectrumReduction(
         places=places_of(model, ssps, basis.wave[chosen], reemitted),
         wave=jnp.asarray(basis.wave[chosen]),
@@ -209,8 +296,79 @@ def _reduce_spectrum(
         data=jnp.asarray(target, jnp.float32),
         constant=jnp.asarray(constant),
         error=jnp.asarray(errors[n_point - 1], jnp.float32),
+        dispersion=dispersion,
     )
     return reduction, to_bands
+
+
+def _correct(
+    form: QuadraticForm,
+    space: RowSpace,
+    n_row: int,
+    features: Features | None,
+    local: LocalPoints,
+    u: FloatArray,
+    rows: FloatArray,
+    moved: FloatArray | None,
+    target: FloatArray,
+    constant: float,
+) -> tuple[FloatArray, float]:
+    """Correct rows, in place, and data near the best fit; the data and the constant are returned."""
+    if features is None or moved is None:
+        correction = learn(form, space, n_row, LocalSpectra(u, local.pixels))
+        target[n_row], constant = np.sqrt(constant), 0.0
+        target[: n_row + 1] -= correction.shift
+        rows[:, : n_row + 1] += rows[:, :n_row] @ correction.response
+        return target, constant
+    modes = np.append(np.arange(n_row), np.arange(target.size - N_EXTRA, target.size))
+    correction = _learn_moved(form, space, features, local, u, target[modes], moved[:, modes])
+    target[n_row] = np.sqrt(constant)
+    taken = np.append(modes, n_row)
+    target[taken] -= correction.shift
+    for matrix in (rows, moved):
+        matrix[:, taken] += matrix[:, modes] @ correction.response
+    return target, 0.0
+
+
+def _learn_moved(
+    form: QuadraticForm,
+    space: RowSpace,
+    features: Features,
+    local: LocalPoints,
+    u: FloatArray,
+    data: FloatArray,
+    moved: FloatArray,
+) -> Correction:
+    """The correction of a reduction whose dispersion is free: exact spectra in its rows against its own rows."""
+    assert local.vdisp_kms is not None
+    n_row = moved.shape[1] - N_EXTRA
+    exact = (form.root_ivar * local.pixels).T
+    along = ((space.vectors.T @ form.project(exact, len(space.root))) / space.root[:, None])[:n_row].T
+    along = np.concatenate([along, features.along_extra(exact, along)], axis=1)
+    own = np.concatenate([space.rows(u)[:, :n_row], np.zeros((len(u), N_EXTRA))], axis=1)
+    s = np.asarray(polynomials(jnp.asarray(local.vdisp_kms), jnp.asarray(features.scale)))
+    own += features.extra(u, s) @ moved
+    with_data = form.inner(exact, np.repeat(form.signal[:, None], len(u), axis=1))
+    length = np.sqrt(form.norm2 - data @ data)
+    return learn_from_rows(own, along, (with_data - along @ data) / length)
+
+
+def form_of(data: SpectrumProjection, basis: PointBasis) -> QuadraticForm:
+    """The quadratic form of a galaxy, in the middle of the range of dispersions where they are free.
+
+    Parameters
+    ----------
+    data
+        The spectrum.
+    basis
+        From `basis_of`.
+
+    Returns
+    -------
+    QuadraticForm
+        Of weighted pixels.
+    """
+    return QuadraticForm.of(data, basis, None if data.dispersion is None else broadened_basis(basis, data.dispersion))
 
 
 def basis_of(data: SpectrumProjection, model: SPSModel) -> PointBasis:
@@ -234,10 +392,13 @@ def basis_of(data: SpectrumProjection, model: SPSModel) -> PointBasis:
         When the pixels need rest wavelengths beyond those learnt.
     """
     columns = data.operator.indices
-    return point_basis(model, *model.library.wave[[columns.min(), columns.max()]])
+    low, high = model.library.wave[[columns.min(), columns.max()]]
+    if data.dispersion is not None:  # what is broadened beforehand comes from farther away
+        low, high = low * (1 - data.dispersion.reach), high * (1 + data.dispersion.reach)
+    return point_basis(model, low, high)
 
 
-def _measure(form: QuadraticForm, basis: PointBasis) -> FloatArray:
+def _measure(form: QuadraticForm, basis: PointBasis, data: SpectrumProjection) -> FloatArray:
     """Median error in sigmas over the held-out composites most like the data, by number of points; inf but at `POINTS`.
 
     The composites most like the data are found on a sample of the pixels.
@@ -252,7 +413,10 @@ def _measure(form: QuadraticForm, basis: PointBasis) -> FloatArray:
 
     # the points are nested: residuals of one size are those of the size before, less what its new points explain
     u = u[nearest].astype(np.float32)
-    left = apply_blocks(form.operator, np.ascontiguousarray(basis.held_out[nearest].T))
+    held_out = np.ascontiguousarray(basis.held_out[nearest].T)
+    if data.dispersion is not None:
+        held_out = data.dispersion.middle[basis.columns, basis.columns] @ held_out
+    left = apply_blocks(form.operator, held_out)
     errors = np.full(max(POINTS[-1], u.shape[1]), np.inf)
     start = 0
     for n in POINTS:

@@ -91,7 +91,7 @@ def draw_composites(model: SPSModel, n: int, seed: int) -> tuple[FloatArray, Flo
     return theta[order], t_age[order]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def training_set(model: SPSModel) -> TrainingSet:
     """Composites of a model (about a second)."""
     nodes = merged_nodes(model)

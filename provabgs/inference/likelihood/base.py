@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from numpy.typing import ArrayLike
 
 from provabgs.core.jax import jax
-from provabgs.observe.nuisance import FIBER_FRACTION
+from provabgs.observe.nuisance import DISPERSION, FIBER_FRACTION
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import ParameterSet
 
@@ -61,18 +61,24 @@ class Likelihood(Protocol):
         ...
 
 
-@lru_cache(maxsize=64)
-def fit_parameters(model: SPSModel) -> ParameterSet:
+def fit_parameters(model: SPSModel, dispersion: bool = False) -> ParameterSet:
     """Parameters of a fit of a model to a galaxy: the model's, then those of the observation.
 
     Parameters
     ----------
     model
         The SPS model.
+    dispersion
+        Whether there is a spectrum whose velocity dispersion is fitted.
 
     Returns
     -------
     ParameterSet
         The same object for the same model.
     """
-    return model.parameters.extended(FIBER_FRACTION)
+    return _fit_parameters(model, dispersion)
+
+
+@lru_cache(maxsize=64)
+def _fit_parameters(model: SPSModel, dispersion: bool) -> ParameterSet:
+    return model.parameters.extended(*((FIBER_FRACTION, DISPERSION) if dispersion else (FIBER_FRACTION,)))

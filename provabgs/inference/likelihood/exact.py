@@ -26,13 +26,41 @@ from provabgs.inference.likelihood.marginal import (
     spectrum_chi2,
     template_covariance,
 )
+from provabgs.observe.dispersion import polynomials, require_in_table
 from provabgs.observe.linespread import BandedOperator
-from provabgs.observe.projection import Projection
+from provabgs.observe.projection import Projection, SpectrumProjection
 from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
+from provabgs.sps.parameters import ParameterSet
 
 CHUNK = 32
 """Rest-frame spectra made at a time by `ExactLikelihood.predict`."""
+
+
+class DispersionTerm(NamedTuple):
+    """The rest-frame spectrum broadened by any dispersion: a polynomial (`provabgs.observe.dispersion`)."""
+
+    scale: jax.Array
+    matrices: tuple[BandedOperator, ...]
+
+    def broaden(self, spectra: jax.Array, vdisp_kms: jax.Array) -> jax.Array:
+        """Broaden spectra, each by its own dispersion.
+
+        Parameters
+        ----------
+        spectra
+            ``(batch, nwave)``.
+        vdisp_kms
+            ``(batch,)`` km/s.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nwave)``.
+        """
+        first, *rest = (m.apply(spectra)[:, : spectra.shape[1]] for m in self.matrices)
+        weights = polynomials(vdisp_kms, self.scale)
+        return first + sum(weights[:, j, None] * r for j, r in enumerate(rest))
 
 
 class SpectrumTerm(NamedTuple):
@@ -45,6 +73,8 @@ class SpectrumTerm(NamedTuple):
     """``(npad, ntemplate)``."""
     template_cov: jax.Array
     """``(ntemplate, ntemplate)`` inverse of ``I + N^T W N``."""
+    dispersion: DispersionTerm | None = None
+    """Where the velocity dispersion is fitted."""
 
 
 class PhotometryTerm(NamedTuple):
@@ -87,7 +117,7 @@ class ExactLikelihood:
     def __init__(self, projection: Projection, model: SPSModel) -> None:
         self.projection = projection
         self.model = model
-        self.parameters = fit_parameters(model)
+        self.parameters = fit_parameters(model, has_dispersion(projection))
         self.tables = jax.tree.map(jnp.asarray, model.tables(projection.t_age))
 
     @cached_property
@@ -105,6 +135,7 @@ class ExactLikelihood:
     def __call__(self, theta: jax.Array) -> jax.Array:
         """Ln L, ``(batch,)``, for theta ``(batch, size)``; float64."""
         self.parameters.check(theta)
+        check_dispersion(theta, self.parameters)
         return _compiled(self.model)(jnp.asarray(theta, dtype=jnp.float64), self.arrays)
 
     @property
@@ -125,7 +156,10 @@ class ExactLikelihood:
         spectrum, photometry = self.projection.spectrum, self.projection.photometry
         pixels = None
         if spectrum is not None:
-            pixels = f_fiber[:, None] * (spectrum.operator @ flux.T).T
+            stars = flux
+            if spectrum.dispersion is not None:
+                stars = spectrum.dispersion.table.broaden(flux, self.parameters.get(theta, "vdisp"))
+            pixels = f_fiber[:, None] * (spectrum.operator @ stars.T).T
         return pixels, None if photometry is None else flux @ np.asarray(photometry.operator).T
 
     def chi2(self, theta: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -143,6 +177,30 @@ class ExactLikelihood:
         return luminosity.astype(np.float64)
 
 
+def has_dispersion(projection: Projection) -> bool:
+    """Whether a galaxy has a spectrum whose velocity dispersion is fitted."""
+    return projection.spectrum is not None and projection.spectrum.dispersion is not None
+
+
+def check_dispersion(theta: ArrayLike, parameters: ParameterSet) -> None:
+    """Refuse a velocity dispersion beyond the table, where theta is known before compilation.
+
+    Parameters
+    ----------
+    theta
+        ``(batch, size)``.
+    parameters
+        Of the fit.
+
+    Raises
+    ------
+    InputError
+        See `provabgs.observe.dispersion.require_in_table`.
+    """
+    if "vdisp" in parameters and not isinstance(theta, jax.core.Tracer):
+        require_in_table(np.asarray(parameters.get(np.asarray(theta), "vdisp")))
+
+
 @lru_cache(maxsize=8)
 def _rest_frame(model: SPSModel) -> Callable[..., jax.Array]:
     return jax.jit(model.spectrum)
@@ -151,15 +209,17 @@ def _rest_frame(model: SPSModel) -> Callable[..., jax.Array]:
 @lru_cache(maxsize=8)
 def _compiled(model: SPSModel) -> Callable[[jax.Array, Arrays], jax.Array]:
     """Ln L as a pure function of theta and a galaxy's arrays: galaxies of equal shapes share one compilation."""
-    parameters = fit_parameters(model)
 
     def log_likelihood(theta: jax.Array, arrays: Arrays) -> jax.Array:
+        dispersion = None if arrays.spectrum is None else arrays.spectrum.dispersion
+        parameters = fit_parameters(model, dispersion is not None)
         stars, f_fiber = parameters.select(theta, model.parameters), parameters.get(theta, "f_fiber")
         flux = model.spectrum(stars, arrays.tables, flat_spectra=arrays.flat_spectra) * arrays.flux_factor
         chi2, residual = jnp.zeros(theta.shape[0]), None
         if arrays.spectrum is not None:
             term = arrays.spectrum
-            residual = term.flux - f_fiber[:, None] * term.operator.apply(flux)
+            broad = flux if dispersion is None else dispersion.broaden(flux, parameters.get(theta, "vdisp"))
+            residual = term.flux - f_fiber[:, None] * term.operator.apply(broad)
             chi2 += spectrum_chi2(residual, term.ivar, term.templates, term.template_cov)
         if arrays.photometry is not None:
             term_b = arrays.photometry
@@ -183,7 +243,15 @@ def _spectrum_term(projection: Projection) -> SpectrumTerm | None:
         jnp.asarray(ivar),
         jnp.asarray(templates),
         jnp.asarray(template_covariance(templates, ivar)),
+        _dispersion_term(data),
     )
+
+
+def _dispersion_term(data: SpectrumProjection) -> DispersionTerm | None:
+    if data.dispersion is None:
+        return None
+    matrices = (BandedOperator.from_sparse(m) for m in data.dispersion.matrices())
+    return DispersionTerm(jnp.asarray(data.dispersion.scale), tuple(matrices))
 
 
 def _photometry_term(projection: Projection) -> PhotometryTerm | None:

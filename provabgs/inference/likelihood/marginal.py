@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import linalg
 
-from provabgs.core.arrays import FloatArray
+from provabgs.core.arrays import BoolArray, FloatArray
 from provabgs.observe.projection import Projection
 
 
@@ -96,6 +96,38 @@ def template_covariance(templates: FloatArray, ivar: FloatArray) -> FloatArray:
     """
     normal = np.eye(templates.shape[1]) + templates.T @ (ivar[:, None] * templates)
     return np.asarray(np.linalg.inv(normal), dtype=np.float64)
+
+
+def template_coefficients(
+    projection: Projection, pixels: FloatArray | None, bands: FloatArray | None, fitted: BoolArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Posterior mean and covariance of the templates' coefficients, given pixels and bands together.
+
+    Parameters
+    ----------
+    projection
+        The galaxy.
+    pixels, bands
+        ``(n, npix)`` and ``(n, nband)`` residuals, data minus model; None where there are no such data.
+    fitted
+        ``(npix,)`` pixels that count; all when None.
+
+    Returns
+    -------
+    mean
+        ``(n, ntemplate)`` in prior sigmas. Where the model is right, its covariance is 1 minus `covariance`.
+    covariance
+        ``(ntemplate, ntemplate)``.
+    """
+    n = len(projection.template_terms)
+    normal, right = np.eye(n), np.zeros((1, n))
+    for side, residual, use in ((projection.spectrum, pixels, fitted), (projection.photometry, bands, None)):
+        if side is not None and residual is not None:
+            weighted = side.templates * np.where(True if use is None else use, side.ivar, 0.0)[:, None]
+            normal = normal + side.templates.T @ weighted
+            right = right + residual @ weighted
+    covariance = np.asarray(np.linalg.inv(normal), dtype=np.float64)
+    return right @ covariance, covariance
 
 
 def bands_chi2(residual: Any, ivar: Any, coupling: BandCoupling | None, pixels: Any = None) -> Any:

@@ -79,13 +79,17 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
     populations = _populations(target.marginal, rng, end)
     n_eval = sum(p.n_eval for p in populations)
     evidence = np.array([p.log_evidence for p in populations])
+    if not np.isfinite(evidence.max()):
+        raise StartError(
+            "the data have no finite likelihood anywhere in the prior: fluxes, their unit or the redshift are far off"
+        )
     agreeing = [p for p in populations if evidence.max() - p.log_evidence <= EVIDENCE_TOLERANCE]
     pool, proposal = ProposalPool(target.marginal), agreeing[0].proposal
     for p in agreeing:
         pool.merge(p.pool)
     if len(agreeing) > 1:
         proposal = combine(agreeing[0].proposal, agreeing[1].proposal)
-    n_more, n_components = _first(pool), FIRST_COMPONENTS
+    n_more, n_components = _in_time(_first(pool), n_eval, start, end), FIRST_COMPONENTS
     while True:
         pool.add(proposal, n_more, rng)
         n_eval += n_more
@@ -149,11 +153,8 @@ def _populations(posterior: MarginalPosterior, rng: np.random.Generator, end: fl
     """Two populations, and more while the best evidence was found by one alone; none begins after the end."""
     populations = [anneal(posterior, rng, end)]
     while len(populations) < MAX_POPULATIONS and time.perf_counter() < end:
-        if len(populations) < N_POPULATIONS:
-            populations.append(anneal(posterior, rng, end))
-            continue
-        best, second = sorted((p.log_evidence for p in populations), reverse=True)[:2]
-        if best - second <= EVIDENCE_TOLERANCE:
+        evidence = np.array([p.log_evidence for p in populations])
+        if len(populations) >= N_POPULATIONS and _spread(evidence) <= EVIDENCE_TOLERANCE:
             break
         populations.append(anneal(posterior, rng, end))
     return populations
@@ -163,6 +164,13 @@ def _first(pool: ProposalPool) -> int:
     """Draws to add before the first convergence check, to reach `TARGET_ESS` at the efficiency of the pool so far."""
     wanted = (TARGET_ESS / effective_sample_size(pool.log_weights()) - 1) * len(pool)
     return _whole_batches(float(np.clip(wanted, MIN_FIRST, MAX_FIRST)))
+
+
+def _in_time(n: int, n_eval: int, start: float, end: float) -> int:
+    """As many of `n` draws as the time that is left allows at the rate so far; one batch at least."""
+    now = time.perf_counter()
+    affordable = n_eval * (end - now) / max(now - start, 1e-9)
+    return n if affordable >= n else max(int(affordable) // BATCH, 1) * BATCH
 
 
 def _whole_batches(n: float) -> int:

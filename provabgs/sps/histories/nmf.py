@@ -37,7 +37,9 @@ TOTAL_MASS = Parameter(
 
 def _fraction(i: int) -> Parameter:
     text = f"weight of NMF SFH basis {i}"
-    return Parameter(f"beta{i}", f"BETA{i}", rf"\beta_{i}", "", text, "flat-dirichlet", (0.0, 1.0), "linear")
+    return Parameter(
+        f"beta{i}", f"BETA{i}", rf"\beta_{i}", "", text, "flat-dirichlet", (0.0, 1.0), "linear", natural_edges="both"
+    )
 
 
 def _gamma(i: int) -> Parameter:
@@ -53,6 +55,7 @@ FRACTION_OF_BURST = Parameter(
     description="fraction of the formed mass in one burst",
     prior="uniform",
     bounds=(0.0, 1.0),
+    natural_edges="both",
 )
 AGE_OF_BURST = Parameter(
     name="tburst",
@@ -62,6 +65,7 @@ AGE_OF_BURST = Parameter(
     description="lookback time of the burst",
     prior="uniform",
     bounds=BURST_RANGE_GYR,
+    natural_edges="low",
 )
 
 

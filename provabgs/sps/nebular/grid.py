@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provabgs.core.arrays import FloatArray
-from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
+from provabgs.sps.gridfile import load_grid, save_grid
 from provabgs.sps.interpolation import hat_weights
 
 FORMAT = "provabgs-nebular-1"
@@ -211,17 +212,7 @@ class NebularGrid:
 
     def save(self, path: str | Path) -> None:
         """Write as HDF5."""
-        with h5py.File(Path(path), "w") as f:
-            f.attrs["format"] = FORMAT
-            f.attrs["sha256"] = self.digest()
-            provenance = f.create_group("provenance")
-            for key, value in self.provenance.items():
-                provenance.attrs[key] = value
-            f.create_dataset("line_names", data=[n.encode() for n in self.line_names])
-            for name, unit in _UNITS.items():
-                values = getattr(self, name)
-                packed = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if values.ndim > 1 else {}
-                f.create_dataset(name, data=values, **packed).attrs["unit"] = unit
+        save_grid(path, self, FORMAT, _UNITS, {"line_names": self.line_names})
 
     @classmethod
     def load(cls, path: str | Path) -> NebularGrid:
@@ -232,24 +223,12 @@ class NebularGrid:
         DataFileError
             When the file is missing, not HDF5, not a nebular grid, or its content does not match its hash.
         """
-        path = Path(path)
-        if not path.exists():
-            raise DataFileError(f"{path}: no such file; make a nebular grid as docs/guide/nebular.md says")
-        try:
-            with h5py.File(path, "r") as f:
-                found, expected = f.attrs.get("format"), str(f.attrs.get("sha256"))
-                if found != FORMAT:
-                    raise DataFileError(f"{path}: not a nebular grid of format {FORMAT!r} (found {found!r})")
-                grid = cls(
-                    line_names=tuple(n.decode() for n in f["line_names"][:]),
-                    provenance={k: str(v) for k, v in f["provenance"].attrs.items()},
-                    **{name: f[name][:] for name in _UNITS},
-                )
-        except (OSError, KeyError, InputError) as err:
-            raise DataFileError(f"{path}: cannot be read as a nebular grid ({err}); make or copy it again") from err
-        if grid.digest() != expected:
-            raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
-        return grid
+
+        def build(f: h5py.File, provenance: dict[str, str]) -> NebularGrid:
+            names = tuple(n.decode() for n in f["line_names"][:])
+            return cls(line_names=names, provenance=provenance, **{name: f[name][:] for name in _UNITS})
+
+        return load_grid(path, FORMAT, "nebular grid", "docs/guide/nebular.md", build)
 
     @classmethod
     def default(cls) -> NebularGrid:

@@ -1,0 +1,69 @@
+"""The evidence as a density of the data, so that fits under different noise or different stars can be compared.
+
+Likelihood backends leave constants out: the normalisation of the Gaussian, which depends on the noise model, and for a
+compressed backend an offset from the exact ln L. Both are added here, once per fit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from provabgs.core.arrays import thin
+from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.priors import Prior
+from provabgs.inference.samplers import SamplerResult
+from provabgs.inference.target import to_theta
+from provabgs.observe.projection import Projection
+
+N_CHECKED = 24
+"""Draws at which the backend's offset is measured."""
+
+
+def log_normalisation(projection: Projection) -> float:
+    """Ln of the normalisation of the likelihood of a galaxy's data, ``-1/2 ln det(2 pi C)``.
+
+    C is the covariance of pixels and bands together: white noise ``1/w``, and templates N of unit prior. With
+    ``det C = det(I + N^T W N) / prod w``.
+
+    Parameters
+    ----------
+    projection
+        The galaxy.
+
+    Returns
+    -------
+    float
+        For pixels in 1e-17 erg/s/cm2/A and bands in nanomaggies.
+    """
+    sides = [s for s in (projection.spectrum, projection.photometry) if s is not None]
+    ivar = np.concatenate([s.ivar for s in sides])
+    templates = np.concatenate([s.templates for s in sides])
+    normal = np.eye(templates.shape[1]) + templates.T @ (ivar[:, None] * templates)
+    _, log_det = np.linalg.slogdet(normal)
+    return float(-0.5 * (log_det - np.log(ivar).sum() + ivar.size * np.log(2 * np.pi)))
+
+
+def of_the_data(exact: ExactLikelihood, prior: Prior, result: SamplerResult) -> SamplerResult:
+    """A sampler's result with ln L and evidence as densities of the data.
+
+    Parameters
+    ----------
+    exact
+        The galaxy's exact likelihood.
+    prior
+        The galaxy's prior.
+    result
+        Of the backend that was sampled.
+
+    Returns
+    -------
+    SamplerResult
+        With one constant added to ln L of all draws and to the evidence: the mean difference of the exact and the
+        sampled ln L over draws, and `log_normalisation`.
+    """
+    flat, log_likelihood = result.draws.reshape(-1, result.draws.shape[-1]), result.log_likelihood.reshape(-1)
+    pick = thin(len(flat), N_CHECKED)
+    spectrum, bands = exact.chi2(to_theta(flat[pick], prior))
+    offset = float(np.mean(-0.5 * (spectrum + bands) - log_likelihood[pick]))
+    constant = log_normalisation(exact.projection) + (offset if np.isfinite(offset) else 0.0)
+    return result._replace(log_likelihood=result.log_likelihood + constant, log_evidence=result.log_evidence + constant)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from provabgs.catalog.expression import FUNCTIONS, did_you_mean, refused
+from provabgs.catalog.expression import FUNCTIONS, cut, did_you_mean, refused, shown
 from provabgs.core.errors import InputError
 from provabgs.core.status import Status
 
@@ -104,23 +104,54 @@ def truth(tree: ast.expr, values: Mapping[str, Value], text: str) -> NDArray[np.
         found = _Evaluation(values).visit(tree)
     if not isinstance(found, Truth):
         raise InputError(
-            f"{text!r} is {_KINDS[type(found)]}, not a question; compare it with something, as in `Z < 0.2`"
+            f"{cut(text)} is {_KINDS[type(found)]}, not a question; compare it with something, as in `Z < 0.2`"
         )
     return np.asarray(found.true, dtype=bool)
 
 
 def at(value: Numbers | Texts, rows: NDArray[np.int64]) -> Numbers | Texts:
-    """Some rows of a column, as a second axis that draws broadcast with: ``(n, 1)``."""
+    """Some rows of a column, as a second axis that draws broadcast with.
+
+    Parameters
+    ----------
+    value
+        ``(N,)``.
+    rows
+        ``(n,)`` rows wanted.
+
+    Returns
+    -------
+    Numbers or Texts
+        ``(n, 1)``.
+    """
     known = value.known if isinstance(value.known, bool) else value.known[rows, None]
     return value._replace(values=value.values[rows, None], known=known)
 
 
 def number(tree: ast.expr, values: Mapping[str, Value]) -> Numbers:
-    """Numbers of an arithmetic expression, as `evaluate` gives them, from values of a query."""
+    """Numbers of an arithmetic expression, as `evaluate` gives them, from values of a query.
+
+    Parameters
+    ----------
+    tree
+        From `provabgs.catalog.expression.parse`.
+    values
+        By name; they broadcast with one another.
+
+    Returns
+    -------
+    Numbers
+        Of the broadcast shape.
+
+    Raises
+    ------
+    InputError
+        Where the expression is no number.
+    """
     with np.errstate(all="ignore"):
         found = _Evaluation(values).visit(tree)
     if not isinstance(found, Numbers):
-        raise InputError(f"{ast.unparse(tree)!r} is {_KINDS[type(found)]}, not a number")
+        raise InputError(f"{shown(tree)} is {_KINDS[type(found)]}, not a number")
     return found
 
 
@@ -177,7 +208,7 @@ class _Evaluation:
             return Texts(np.array(value, dtype=object))
         if isinstance(value, int):
             if not _INT64.min <= value <= _INT64.max:
-                raise InputError(f"{value} does not fit into 64 bits; write it with a decimal point")
+                raise InputError("a number of the query does not fit into 64 bits; write it with a decimal point")
             return Numbers(np.array(value, dtype=np.int64))
         if isinstance(value, float):
             return Numbers(np.array(value))
@@ -226,7 +257,7 @@ class _Evaluation:
             isinstance(left, Numbers) and isinstance(right, Numbers)
             and left.values.dtype.kind in "iu" and right.values.dtype.kind in "iu"
         ):  # fmt: skip
-            raise InputError(f"{ast.unparse(node)!r}: & and | need two integers, or two comparisons in parentheses")
+            raise InputError(f"{shown(node)}: & and | need two integers, or two comparisons in parentheses")
         values = (np.bitwise_and if both else np.bitwise_or)(
             left.values.astype(np.int64), right.values.astype(np.int64)
         )
@@ -237,33 +268,29 @@ class _Evaluation:
         if any(isinstance(o, ast.Name) and o.id == "STATUS" for o in operands):
             operands = [_status_codes(o) for o in operands]
         result = Truth(np.bool_(True), np.bool_(False))
-        for op, left, right in zip(node.ops, operands[:-1], operands[1:], strict=True):
+        left = self.visit(operands[0])
+        for op, operand in zip(node.ops, operands[1:], strict=True):
             if isinstance(op, (ast.In, ast.NotIn)):
-                pair = Truth(np.bool_(False), np.bool_(True))
-                for item in _items(right):
-                    pair = _or(pair, self._pair(ast.Eq(), left, item, node))
-                pair = Truth(pair.false, pair.true) if isinstance(op, ast.NotIn) else pair
-            else:
-                pair = self._pair(op, left, right, node)
-            result = _and(result, pair)
+                if len(node.ops) > 1:
+                    raise InputError(f"{shown(node)}: `in` cannot be part of a chain; join comparisons with `and`")
+                return self._among(left, operand, node)
+            if type(op) not in _COMPARE:
+                raise _no_operator(node)
+            right = self.visit(operand)
+            result = _and(result, _pair(op, left, right, node))
+            left = right
         return result
 
-    def _pair(self, op: ast.cmpop, left: ast.expr, right: ast.expr, node: ast.Compare) -> Truth:
-        if type(op) not in _COMPARE:
-            raise _no_operator(node)
-        a, b = self.visit(left), self.visit(right)
-        if isinstance(a, Truth) or isinstance(b, Truth) or type(a) is not type(b):
-            kinds = f"{_KINDS[type(a)]} with {_KINDS[type(b)]}"
-            raise InputError(f"{ast.unparse(node)!r} compares {kinds}; compare numbers with numbers, texts with texts")
-        is_true, is_false = _COMPARE[type(op)]
-        known = a.known & b.known
-        true, false = is_true(a.values, b.values), is_false(a.values, b.values)
-        return Truth(np.asarray(true, bool) & known, np.asarray(false, bool) & known)
+    def _among(self, left: Value, items: ast.expr, node: ast.Compare) -> Truth:
+        found = Truth(np.bool_(False), np.bool_(True))
+        for item in _items(items):
+            found = _or(found, _pair(ast.Eq(), left, self.visit(item), node))
+        return Truth(found.false, found.true) if isinstance(node.ops[0], ast.NotIn) else found
 
     def on_Call(self, node: ast.Call) -> Value:
-        name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name not in FUNCTIONS or len(node.args) != 1 or node.keywords:
-            raise InputError(f"{ast.unparse(node)!r}: functions are {', '.join(FUNCTIONS)}, of one argument")
+            raise InputError(f"{shown(node)}: functions are {', '.join(FUNCTIONS)}, of one argument")
         if name != "isnull":
             return Numbers(_FUNCTIONS[name](_floats(self._number(node.args[0], node))))
         value = self.visit(node.args[0])
@@ -278,16 +305,25 @@ class _Evaluation:
     def _truth(self, node: ast.expr, within: ast.expr) -> Truth:
         value = self.visit(node)
         if not isinstance(value, Truth):
-            raise InputError(
-                f"{ast.unparse(within)!r}: {ast.unparse(node)!r} is {_KINDS[type(value)]}; compare it first"
-            )
+            raise InputError(f"{shown(within)}: {shown(node)} is {_KINDS[type(value)]}; compare it first")
         return value
 
     def _number(self, node: ast.expr, within: ast.expr) -> Numbers:
         value = self.visit(node)
         if not isinstance(value, Numbers):
-            raise InputError(f"{ast.unparse(within)!r}: {ast.unparse(node)!r} is {_KINDS[type(value)]}, not a number")
+            raise InputError(f"{shown(within)}: {shown(node)} is {_KINDS[type(value)]}, not a number")
         return value
+
+
+def _pair(op: ast.cmpop, a: Value, b: Value, node: ast.Compare) -> Truth:
+    """One comparison of two values."""
+    if isinstance(a, Truth) or isinstance(b, Truth) or type(a) is not type(b):
+        kinds = f"{_KINDS[type(a)]} with {_KINDS[type(b)]}"
+        raise InputError(f"{shown(node)} compares {kinds}; compare numbers with numbers, texts with texts")
+    is_true, is_false = _COMPARE[type(op)]
+    known = a.known & b.known
+    true, false = is_true(a.values, b.values), is_false(a.values, b.values)
+    return Truth(np.asarray(true, bool) & known, np.asarray(false, bool) & known)
 
 
 def _and(a: Truth, b: Truth) -> Truth:
@@ -299,14 +335,14 @@ def _or(a: Truth, b: Truth) -> Truth:
 
 
 def _no_operator(node: ast.expr) -> InputError:
-    return InputError(f"the operator in {ast.unparse(node)!r} is not allowed in a query")
+    return InputError(f"the operator in {shown(node)} is not allowed in a query")
 
 
 def _items(node: ast.expr) -> list[ast.expr]:
     """The members of the list after ``in``."""
     if isinstance(node, (ast.Tuple, ast.List)) and node.elts:
         return list(node.elts)
-    raise InputError(f"`in` needs a list in parentheses, not {ast.unparse(node)!r}")
+    raise InputError(f"`in` needs a list in parentheses, not {shown(node)}")
 
 
 def _status_codes(node: ast.expr) -> ast.expr:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import ast
 import difflib
 import re
+import warnings
 from collections.abc import Iterable
 
 from provabgs.core.errors import InputError
 
 MAX_LENGTH = 4000
-
+_SHOWN = 80
+"""Characters of a query that a message repeats."""
 MAX_DEPTH = 60
 FUNCTIONS = ("log10", "log", "exp", "sqrt", "abs", "isnull")
 _ALLOWED = (
@@ -35,13 +37,16 @@ def parse(text: str) -> ast.expr:
     if not text.strip() or len(text) > MAX_LENGTH:
         raise InputError(f"a query must have 1 to {MAX_LENGTH} characters, this one has {len(text.strip())}")
     try:
-        tree = ast.parse(_from_sql(text).strip(), mode="eval").body
+        with warnings.catch_warnings():  # `1and 2` and the like: the grammar takes them, and so do we
+            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            tree = ast.parse(_from_sql(text).strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else type(error).__name__
-        raise InputError(f"cannot read the query {text!r}: {reason}") from None
+        raise InputError(f"cannot read the query {cut(text)}: {reason}") from None
     if _depth(tree) > MAX_DEPTH:
         raise InputError(
-            f"the query {text[:40]!r} ... is nested more than {MAX_DEPTH} deep; divide it into several selections"
+            f"the query {cut(text)} is nested more than {MAX_DEPTH} deep; divide it into several selections"
         )
     for node in ast.walk(tree):
         if isinstance(node, ast.expr) and not isinstance(node, _ALLOWED):
@@ -60,9 +65,23 @@ def _depth(tree: ast.AST) -> int:
 def refused(node: ast.expr) -> InputError:
     """The error for a part of a query that is outside the language."""
     return InputError(
-        f"{ast.unparse(node)!r} is not allowed in a query; use columns, numbers, + - * / **, comparisons, and, or, "
+        f"{shown(node)} is not allowed in a query; use columns, numbers, + - * / **, comparisons, and, or, "
         f"not, in, and {', '.join(FUNCTIONS)}"
     )
+
+
+def shown(node: ast.expr) -> str:
+    """A part of a query in quotes, cut where it is long."""
+    try:
+        text = ast.unparse(node)
+    except ValueError:  # Python prints no integer of thousands of digits
+        text = "a number of thousands of digits"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """Text in quotes on one line, cut where it is long."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ...")
 
 
 def names(tree: ast.expr) -> list[str]:

@@ -10,27 +10,28 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
 from provabgs.catalog import expression, tables
 from provabgs.catalog.columns import LOG_PROB, Schema
-from provabgs.catalog.engine import TABLE, Engine, open_file, quoted
 from provabgs.catalog.evaluate import Numbers, Value, at, from_arrow, number, truth
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.names import sample_names, summary_formulas
 from provabgs.catalog.samples import Places, SampleChunk, read_chunks
+from provabgs.catalog.seal import Seal
 from provabgs.catalog.shard import read_summary
-from provabgs.catalog.sky import cone_conditions
-from provabgs.catalog.summary import FORMAT, SHARDS, to_arrow
+from provabgs.catalog.sky import PIXEL, cone_condition
+from provabgs.catalog.summary import ARROW_TYPES, FORMAT, SHARDS, to_arrow
+from provabgs.catalog.summary_reader import Condition, SummaryReader
 from provabgs.core.errors import DataFileError, InputError
-from provabgs.core.messages import first_line
+from provabgs.core.identity import exact_ids
 
 _PLACE = ("TARGETID", "SHARD", "SHARD_ROW")
 
@@ -58,8 +59,8 @@ class Catalog:
     metadata: dict[str, str]
     schema: Schema
     shards: Mapping[str, str]
-    _engine: Engine
-    _conditions: tuple[str, ...] = ()
+    _reader: SummaryReader
+    _conditions: tuple[Condition, ...] = ()
 
     @classmethod
     def open(cls, path: str | Path) -> Catalog:
@@ -79,12 +80,8 @@ class Catalog:
         if not summary.is_file():
             hint = "; its shards are there: `provabgs run` on it finishes it" if shard_paths(path) else ""
             raise DataFileError(f"{summary}: no catalog here{hint}")
-        try:
-            footer = pq.read_schema(summary)
-            pairs = (pq.read_metadata(summary).metadata or {}).items()
-            metadata = {k.decode(): v.decode() for k, v in pairs if k.startswith(b"provabgs:")}
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataFileError(f"{summary}: truncated or not Parquet ({first_line(error)})") from None
+        seal = Seal(summary)
+        metadata = {k: v for k, v in seal.texts.items() if k.startswith("provabgs:")}
         found = metadata.get("provabgs:format")
         if found != FORMAT:
             raise DataFileError(
@@ -96,9 +93,10 @@ class Catalog:
             shards = _shards(metadata)
         except DataFileError as error:
             raise DataFileError(f"{summary}: {error}; build the summary again (`provabgs run`)") from None
-        if odd := [n for n in footer.names if not n.isidentifier()]:
+        if odd := [f.name for f in seal.schema if not f.name.isidentifier() or f.type not in ARROW_TYPES.values()]:
             raise DataFileError(f"{summary}: column {odd[0]!r} is none of ours; build the summary again")
-        return cls(summary.parent, tuple(footer.names), metadata, schema, shards, open_file(summary, footer))
+        reader = SummaryReader(seal.schema, seal)
+        return cls(summary.parent, tuple(seal.schema.names), metadata, schema, shards, reader)
 
     @classmethod
     def _open_shard(cls, path: Path) -> Catalog:
@@ -113,7 +111,8 @@ class Catalog:
             "provabgs:schema": shard.schema.to_json(),
             SHARDS: json.dumps(shards := {path.name: str(shard.attrs["sha256"])}),
         }
-        return cls(path.parent, tuple(table.column_names), metadata, shard.schema, shards, Engine(table.schema, table))
+        reader = SummaryReader(table.schema, table)
+        return cls(path.parent, tuple(table.column_names), metadata, shard.schema, shards, reader)
 
     def __enter__(self) -> Catalog:
         return self
@@ -122,11 +121,10 @@ class Catalog:
         self.close()
 
     def close(self) -> None:
-        """Close the database connection; selections made from this catalog end with it."""
-        self._engine.close()
+        """Nothing stays open between questions: a catalog may also be used without ``with``."""
 
     def __len__(self) -> int:
-        return int(self._fetch("count(*) AS n").to_pydict()["n"][0])
+        return self._reader.count(self._conditions)
 
     # -- choosing galaxies ------------------------------------------------------------------------------------------
 
@@ -139,7 +137,7 @@ class Catalog:
             For an unknown column (with the closest ones) or anything outside the query language.
         """
         tree = expression.parse(query)
-        formulas = summary_formulas(self.columns)
+        formulas = self._formulas
         known = [*self.columns, *formulas]
         used = expression.names(tree)
         for name in used:
@@ -150,14 +148,14 @@ class Catalog:
                 )
         expression.check_names(used, known, "in the summary")
         computed = {n: expression.parse(formulas[n]) for n in used if n in formulas}
-        stored = dict.fromkeys(n for u in used for n in (expression.names(computed[u]) if u in computed else [u]))
+        stored = tuple(dict.fromkeys(n for u in used for n in _stored(u, formulas)))
 
         def chosen(values: Mapping[str, Value]) -> NDArray[np.bool_]:
             return truth(tree, {**values, **{n: number(t, values) for n, t in computed.items()}}, query)
 
         # asked of no rows first, so that a query without sense is refused at once
-        chosen({name: from_arrow(pa.array([], self._engine.schema.field(name).type)) for name in stored})
-        return replace(self, _conditions=(*self._conditions, self._engine.condition(list(stored), chosen)))
+        chosen(self._reader.values(stored))
+        return self._with(Condition(stored, chosen))
 
     def cone(self, ra: float, dec: float, radius: float) -> Catalog:
         """Galaxies within a circle on the sky.
@@ -181,7 +179,8 @@ class Catalog:
         """
         if not (np.isfinite([ra, dec, radius]).all() and abs(dec) <= 90 and 0 < radius <= 180):
             raise InputError(f"cone({ra}, {dec}, {radius}): need finite degrees, |dec| <= 90, 0 < radius <= 180")
-        return replace(self, _conditions=(*self._conditions, *cone_conditions(ra, dec, radius)))
+        expression.check_names(("RA", "DEC", PIXEL), self.columns, "in the summary")
+        return self._with(cone_condition(ra, dec, radius))
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -227,7 +226,17 @@ class Catalog:
         InputError
             For an unknown column.
         """
-        return self._fetch(self._column_sql(columns), limit=limit)
+        if limit is not None and limit < 0:
+            raise InputError(f"limit is {limit}; give a number of rows from 0")
+        found, n_rows = [], 0
+        for piece in self._pieces(columns, with_empty=True):
+            if limit is not None and n_rows + piece.num_rows > limit:
+                piece = piece.slice(0, limit - n_rows)
+            found.append(piece)
+            n_rows += piece.num_rows
+            if limit is not None and n_rows >= limit:
+                break
+        return pa.concat_tables(found)
 
     def batches(self, columns: Sequence[str] | None = None, *, rows: int = 100_000) -> Iterator[pa.RecordBatch]:
         """The chosen galaxies' summary rows in pieces, for tables larger than memory.
@@ -249,7 +258,8 @@ class Catalog:
         InputError
             For an unknown column.
         """
-        yield from self._engine.reader(self._sql(self._column_sql(columns)), rows)
+        for piece in self._pieces(columns):
+            yield from piece.combine_chunks().to_batches(max_chunksize=rows)
 
     def join(self, table: Table, columns: Sequence[str] | None = None) -> Table:
         """Rows of an astropy Table that have a TARGETID among the chosen galaxies, with the catalog's columns added.
@@ -272,12 +282,12 @@ class Catalog:
         Raises
         ------
         InputError
-            When the table has no TARGETID column, or for an unknown column.
+            When the table has no TARGETID column, for TARGETIDs that are no integers, or for an unknown column.
         """
         if "TARGETID" not in table.colnames:
             raise InputError(f"the table has no TARGETID column (it has {', '.join(table.colnames[:8])} ...)")
         wanted = list(columns) if columns is not None else list(self.columns)
-        found = self._match(np.asarray(table["TARGETID"], dtype=np.int64), [c for c in wanted if c != "TARGETID"])
+        found = self._match(exact_ids(table["TARGETID"]), [c for c in wanted if c != "TARGETID"])
         return tables.join_rows(table, found, self.schema.by_name)
 
     def samples(self, targetids: ArrayLike | None = None, names: Sequence[str] = ("LOGMSTAR",)) -> Table:
@@ -298,7 +308,7 @@ class Catalog:
         Raises
         ------
         InputError
-            For an unknown name, and for a TARGETID that is not among the chosen galaxies.
+            For an unknown name, and for a TARGETID that is no integer or not among the chosen galaxies.
         """
         expression.check_names(names, self._sample_names, "among the samples")
         located = self._locate(targetids)
@@ -342,7 +352,7 @@ class Catalog:
         expression.check_names(used, known, "among samples or summary")
         drawn = [n for n in used if n in self._sample_names]
         scalars = [n for n in used if n not in drawn]
-        rows = self._fetch(self._column_sql(list(dict.fromkeys([*_PLACE, "N_SAMPLES", *scalars]))))
+        rows = self.arrow([*_PLACE, "N_SAMPLES", *scalars])
         located = {c: _numpy(rows[c]) for c in (*_PLACE, "N_SAMPLES")}
         values = {n: from_arrow(rows[n]) for n in scalars}
         nothing: dict[str, Value] = {n: Numbers(np.empty((0, 1))) for n in drawn}
@@ -366,26 +376,33 @@ class Catalog:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _sql(self, what: str, tail: str = "") -> str:
-        where = f" WHERE {' AND '.join(f'({c})' for c in self._conditions)}" if self._conditions else ""
-        return f"SELECT {what} FROM {TABLE}{where}{tail}"
+    def _with(self, condition: Condition) -> Catalog:
+        return replace(self, _conditions=(*self._conditions, condition))
 
-    def _fetch(self, what: str, *, limit: int | None = None) -> pa.Table:
-        return self._engine.fetch(self._sql(what, f" LIMIT {int(limit)}" if limit is not None else ""))
-
-    def _column_sql(self, columns: Sequence[str] | None) -> str:
-        """SQL of columns, by name: stored ones, published names, and powers of ten of stored logarithms."""
-        names = self.columns if columns is None else columns
-        formulas = summary_formulas(self.columns)
+    def _pieces(self, columns: Sequence[str] | None, *, with_empty: bool = False) -> Iterator[pa.Table]:
+        """The chosen rows in pieces: stored columns, published names, and powers of ten of stored logarithms."""
+        names, formulas = list(dict.fromkeys(self.columns if columns is None else columns)), self._formulas
         expression.check_names(names, [*self.columns, *formulas], "in the summary")
-        return ", ".join(f"{_sql_of(n, formulas)} AS {quoted(n)}" for n in names)
+        trees = {n: expression.parse(formulas[n]) for n in names if n in formulas}
+        stored = tuple(dict.fromkeys(c for n in names for c in _stored(n, formulas)))
+        first = [self._reader.empty(stored)] if with_empty else []
+        for piece in chain(first, self._reader.rows(stored, self._conditions)):
+            values = {n: from_arrow(piece[n]) for n in stored} if trees else {}
+            for name, tree in trees.items():
+                piece = piece.append_column(name, pa.array(number(tree, values).values, from_pandas=True))
+            yield piece.select(names)
+
+    @property
+    def _formulas(self) -> dict[str, str]:
+        """Names of the summary that are no columns of it."""
+        return summary_formulas(self.columns)
 
     def _locate(self, targetids: ArrayLike | None) -> dict[str, NDArray[Any]]:
         """TARGETID, shard and row of the chosen galaxies, or of given ones in their order."""
         if targetids is None:
-            found = self._fetch(self._column_sql(_PLACE))
+            found = self.arrow(_PLACE)
             return {c: _numpy(found[c]) for c in _PLACE}
-        ids = np.atleast_1d(np.asarray(targetids, dtype=np.int64))
+        ids = exact_ids(np.atleast_1d(targetids))
         matched = self._match(ids, ["SHARD", "SHARD_ROW"])
         position = matched["POSITION"].to_numpy()
         missing = np.setdiff1d(np.arange(ids.size), position)
@@ -397,14 +414,14 @@ class Catalog:
 
     def _match(self, ids: NDArray[np.int64], columns: list[str]) -> pa.Table:
         """Rows of the selection with the given TARGETIDs: POSITION in `ids`, then columns, ordered by position."""
-        picked = f", {self._column_sql(columns)}" if columns else ""
-        inner = self._sql(f'"TARGETID" AS ID{picked}, "SHARD" AS S_, "SHARD_ROW" AS R_')
-        outer = "".join(f", s.{quoted(c)}" for c in columns)
-        return self._engine.fetch(
-            f"SELECT wanted.POSITION{outer} FROM ({inner}) s JOIN wanted ON s.ID = wanted.TARGETID "
-            "ORDER BY wanted.POSITION, s.S_, s.R_",
-            pa.table({"TARGETID": ids, "POSITION": np.arange(ids.size)}),
-        )
+        found = self._with(_one_of(ids)).arrow(["TARGETID", "SHARD", "SHARD_ROW", *columns])
+        found = found.sort_by([("TARGETID", "ascending"), ("SHARD", "ascending"), ("SHARD_ROW", "ascending")])
+        held = found["TARGETID"].to_numpy()
+        first, last = (np.searchsorted(held, ids, side) for side in ("left", "right"))
+        times = last - first  # a catalog of several models may hold a galaxy several times
+        position = np.repeat(np.arange(ids.size), times)
+        row = np.repeat(first, times) + np.arange(position.size) - np.repeat(np.cumsum(times) - times, times)
+        return found.select(columns).take(row).add_column(0, "POSITION", pa.array(position))
 
     def _chunks(self, located: dict[str, NDArray[Any]], names: list[str]) -> Iterator[SampleChunk]:
         rows = located["SHARD_ROW"].astype(np.int64)
@@ -423,10 +440,21 @@ def _shards(metadata: Mapping[str, str]) -> dict[str, str]:
     return {str(name): str(sha256) for name, sha256 in found.items()}
 
 
-def _sql_of(name: str, formulas: Mapping[str, str]) -> str:
-    """SQL of a column or of a name of `summary_formulas`."""
-    _, power, column = formulas.get(name, name).rpartition("10 ** ")
-    return f"pow(10, {quoted(column)})" if power else quoted(column)
+def _stored(name: str, formulas: Mapping[str, str]) -> list[str]:
+    """The columns from which a name of the summary is made."""
+    return expression.names(expression.parse(formulas[name])) if name in formulas else [name]
+
+
+def _one_of(ids: NDArray[np.int64]) -> Condition:
+    """The condition that a row's TARGETID is among some."""
+    wanted = np.unique(ids)
+
+    def holds(values: Mapping[str, Value]) -> NDArray[np.bool_]:
+        found = values["TARGETID"]
+        assert isinstance(found, Numbers)
+        return np.isin(found.values, wanted) & found.known
+
+    return Condition(("TARGETID",), holds)
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:

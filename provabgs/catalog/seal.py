@@ -24,7 +24,7 @@ _MAGIC = b"PROVSEAL"
 _PARQUET = b"PAR1"
 _PIECE = 1 << 24
 _CURE = "; copy it again, or build it again (`provabgs run` on its directory)"
-_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
+DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
 
 Ranges = dict[str, list[tuple[int, int]]]
 """Offset and length, bytes, of each piece of a column."""
@@ -68,9 +68,16 @@ class Seal:
             self._columns = {str(name): str(sha256) for name, sha256 in expected["columns"].items()}
             if hashlib.sha256(footer).hexdigest() != expected["footer"]:
                 raise ValueError("its footer does not match its checksum")
-            self._ranges = _ranges(pq.read_metadata(path))
-        except _DAMAGE as error:
+            self.metadata = pq.read_metadata(path)
+            self.schema = self.metadata.schema.to_arrow_schema()
+            self.texts = {k.decode(): v.decode() for k, v in (self.metadata.metadata or {}).items()}
+            self._ranges = _ranges(self.metadata)
+        except DAMAGE as error:
             raise DataFileError(f"{path}: damaged, or not written by provabgs ({first_line(error)}){_CURE}") from None
+
+    def unreadable(self, error: BaseException) -> DataFileError:
+        """The error for what Parquet cannot read."""
+        return DataFileError(f"{self.path}: cannot be read ({first_line(error)}){_CURE}")
 
     def check_unchanged(self) -> None:
         """Raise DataFileError when the file was replaced or written to since it was opened."""

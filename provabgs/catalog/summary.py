@@ -36,8 +36,9 @@ _LOCATION = (
 )
 _DROPPED = {"CONFIG_ID", "VERSIONS_ID", "MODEL_ID", "CLIPPED"}
 _NULLABLE_INTEGERS = {c.name for c in SURVEY if c.dtype.startswith("i")}
-_ARROW = {"f4": pa.float32(), "f8": pa.float64(), "i1": pa.int8(), "i2": pa.int16(), "i4": pa.int32(),
-          "i8": pa.int64(), "S": pa.string()}  # fmt: skip
+ARROW_TYPES = {"f4": pa.float32(), "f8": pa.float64(), "i1": pa.int8(), "i2": pa.int16(), "i4": pa.int32(),
+               "i8": pa.int64(), "S": pa.string()}  # fmt: skip
+"""Type in the Parquet file of each type of `Column`."""
 
 
 def build_summary(root: str | Path, *, allow_mixed: bool = False) -> int:
@@ -181,15 +182,15 @@ def _arrow_array(column: Column, values: NDArray[Any]) -> pa.Array:
     if column.dtype == "S":
         return pa.array([v.decode() or None for v in values.tolist()], pa.string())
     if column.dtype.startswith("f"):
-        return pa.array(values, _ARROW[column.dtype], mask=np.isnan(values))
+        return pa.array(values, ARROW_TYPES[column.dtype], mask=np.isnan(values))
     mask = values == -1 if column.dtype == "i1" or column.name in _NULLABLE_INTEGERS else None
-    return pa.array(values, _ARROW[column.dtype], mask=mask)
+    return pa.array(values, ARROW_TYPES[column.dtype], mask=mask)
 
 
 def _arrow_schema(schema: Schema) -> pa.Schema:
     """Arrow schema with unit and description of every column."""
     fields = [
-        pa.field(c.name, _ARROW[c.dtype], metadata={"unit": c.unit, "description": c.description})
+        pa.field(c.name, ARROW_TYPES[c.dtype], metadata={"unit": c.unit, "description": c.description})
         for c in summary_columns(schema)
     ]
     return pa.schema(fields)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from provabgs.catalog import Catalog
 
-# DuckDB and astropy take their time to import: only the commands that need them do so
+# pyarrow and astropy take their time to import: only the commands that need them do so
 
 _DEFAULT_COLUMNS = ["TARGETID", "RA", "DEC", "Z", "STATUS", "LOGMSTAR_P50", "LOGSFR_1GYR_P50", "T_AGE_MW_P50"]
 _SUFFIXES = {".fits": "fits", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv"}

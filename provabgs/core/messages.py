@@ -12,7 +12,7 @@ def first_line(error: BaseException) -> str:
     Parameters
     ----------
     error
-        Any exception; messages of HDF5, DuckDB or astropy run over many lines.
+        Any exception; messages of HDF5, Parquet or astropy run over many lines.
 
     Returns
     -------

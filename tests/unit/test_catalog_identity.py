@@ -16,6 +16,7 @@ from provabgs.catalog import Catalog, write_catalog
 from provabgs.catalog.generations import replace_shard
 from provabgs.catalog.layout import SUMMARY_NAME, SUPERSEDED_DIRECTORY, shard_paths
 from provabgs.catalog.records import to_block
+from provabgs.catalog.seal import seal
 from provabgs.catalog.summary import build_summary
 from provabgs.core.errors import DataFileError
 from provabgs.inference.posterior import Posterior
@@ -243,5 +244,6 @@ def test_a_column_whose_name_is_sql_is_refused(root: Path) -> None:
     odd = table.append_column('X" FROM galaxies; DROP VIEW galaxies; --', table["Z"])
     metadata = {k: v for k, v in pq.read_metadata(root / SUMMARY_NAME).metadata.items() if k != b"ARROW:schema"}
     pq.write_table(odd.replace_schema_metadata(metadata), root / SUMMARY_NAME)
+    seal(root / SUMMARY_NAME)
     with pytest.raises(DataFileError, match="is none of ours"):
         Catalog.open(root)

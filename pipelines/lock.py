@@ -24,6 +24,7 @@ STALE_S = 180.0
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """How file systems say that they have no locks (Lustre mounted without them)."""
+_HOLDER_SIZE = 1000
 _AHEAD_S = 60.0
 """How far the clocks of two hosts may differ."""
 
@@ -106,10 +107,14 @@ class DirectoryLock:
                 told = True
 
     def _holder(self) -> dict[str, object]:
+        """What the lock says of the run that took it; nothing where it is empty or damaged."""
+        assert self._file is not None
         try:
-            return dict(json.loads(self.path.read_text() or "{}"))
-        except (OSError, ValueError):
+            self._file.seek(0)
+            found = json.loads(self._file.read(_HOLDER_SIZE) or "{}")
+        except (OSError, ValueError, RecursionError):
             return {}
+        return found if isinstance(found, dict) else {}
 
     def _take(self) -> None:
         """Take the kernel's lock, or raise; where there is none, go by the heartbeat alone."""

@@ -65,7 +65,8 @@ def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
     Raises
     ------
     InputError
-        When the form and the suffix do not go together, or the selection is empty.
+        When the form and the suffix do not go together, the selection is empty, or the file is one of the catalog's
+        own.
     MissingDependencyError
         For ``"arviz"`` without xarray and h5netcdf.
     """
@@ -83,10 +84,30 @@ def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
     if (form, suffix) not in writers:
         choices = ", ".join(f"{f} as {s}" for f, s in writers)
         raise InputError(f"cannot export {form or 'this'} as {path.suffix or 'a file without suffix'}; can: {choices}")
+    refuse_own_files(catalog, path)
     if len(catalog) == 0:
         raise InputError("the selection is empty: there is nothing to export")
     with atomic_path(path) as temporary:
         writers[form, suffix](catalog, temporary)
+
+
+def refuse_own_files(catalog: Catalog, path: Path) -> None:
+    """Refuse to write over what a catalog is read from.
+
+    Parameters
+    ----------
+    catalog
+        That is asked.
+    path
+        File to write.
+
+    Raises
+    ------
+    InputError
+        When the file is the summary or a shard of the catalog.
+    """
+    if path.resolve() in {file.resolve() for file in catalog.files}:
+        raise InputError(f"{path}: belongs to the catalog that is asked; write to another file")
 
 
 def published_table(catalog: Catalog, n_samples: int = PUBLISHED_SAMPLES) -> Table:

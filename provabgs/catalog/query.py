@@ -123,6 +123,12 @@ class Catalog:
     def close(self) -> None:
         """Nothing stays open between questions: a catalog may also be used without ``with``."""
 
+    @property
+    def files(self) -> list[Path]:
+        """Files that answers are read from."""
+        shards = [self.root / name for name in self.shards]
+        return shards if self._reader.path is None else [self._reader.path, *shards]
+
     def __len__(self) -> int:
         return self._reader.count(self._conditions)
 

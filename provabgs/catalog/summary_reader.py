@@ -51,6 +51,7 @@ class SummaryReader:
     def __init__(self, schema: pa.Schema, source: Seal | pa.Table) -> None:
         self.schema = schema.remove_metadata()
         self._source = source
+        self.path = source.path if isinstance(source, Seal) else None
 
     def values(self, names: Sequence[str]) -> dict[str, Value]:
         """Columns without rows: for a condition that is tried before anything is read."""

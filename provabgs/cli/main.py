@@ -17,6 +17,7 @@ from provabgs.cli.query import export_command, query_command
 from provabgs.cli.run import config_app, run_command
 from provabgs.cli.ssp import ssp_app
 from provabgs.core.errors import ProvabgsError
+from provabgs.core.messages import on_one_line
 
 EXIT_BAD_INPUT = 2
 """Exit code of every error that the user can mend."""
@@ -60,7 +61,7 @@ def main() -> None:
     try:
         app()
     except ProvabgsError as err:
-        print(f"provabgs: error: {err}", file=sys.stderr)
+        print(f"provabgs: error: {on_one_line(err)}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
 
 

@@ -188,10 +188,10 @@ class MeasureOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    groups: tuple[Literal["light", "indices", "history"], ...] = Field(
-        default=("light", "indices", "history"),
+    groups: tuple[Literal["light", "indices", "history", "lines"], ...] = Field(
+        default=("light", "indices", "history", "lines"),
         description="'light': magnitudes, colours, k-corrections, luminosities; 'indices': Dn4000, HdA, Mg b; "
-        "'history': formation times and rates by age; none if empty",
+        "'history': formation times and rates by age; 'lines': emission lines and the SFR of H alpha; none if empty",
     )
     band_shift: float = Field(
         default=0.1, ge=0, le=1, description="redshift of band-shifted magnitudes and of k-corrections"

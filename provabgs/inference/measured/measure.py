@@ -14,6 +14,7 @@ from provabgs.inference.config import FitConfig
 from provabgs.inference.measured.history import histories
 from provabgs.inference.measured.index_columns import data_indices, model_indices
 from provabgs.inference.measured.light import light
+from provabgs.inference.measured.line_columns import line_columns
 from provabgs.inference.measured.quantity import Drawn, Measured, quantiles_of
 from provabgs.inference.measured.spectra import Spectra, spectra_of
 from provabgs.inference.posterior import Posterior
@@ -70,12 +71,15 @@ def measure(posterior: Posterior, observation: Observation | None = None) -> Num
     if not len(posterior.samples) or not options.groups:
         return {}
     drawn: dict[Measured, list[FloatArray]] = {}
-    for spectra in spectra_of(posterior, options.n_draws):
+    fits = list(spectra_of(posterior, options.n_draws))
+    for spectra in fits:
         for one in _of_one_fit(posterior, observation, spectra):
             drawn.setdefault(one.quantity, []).append(one.draws)
     numbers = {quantity: quantiles_of(np.concatenate(draws)) for quantity, draws in drawn.items()}
     if "indices" in options.groups:
         numbers |= dict(data_indices(observation))
+    if "lines" in options.groups and observation is not None:  # under the fit that has the most draws
+        numbers |= line_columns(posterior, observation, max(fits, key=lambda f: f.rows.size))
     return numbers
 
 

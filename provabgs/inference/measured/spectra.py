@@ -14,7 +14,7 @@ from provabgs.core.jax import jax, jnp
 from provabgs.inference.averaging import parts_of
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.light_error import as_fitted
+from provabgs.inference.light_error import LIGHT_ERROR, as_fitted
 from provabgs.inference.likelihood.exact import CHUNK, rest_frame
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.cosmology import Cosmology
@@ -24,7 +24,8 @@ from provabgs.sps.model import SPSModel
 class Spectra(NamedTuple):
     """Draws of one fit and their spectra.
 
-    `theta` ``(n, nparameter)`` is of the model, with the mass that makes the light; `rows` ``(n,)`` are the draws'
+    `theta` ``(n, nparameter)`` is of the model, with the mass that makes the light; `fitted` ``(n, size)`` holds the
+    other parameters of the fit too, in the order of likelihoods; `rows` ``(n,)`` are the draws'
     places in the posterior; `luminosity` is ``(n, nwave)`` Lsun/Angstrom at rest-frame `wave`, Angstrom; `flux_factor`
     turns it into 1e-17 erg/s/cm2/Angstrom at ``wave (1 + redshift)``.
     """
@@ -33,6 +34,7 @@ class Spectra(NamedTuple):
     model: SPSModel
     rows: IntArray
     theta: FloatArray
+    fitted: FloatArray
     luminosity: FloatArray
     redshift: float
     t_age: float
@@ -72,11 +74,11 @@ def _spectra(posterior: Posterior, rows: IntArray, config: FitConfig) -> Spectra
     model, cosmology = load_model(config.model), Cosmology(config.observing.cosmology)
     t_age = cosmology.age_gyr(posterior.redshift)
     distance = cosmology.luminosity_distance_cm(posterior.redshift)
-    theta = as_fitted(posterior.samples[rows], posterior.parameters, model.linear_block.total)
-    names = [n for n in posterior.parameters.names if n != "light_error"]
-    theta = theta[:, [names.index(n) for n in model.parameters.names]]
+    fitted = as_fitted(posterior.samples[rows], posterior.parameters, model.linear_block.total)
+    names = [n for n in posterior.parameters.names if n != LIGHT_ERROR.name]
+    theta = fitted[:, [names.index(n) for n in model.parameters.names]]
     tables = jax.tree.map(jnp.asarray, model.tables(t_age))
     made = in_chunks(lambda t: rest_frame(model)(t, tables, model.flat_spectra), theta, CHUNK)
     z = posterior.redshift
     factor = model.library.lsun_cgs / (4 * np.pi * distance**2) / (1 + z) / SPECTRUM_UNIT
-    return Spectra(config, model, rows, theta, made.astype(np.float64), z, t_age, distance, factor)
+    return Spectra(config, model, rows, theta, fitted, made.astype(np.float64), z, t_age, distance, factor)

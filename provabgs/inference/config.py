@@ -184,6 +184,22 @@ class SamplerOptions(BaseModel):
     time_limit_s: float = Field(default=300.0, gt=0, description="budget: seconds a galaxy")
 
 
+class MeasureOptions(BaseModel):
+    """What is measured after a fit, on draws of the posterior (docs/guide/catalog.md)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    groups: tuple[Literal["light", "indices", "history", "lines"], ...] = Field(
+        default=("light", "indices", "history", "lines"),
+        description="'light': magnitudes, colours, k-corrections, luminosities; 'indices': Dn4000, HdA, Mg b; "
+        "'history': formation times and rates by age; 'lines': emission lines and the SFR of H alpha; none if empty",
+    )
+    band_shift: float = Field(
+        default=0.1, ge=0, le=1, description="redshift of band-shifted magnitudes and of k-corrections"
+    )
+    n_draws: int = Field(default=128, gt=1, description="draws of the posterior that quantiles are taken of")
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
     "honest": {
@@ -237,6 +253,7 @@ class FitConfig(BaseModel):
         description="file of a corrected prior, as `provabgs population prior --save` writes it; its content is kept "
         "with every posterior",
     )
+    measure: MeasureOptions = Field(default_factory=MeasureOptions)
     n_samples: int = Field(default=1000, gt=0, description="posterior draws kept per galaxy")
     use: Literal["both", "spectrum", "photometry"] = Field(default="both", description="which data to fit")
     plugins: tuple[str, ...] = Field(

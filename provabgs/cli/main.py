@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from provabgs import __version__
+from provabgs.cli.cluster import cluster_app
 from provabgs.cli.emulator import emulator_app
 from provabgs.cli.fit import fit
 from provabgs.cli.mock import mock_app
@@ -35,6 +36,7 @@ app.command("run")(run_command)
 app.command("query")(query_command)
 app.command("export")(export_command)
 app.add_typer(config_app, name="config")
+app.add_typer(cluster_app, name="cluster")
 app.add_typer(ssp_app, name="ssp")
 app.add_typer(mock_app, name="mock")
 app.add_typer(population_app, name="population")

@@ -11,6 +11,7 @@ from provabgs import __version__
 from provabgs.cli.cluster import cluster_app
 from provabgs.cli.emulator import emulator_app
 from provabgs.cli.fit import fit
+from provabgs.cli.gallery import gallery_command, view_command
 from provabgs.cli.mock import mock_app
 from provabgs.cli.plot import plot
 from provabgs.cli.population import population_app
@@ -32,6 +33,8 @@ app = typer.Typer(
 )
 app.command()(fit)
 app.command()(plot)
+app.command("view")(view_command)
+app.command("gallery")(gallery_command)
 app.command("run")(run_command)
 app.command("query")(query_command)
 app.command("export")(export_command)

@@ -48,7 +48,7 @@ def query_command(
         if columns:
             _list_columns(opened)
             return
-        chosen = _choose(opened, where, cone)
+        chosen = choose(opened, where, cone)
         if count:
             typer.echo(len(chosen))
             return
@@ -74,12 +74,12 @@ def export_command(
     from provabgs.catalog.export import export
 
     with Catalog.open(catalog) as opened:
-        chosen = _choose(opened, where, cone)
+        chosen = choose(opened, where, cone)
         export(chosen, output, form)
         typer.echo(f"wrote {len(chosen)} galaxies to {output}")
 
 
-def _choose(catalog: Catalog, where: str | None, cone: str | None) -> Catalog:
+def choose(catalog: Catalog, where: str | None, cone: str | None) -> Catalog:
     """Apply --where and --cone."""
     if where:
         catalog = catalog.select(where)

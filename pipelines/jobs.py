@@ -230,9 +230,8 @@ class JobPool:
             return
         self._note_ids()
         self.say(f"ended: {in_words((j.id, str(j.state)) for j in ended)}")
-        done = self._done()
         for job in ended:
-            self._in_vain = [*self._in_vain, job] if done == job.done_before else []
+            self._in_vain = [*self._in_vain, job] if self._done() == job.done_before else []
         if not self._hopeless():
             return
         what = "before any batch was done" if any(j.had_workers for j in self._in_vain) else "without a worker"

@@ -107,9 +107,9 @@ def work(options: argparse.Namespace) -> None:
     for i, (job, row) in enumerate(zip(jobs, results(options, jobs), strict=True), 1):
         rows.setdefault(job[:3], []).append(row)
         print(f"{i}/{len(jobs)} {job.name} {job.preset} {job.use} seed {job.seed}: {row['status']}", flush=True)
-    head = ("galaxy", "preset", "data", "CONVERGED", "range of ln Z", "chi2/pixel", "chi2 of bands")
-    head = (*head, *PROPERTIES, *MEASURED)
-    print("\n| " + " | ".join((*head, "evaluations")) + " |\n|" + "---|" * (len(head) + 1))
+    head = ["galaxy", "preset", "data", "CONVERGED", "range of ln Z", "chi2/pixel", "chi2 of bands"]
+    head += [*PROPERTIES, *MEASURED, "evaluations"]
+    print("\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for key, group in rows.items():
         print(f"| {' | '.join(key)} | {line_of(group)} |")
 

@@ -335,6 +335,23 @@ class Observation:
         """Number of usable data: pixels and bands with ivar > 0."""
         return sum(s.n_valid for s in self.spectra) + (self.photometry.n_valid if self.photometry else 0)
 
+    @classmethod
+    def from_specutils(cls, spectrum: Any, redshift: float | None = None, **options: Any) -> Observation:
+        """An observation from a ``specutils.Spectrum``; see `provabgs.observe.other_spectra.from_specutils`.
+
+        Parameters
+        ----------
+        spectrum
+            With a flux unit and an uncertainty.
+        redshift
+            That of the spectrum where None.
+        **options
+            ``air``, ``ebv``, ``camera``, ``line_width``, ``photometry`` and further fields.
+        """
+        from provabgs.observe.other_spectra import from_specutils  # which builds on this module
+
+        return from_specutils(spectrum, redshift, **options)
+
     def digest(self) -> str:
         """SHA-256 over everything that a fit depends on; written with the posterior."""
         h = hashlib.sha256(repr((self.redshift, self.fiber_fraction)).encode())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -334,6 +334,12 @@ class Observation:
     def n_valid(self) -> int:
         """Number of usable data: pixels and bands with ivar > 0."""
         return sum(s.n_valid for s in self.spectra) + (self.photometry.n_valid if self.photometry else 0)
+
+    def part(self, use: str) -> Observation:
+        """The data to be fitted: ``"both"``, or ``"spectrum"`` or ``"photometry"`` alone."""
+        if use == "both":
+            return self
+        return replace(self, photometry=None) if use == "spectrum" else replace(self, spectra=())
 
     @classmethod
     def from_specutils(cls, spectrum: Any, redshift: float | None = None, **options: Any) -> Observation:

@@ -119,6 +119,11 @@ class NMFHistories(ComposedHistories):
         metals = metallicity_of(metallicity, z_prior, options)
         super().__init__(NMFStars(self.bases, binning, normalisation), metals, burst=True)
 
+    @classmethod
+    def tng(cls, **options: Any) -> NMFHistories:
+        """Six bases of IllustrisTNG histories in place of the published four: ``model.history = "tng6"``."""
+        return cls(HistoryBases.tng(), **options)
+
     @property
     def is_published(self) -> bool:
         """Whether the parameters are those of Hahn et al. (2023)."""

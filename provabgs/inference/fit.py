@@ -22,7 +22,8 @@ from provabgs.core.messages import first_line
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
-from provabgs.inference.averaging import alternatives, fit_average
+from provabgs.inference.alternatives import alternatives
+from provabgs.inference.averaging import fit_average
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior, identity_of
 from provabgs.observe.data_error import template_error_of
@@ -103,7 +104,7 @@ def fit_one(
     if not isinstance(posterior, Posterior):
         raise ConfigError(f"the fit returned a {type(posterior).__name__}; it must return a Posterior")
     message = "; ".join(m for m in (posterior.message, row.message) if m)
-    return replace(
+    fitted = replace(
         posterior,
         meta={**observation.meta, **posterior.meta},
         message=message,
@@ -111,6 +112,11 @@ def fit_one(
         seed=seed,
         versions=versions(),
     )
+    if fit is not None:
+        return fitted
+    from provabgs.inference.measured.measure import with_measurements  # brings in JAX, as the fit has
+
+    return with_measurements(fitted, observation)
 
 
 def fit_many(

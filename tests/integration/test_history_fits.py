@@ -37,6 +37,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {
 def config_of(case: str) -> FitConfig:
     history, options, _ = CASES[case]
     return FitConfig(
+        preset="published",
         model={"history": history, "history_options": options},
         observing={"line_mask": "none"},
         sampler={"aim_eval": 0, "time_limit_s": 1200.0},

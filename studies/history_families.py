@@ -35,6 +35,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "continuity": ("bins", {"n_bins": BINS, "prior": "continuity"}),
     "continuity-enriching": ("bins", {"n_bins": BINS, "prior": "continuity", "metallicity": "enriching"}),
     "continuity-bins": ("bins", {"n_bins": BINS, "prior": "continuity", "metallicity": "bins"}),
+    "continuity-wide": (
+        "bins",
+        {"n_bins": BINS, "prior": "continuity", "prior_options": {"sigma_dex": 1.0}, "metallicity": "enriching"},
+    ),
+    "delayed-tau-enriching": ("delayed-tau", {"burst": True, "metallicity": "enriching"}),
+    "tng6": ("tng6", {}),
     "stochastic-enriching": ("bins", {"n_bins": BINS, "prior": "stochastic", "metallicity": "enriching"}),
 }
 """Names of the families: history and its options."""

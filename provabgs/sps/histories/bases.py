@@ -14,7 +14,8 @@ from astropy.table import Table
 from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
-from provabgs.core.errors import InputError
+from provabgs.core.errors import InputError, UnusableTargetError
+from provabgs.core.status import Status
 from provabgs.sps.histories.base import HistoryTables
 from provabgs.sps.interpolation import hat_weights
 
@@ -77,6 +78,11 @@ class HistoryBases:
         slope = (values[:, 1] - values[:, 0]) / (time[1] - time[0])
         first = np.maximum(values[:, 0] - slope * time[0], 0.0)
         return np.concatenate([first[:, None], values, values[:, -1:]], axis=1)
+
+    @property
+    def least_t_age_gyr(self) -> float:
+        """Age of the universe, Gyr, below which some basis has formed nothing: it cannot be normalised."""
+        return float(self.time[np.maximum(np.argmax(self.sfh > 0, axis=1) - 1, 0)].max())
 
     def metallicity_bases(self, t: ArrayLike) -> FloatArray:
         """ZH bases at lookback times ``(n,)``, Gyr; ``(nzbasis, n)``."""
@@ -165,6 +171,8 @@ class HistoryBases:
         ------
         InputError
             When an age is not positive, or `binning` or `normalisation` is unknown.
+        UnusableTargetError
+            When a basis has formed nothing at one of the ages.
         """
         t_age = np.asarray(t_age, dtype=np.float64)
         if np.any(~(t_age > 0)):
@@ -172,6 +180,12 @@ class HistoryBases:
         if normalisation not in get_args(Normalisation):
             raise InputError(f"unknown normalisation {normalisation!r}; use 'per-basis' or 'joint'")
         formed = self._over(0, t_age)
+        if not np.all(formed > 0):
+            raise UnusableTargetError(
+                f"a history basis forms no stars before the universe is {self.least_t_age_gyr:.3g} Gyr old, the galaxy "
+                f"is seen at {t_age.min():.3g} Gyr; use model.history = 'bins'",
+                Status.REDSHIFT_OUT_OF_RANGE,
+            )
         if binning == "exact":
             mass = self._exact_masses(t_age, node_age) / formed[..., None]
         elif binning == "published":

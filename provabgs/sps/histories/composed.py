@@ -66,6 +66,8 @@ class StarFormation(Protocol):
     """See `LinearBlock`."""
     resolved_gyr: float
     """See `Histories`."""
+    least_t_age_gyr: float
+    """See `Histories`."""
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
         """See `Histories.tables`."""
@@ -92,6 +94,7 @@ class Components:
     """Default methods of star formation in linear components: a subclass gives `shares` and `component_rates`."""
 
     log_prior_ratio: Callable[[jax.Array], jax.Array] | None = None
+    least_t_age_gyr: float = 0.0
 
     def shares(self, values: Values, tables: HistoryTables) -> jax.Array:
         """Fraction of each component in the mass, ``(batch, ncomponent)``, 1 in sum."""
@@ -171,7 +174,7 @@ class ComposedHistories:
         self.linear_block = LinearBlock(
             TOTAL_MASS.name, () if sampled else stars.fractions, None if sampled else stars.log_prior_ratio
         )
-        self.least_t_age_gyr = 0.0
+        self.least_t_age_gyr = stars.least_t_age_gyr
         self.resolved_gyr = min(stars.resolved_gyr, BURST_RANGE_GYR[0]) if burst else stars.resolved_gyr
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:

@@ -51,6 +51,7 @@ class DelayedTau:
     parameters: tuple[Parameter, ...] = (TAU, FIRST_STARS)
     fractions: tuple[str, ...] = ()
     log_prior_ratio: Callable[[jax.Array], jax.Array] | None = None
+    least_t_age_gyr = 0.0
     resolved_gyr = 0.003
     """The rate changes by 3 % over it for the shortest tau."""
 

@@ -63,6 +63,7 @@ class NMFStars(Components):
         self.bases, self.binning, self.normalisation = bases, binning, normalisation
         self.parameters = tuple(_fraction(i + 1) for i in range(len(bases.sfh)))
         self.fractions = tuple(p.name for p in self.parameters)
+        self.least_t_age_gyr = bases.least_t_age_gyr
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
         """See `Histories.tables`."""

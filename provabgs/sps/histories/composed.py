@@ -23,6 +23,8 @@ from provabgs.sps.parameters import Parameter, Values
 
 BURST_RANGE_GYR = (0.01, 13.27)
 """Range of the burst's age in the published prior."""
+ENRICHED_GYR = 0.003
+"""Z that follows the masses is not constant in starbursts: over 30 Myr it errs by nats of ln L, over this by 0.02."""
 TOTAL_MASS = Parameter(
     name="logmstar",
     column="LOGMSTAR_FORMED",
@@ -175,7 +177,12 @@ class ComposedHistories:
             TOTAL_MASS.name, () if sampled else stars.fractions, None if sampled else stars.log_prior_ratio
         )
         self.least_t_age_gyr = stars.least_t_age_gyr
-        self.resolved_gyr = min(stars.resolved_gyr, BURST_RANGE_GYR[0]) if burst else stars.resolved_gyr
+        resolved = (
+            stars.resolved_gyr,
+            *((BURST_RANGE_GYR[0],) if burst else ()),
+            *((ENRICHED_GYR,) if sampled else ()),
+        )
+        self.resolved_gyr = min(resolved)
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
         """See `Histories.tables`; computed on the host in double precision.

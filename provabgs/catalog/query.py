@@ -134,6 +134,12 @@ class Catalog:
     def __len__(self) -> int:
         return int(self._fetch("count(*)").to_pydict()["n"][0])
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from provabgs.catalog.notebook import catalog_html
+
+        return catalog_html(self)
+
     # -- choosing galaxies ------------------------------------------------------------------------------------------
 
     def select(self, query: str) -> Catalog:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +18,7 @@ from provabgs.catalog.query import Catalog
 from provabgs.gallery.site import build_site
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.pipelines.dry_run import synthetic_posterior
-from tests.support.browser import browser, messages, open_page, wait_for
+from tests.support.browser import browser, messages, open_page, requests, wait_for
 from tests.support.galleries import FIRST, HOSTILE, small_catalog
 
 
@@ -95,12 +94,6 @@ def apply_filter(driver: Any, query: str) -> None:
     box = driver.find_element("id", "filter")
     box.clear()
     box.send_keys(query, "\n")
-
-
-def requests(driver: Any) -> list[str]:
-    """Addresses that pages asked for since this was last called."""
-    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 
 
 def test_the_overview_opens_from_a_folder(driver: Any, site: Path, catalog: Path) -> None:

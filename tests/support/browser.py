@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,14 +14,16 @@ import pytest
 WAIT_S = 30.0
 
 
-@contextmanager
-def browser(width: int = 1400, height: int = 1000) -> Iterator[Any]:
-    """A driver; skips the test, with the reason, where there is no browser or no selenium."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
+def open_driver(width: int = 1400, height: int = 1000) -> tuple[Any, str]:
+    """A driver; None with the reason where there is no browser or no selenium."""
+    try:
+        from selenium import webdriver
+    except ImportError:
+        return None, "selenium is not installed (pip install selenium)"
     binary = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
     chromedriver = shutil.which("chromedriver")
     if binary is None or chromedriver is None:
-        pytest.skip("no chromium with chromedriver here (Debian: apt-get install chromium chromium-driver)")
+        return None, "no chromium with chromedriver here (Debian: apt-get install chromium chromium-driver)"
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for argument in (
@@ -35,7 +38,15 @@ def browser(width: int = 1400, height: int = 1000) -> Iterator[Any]:
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver)), ""
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A driver for tests, which are skipped, with the reason, where there is none."""
+    driver, why = open_driver()
+    if driver is None:
+        pytest.skip(why)
     try:
         yield driver
     finally:
@@ -63,3 +74,9 @@ def wait_for(condition: Callable[[], Any], driver: Any) -> None:
 def messages(driver: Any) -> list[str]:
     """What the page wrote to the console since this was last asked."""
     return [entry["message"] for entry in driver.get_log("browser")]
+
+
+def requests(driver: Any) -> list[str]:
+    """Addresses that pages asked for since this was last called."""
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]

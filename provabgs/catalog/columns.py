@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from provabgs.core.errors import ConfigError, DataFileError
+from provabgs.inference.measured.quantity import QUANTILES as MEASURED_QUANTILES
+from provabgs.inference.measured.quantity import Measured
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.parameters import Parameter, Quantity
@@ -168,6 +170,8 @@ class Schema:
         Derived ones.
     survey
         Columns beyond `SURVEY` that the reader filled (`SURVEY_COLUMNS` of its meta): magnitudes of another survey, ...
+    measured
+        What was measured after the fit, of which no draws are kept.
 
     Raises
     ------
@@ -178,6 +182,7 @@ class Schema:
     parameters: tuple[Parameter, ...]
     properties: tuple[DerivedProperty, ...]
     survey: tuple[Column, ...] = ()
+    measured: tuple[Measured, ...] = ()
 
     def __post_init__(self) -> None:
         # queries may mix draws and the summary's columns, so that no name may be in both
@@ -204,7 +209,13 @@ class Schema:
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """Every column of the summary, in order."""
-        return (*IDENTITY, *self.survey_columns, *QUALITY, *FIT_QUALITY, CLIPPED, *self._statistics(), *PROVENANCE)
+        of_draws = (*self._statistics(), *self.measured_columns)
+        return (*IDENTITY, *self.survey_columns, *QUALITY, *FIT_QUALITY, CLIPPED, *of_draws, *PROVENANCE)
+
+    @cached_property
+    def measured_columns(self) -> tuple[Column, ...]:
+        """Columns of what was measured after the fit."""
+        return tuple(_measured_column(q, suffix) for q in self.measured for suffix in q.suffixes)
 
     @property
     def survey_columns(self) -> tuple[Column, ...]:
@@ -239,6 +250,7 @@ class Schema:
             "parameters": [p.as_dict() for p in self.parameters],
             "properties": [p.as_dict() for p in self.properties],
             "survey": [asdict(c) for c in self.survey],
+            "measured": [q.as_dict() for q in self.measured],
         }
         return json.dumps(parts, sort_keys=True)
 
@@ -255,7 +267,8 @@ class Schema:
             data = json.loads(text)
             parameters = tuple(Parameter.from_dict(d) for d in data["parameters"])
             properties = tuple(DerivedProperty.from_dict(d) for d in data["properties"])
-            return cls(parameters, properties, tuple(survey_column(**c) for c in data["survey"]))
+            measured = tuple(Measured.from_dict(d) for d in data["measured"])
+            return cls(parameters, properties, tuple(survey_column(**c) for c in data["survey"]), measured)
         except (ValueError, KeyError, TypeError) as error:
             raise DataFileError(f"not the description of a model ({type(error).__name__}: {error})") from None
 
@@ -288,7 +301,7 @@ def union(schemas: Iterable[Schema]) -> Schema:
         return STANDARD
     columns: dict[str, Quantity] = {}
     names: dict[str, Quantity] = {}
-    for quantity in (q for schema in schemas for q in schema.quantities):
+    for quantity in (q for schema in schemas for q in (*schema.quantities, *schema.measured)):
         for other in (columns.setdefault(quantity.column, quantity), names.setdefault(quantity.name, quantity)):
             _check_same(other, quantity)
     parameters = {p.column: p for schema in reversed(schemas) for p in reversed(schema.parameters)}
@@ -296,11 +309,21 @@ def union(schemas: Iterable[Schema]) -> Schema:
     try:
         return Schema(
             tuple(parameters[c] for c in columns if c in parameters),
-            tuple(properties[c] for c in columns if c not in parameters),
+            tuple(properties[c] for c in columns if c in properties and c not in parameters),
             _survey(c for schema in schemas for c in schema.survey),
+            _measured(q for schema in schemas for q in schema.measured),
         )
     except ConfigError as error:
         raise DataFileError(f"{error}, or keep these fits in separate catalogs") from None
+
+
+def _measured_column(quantity: Measured, suffix: str) -> Column:
+    """One column of a quantity that was measured."""
+    if suffix in MEASURED_QUANTILES:
+        text = f"{100 * MEASURED_QUANTILES[suffix]:.0f} % quantile: {quantity.description}"
+    else:
+        text = f"{quantity.description}{', standard deviation' if suffix else ''}"
+    return Column(quantity.column + suffix, "f4", quantity.unit, text)
 
 
 def _check_same(first: Quantity, second: Quantity) -> None:
@@ -308,6 +331,14 @@ def _check_same(first: Quantity, second: Quantity) -> None:
     a, b = (f"{q.column} holds {q.name!r} [{q.unit}]" for q in (first, second))
     if a != b:
         raise DataFileError(f"column {a} in some fits, {b} in others; keep these fits in separate catalogs")
+
+
+def _measured(quantities: Iterable[Measured]) -> tuple[Measured, ...]:
+    """Each quantity once, as the first model describes it."""
+    known: dict[str, Measured] = {}
+    for quantity in quantities:
+        known.setdefault(quantity.column, quantity)
+    return tuple(known.values())
 
 
 def _survey(columns: Iterable[Column]) -> tuple[Column, ...]:

@@ -30,6 +30,7 @@ from provabgs.core.arrays import thin
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status
 from provabgs.inference.flags import flags_of
+from provabgs.inference.measured.quantity import Measured
 from provabgs.inference.posterior import Diagnostics, Posterior
 from provabgs.inference.prior_edge import EDGE_FRACTION
 from provabgs.inference.quality import Quality
@@ -197,6 +198,9 @@ def _row(
             row[f"{column}_{suffix}"] = table.get(name, np.nan)
         if name in p.prior_edge:
             row[f"{column}_EDGE"] = p.prior_edge[name]
+    for measured in p.measured_quantities:
+        numbers = p.measured[measured.name].tolist()
+        row |= {measured.column + s: v for s, v in zip(measured.suffixes, numbers, strict=True)}
     promoted = {c.name: p.meta[c.name] for c in schema.survey_columns if _fits(c.dtype, p.meta.get(c.name))}
     row.update(promoted)
     row["META"] = _json({k: v for k, v in p.meta.items() if k not in promoted})
@@ -267,13 +271,18 @@ def _model(posterior: Posterior) -> str:
         survey = tuple(survey_column(name, **about) for name, about in described.items() if name not in known)
     except (TypeError, ValueError) as error:
         raise InputError(f"TARGETID {posterior.targetid}: {SURVEY_COLUMNS} of its reader: {error}") from None
-    return _schema_text(posterior.parameters, posterior.properties, survey)
+    return _schema_text(posterior.parameters, posterior.properties, survey, posterior.measured_quantities)
 
 
 @lru_cache(maxsize=64)
-def _schema_text(parameters: ParameterSet, properties: tuple[DerivedProperty, ...], survey: tuple[Column, ...]) -> str:
+def _schema_text(
+    parameters: ParameterSet,
+    properties: tuple[DerivedProperty, ...],
+    survey: tuple[Column, ...],
+    measured: tuple[Measured, ...],
+) -> str:
     """JSON of a schema: thousands of rows share one."""
-    return Schema(tuple(parameters), properties, survey).to_json()
+    return Schema(tuple(parameters), properties, survey, measured).to_json()
 
 
 def _posterior(
@@ -310,6 +319,8 @@ def _posterior(
         dof_phot=int(row["DOF_PHOT"]),
         prior_edge=_named(row, schema.parameters, "EDGE"),
         quality=_quality(row),
+        measured_quantities=schema.measured,
+        measured={q.name: np.array([_number(row, q.column + s) for s in q.suffixes]) for q in schema.measured},
         ra=float(row["RA"]),
         dec=float(row["DEC"]),
         zerr=float(row["ZERR"]),

@@ -18,6 +18,7 @@ from provabgs.sps.nebular import GAS_LOGZ_RANGE, LOG_U_RANGE
 
 Engine = Literal["compressed", "emulator", "exact"]
 Conventions = Literal["paper", "published-code"]
+Preset = Literal["published", "honest"]
 
 
 FIT_TABLE = "fit"
@@ -183,6 +184,22 @@ class SamplerOptions(BaseModel):
     time_limit_s: float = Field(default=300.0, gt=0, description="budget: seconds a galaxy")
 
 
+class MeasureOptions(BaseModel):
+    """What is measured after a fit, on draws of the posterior (docs/guide/catalog.md)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    groups: tuple[Literal["light", "indices", "history", "lines"], ...] = Field(
+        default=("light", "indices", "history", "lines"),
+        description="'light': magnitudes, colours, k-corrections, luminosities; 'indices': Dn4000, HdA, Mg b; "
+        "'history': formation times and rates by age; 'lines': emission lines and the SFR of H alpha; none if empty",
+    )
+    band_shift: float = Field(
+        default=0.1, ge=0, le=1, description="redshift of band-shifted magnitudes and of k-corrections"
+    )
+    n_draws: int = Field(default=128, gt=1, description="draws of the posterior that quantiles are taken of")
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
     "honest": {
@@ -194,15 +211,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         }
     },
 }
-"""Options that a preset sets where the configuration does not; ``"published"`` sets none: they are the defaults."""
+"""Options that a preset sets where the configuration does not; ``"published"`` sets none: it is the bare model."""
+DEFAULT_PRESET: Preset = "honest"
 
 
 def _with_preset(data: Any) -> Any:
     """A configuration with what its preset sets laid under it."""
-    if not isinstance(data, dict) or data.get("preset", "published") not in PRESETS:
+    if not isinstance(data, dict) or data.get("preset", DEFAULT_PRESET) not in PRESETS:
         return data
     out = dict(data)
-    for table, options in PRESETS[data.get("preset", "published")].items():
+    for table, options in PRESETS[data.get("preset", DEFAULT_PRESET)].items():
         given = out.get(table, {})
         given = given.model_dump(exclude_unset=True) if isinstance(given, BaseModel) else given
         out[table] = options | given if isinstance(given, dict) else given
@@ -214,10 +232,10 @@ class FitConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    preset: Literal["published", "honest"] = Field(
-        default="published",
-        description="'published': noise and masks of Hahn et al. 2023; 'honest': errors of the stellar library, of the "
-        "calibration and of the fiber's colour too, outliers masked (docs/guide/trust.md)",
+    preset: Preset = Field(
+        default=DEFAULT_PRESET,
+        description="'honest': errors of the stellar library, of the calibration and of the fiber's colour are part of "
+        "the noise, outliers are masked (docs/guide/trust.md); 'published': noise and masks of Hahn et al. 2023",
     )
 
     engine: Engine = Field(
@@ -235,6 +253,7 @@ class FitConfig(BaseModel):
         description="file of a corrected prior, as `provabgs population prior --save` writes it; its content is kept "
         "with every posterior",
     )
+    measure: MeasureOptions = Field(default_factory=MeasureOptions)
     n_samples: int = Field(default=1000, gt=0, description="posterior draws kept per galaxy")
     use: Literal["both", "spectrum", "photometry"] = Field(default="both", description="which data to fit")
     plugins: tuple[str, ...] = Field(

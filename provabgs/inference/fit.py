@@ -103,7 +103,7 @@ def fit_one(
     if not isinstance(posterior, Posterior):
         raise ConfigError(f"the fit returned a {type(posterior).__name__}; it must return a Posterior")
     message = "; ".join(m for m in (posterior.message, row.message) if m)
-    return replace(
+    fitted = replace(
         posterior,
         meta={**observation.meta, **posterior.meta},
         message=message,
@@ -111,6 +111,11 @@ def fit_one(
         seed=seed,
         versions=versions(),
     )
+    if fit is not None:
+        return fitted
+    from provabgs.inference.measured.measure import with_measurements  # brings in JAX, as the fit has
+
+    return with_measurements(fitted, observation)
 
 
 def fit_many(

@@ -12,6 +12,7 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.messages import suggestion
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
+from provabgs.inference.measured.quantity import Measured
 from provabgs.inference.quality import Quality
 from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.sps.derived import DerivedProperty
@@ -106,6 +107,9 @@ class Posterior:
         of an edge (`provabgs.inference.prior_edge`).
     quality
         How well the data are described (`provabgs.inference.quality`).
+    measured_quantities, measured
+        Descriptions of what was measured after the fit (`provabgs.inference.measured`), and its numbers by name, one
+        for each suffix of the quantity's columns. No draws are kept of these.
     seed, config, versions, data_hash
         What a rerun needs to give the same samples.
     """
@@ -128,6 +132,8 @@ class Posterior:
     dof_phot: int = 0
     prior_edge: dict[str, float] = field(default_factory=dict)
     quality: Quality = field(default_factory=Quality)
+    measured_quantities: tuple[Measured, ...] = ()
+    measured: dict[str, FloatArray] = field(default_factory=dict)
     ra: float = float("nan")
     dec: float = float("nan")
     zerr: float = float("nan")

@@ -221,7 +221,7 @@ def _data(
     if spec is not None:
         model = np.concatenate([p for p in pixels if p is not None])
         masked = masked_pixels(observation, spec.wave, config.observing) | (config.use == "photometry")
-        clipped = _clipped(posterior, spec.wave) & ~masked
+        clipped = clipped_pixels(posterior, spec.wave) & ~masked
     if phot is not None:
         in_bands = np.concatenate([b for b in bands if b is not None])
     # coefficients are those of the data that were fitted; data that were not are predicted with them
@@ -243,8 +243,21 @@ def _data(
     return spectrum, photometry
 
 
-def _clipped(posterior: Posterior, wave: FloatArray) -> NDArray[np.bool_]:
-    """Pixels ``(npix,)`` that the fit left out as outliers."""
+def clipped_pixels(posterior: Posterior, wave: FloatArray) -> NDArray[np.bool_]:
+    """Pixels that the fit left out as outliers.
+
+    Parameters
+    ----------
+    posterior
+        Knows their wavelengths.
+    wave
+        ``(npix,)`` observed wavelengths, Angstrom.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(npix,)`` True where left out.
+    """
     # a wavelength that no pixel has stands for none; they are stored to 0.1 A
     distance = np.abs(wave[:, None] - np.append(posterior.quality.clipped, np.inf)).min(axis=1)
     return np.asarray(distance < 0.06)

@@ -124,7 +124,7 @@ def _range(x: FloatArray) -> tuple[float, float]:
 
 def _prior(ax: Axes, posterior: Posterior, name: str) -> None:
     """Prior density of a parameter whose one-dimensional prior is known in closed form."""
-    if name not in posterior.parameters or posterior.parameters[name].prior == "normal":
+    if name not in posterior.parameters or posterior.parameters[name].prior in ("normal", "student-t"):
         return
     entry = posterior.parameters[name]
     limits = ax.get_xlim()

@@ -171,7 +171,7 @@ class ExactLikelihood:
 
     def _rest_frame(self, theta: FloatArray) -> FloatArray:
         """Luminosity density ``(batch, nwave)``, in chunks of one shape."""
-        spectra = _rest_frame(self.model)
+        spectra = rest_frame(self.model)
         stars = self.parameters.select(theta, self.model.parameters)
         luminosity = in_chunks(lambda t: spectra(t, self.tables, self.model.flat_spectra), stars, CHUNK)
         return luminosity.astype(np.float64)
@@ -202,7 +202,8 @@ def check_dispersion(theta: ArrayLike, parameters: ParameterSet) -> None:
 
 
 @lru_cache(maxsize=8)
-def _rest_frame(model: SPSModel) -> Callable[..., jax.Array]:
+def rest_frame(model: SPSModel) -> Callable[..., jax.Array]:
+    """`SPSModel.spectrum`, compiled once per model: every galaxy shares it."""
     return jax.jit(model.spectrum)
 
 

@@ -10,7 +10,7 @@ import typer
 cluster_app = typer.Typer(help="Clusters: keys of a scheduler of your own.", no_args_is_help=True)
 
 
-@cluster_app.command("keys")
+@cluster_app.command("keys", short_help="Make the key pair of a scheduler of your own.")
 def keys_command(folder: Annotated[Path, typer.Argument(help="Folder to make; only you can enter it.")]) -> None:
     """Make the key pair that lets a scheduler of your own, its workers and runs know one another."""
     from provabgs.pipelines.keys import CERTIFICATE_NAME, KEY_NAME, write_pair

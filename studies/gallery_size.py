@@ -9,6 +9,7 @@ chromium from the folder. Prints the table of docs/studies/gallery.md. Catalogs 
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 import time
 from dataclasses import replace
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from provabgs.catalog import Catalog
 from provabgs.catalog.block import Block
@@ -28,11 +30,13 @@ from provabgs.gallery.site import build_site
 from provabgs.inference.flags import Flag
 from provabgs.pipelines.dry_run import synthetic_posterior
 from studies.support.command import run_study, study_parser
-from tests.support.browser import open_driver, open_page, requests
+from tests.support.browser import chromium, open_page, requests
 
 SHARD = 1000
 """Most galaxies of a shard."""
 N_SMOKE = 8
+COLOURS = 112
+"""Of a picture, which then stays below 200 kB."""
 PAGES = 100
 """Galaxies whose pages hold draws."""
 
@@ -131,7 +135,7 @@ def measure(driver: Any, folder: Path, n: int, n_samples: int) -> str:
 
 
 def pictures(driver: Any, overview: Path, posteriors: Path | None, figures: Path) -> None:
-    """The pictures of the guide: the overview in a wide window, a galaxy in a narrow one."""
+    """The pictures of the guide: the overview and a galaxy."""
     figures.mkdir(parents=True, exist_ok=True)
     shoot(driver, f"{overview.as_uri()}/index.html", figures / "gallery_overview.png", 1400, 1000)
     if posteriors is not None:
@@ -148,16 +152,16 @@ def shoot(driver: Any, address: str, path: Path, width: int, height: int) -> Non
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     open_page(driver, address)
     time.sleep(0.5)
-    driver.save_screenshot(str(path))
+    image = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
+    image.quantize(COLOURS).save(path, optimize=True)
 
 
 def work(options: argparse.Namespace) -> None:
     """Measure, and take the pictures."""
-    driver, why = open_driver()
-    if driver is None:
-        print(f"| no browser: {why} |\n|---|")
-        return
-    try:
+    with chromium() as (driver, why):
+        if driver is None:
+            print(f"| no browser: {why} |\n|---|")
+            return
         print("| galaxies | build, s | site, MB | files | overview, s | loads, MB | filter, s | page, s | loads, MB |")
         print("|---|---|---|---|---|---|---|---|---|")
         for n in options.galaxies:
@@ -165,8 +169,6 @@ def work(options: argparse.Namespace) -> None:
         if options.figures is not None:
             largest = options.output / f"site-{max(options.galaxies)}"
             pictures(driver, largest, options.file, options.figures)
-    finally:
-        driver.quit()
 
 
 def main() -> None:

@@ -269,6 +269,23 @@ def test_a_page_draws_spectrum_bands_and_corner(driver: Any, one: Path) -> None:
     assert messages(driver) == []
 
 
+def test_next_leads_through_the_selection_of_its_own_site(driver: Any, site: Path, one: Path) -> None:
+    open_page(driver, (site / "index.html").as_uri())
+    apply_filter(driver, f"TARGETID in ({FIRST + 2}, {FIRST + 5}, {FIRST + 9})")
+    wait_for(lambda: text(driver, "#count") == "3 of 13 galaxies", driver)
+    chosen = [row["TARGETID"] for row in table(driver)]
+    driver.find_element("link text", chosen[0]).click()
+    for targetid in chosen:
+        wait_for(lambda targetid=targetid: targetid in text(driver, "h1"), driver)
+        following = driver.find_element("id", "next")
+        if following.is_displayed():
+            following.click()
+    assert targetid == chosen[-1]
+    assert not following.is_displayed()
+    open_page(driver, f"{one.as_uri()}/galaxy.html#0")
+    assert not driver.find_element("id", "next").is_displayed()
+
+
 def test_dragging_over_the_spectrum_zooms_in(driver: Any, one: Path) -> None:
     from selenium.webdriver import ActionChains
 

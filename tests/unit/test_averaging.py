@@ -18,7 +18,9 @@ from provabgs.catalog.records import to_block, to_posteriors
 from provabgs.catalog.shard import read_shard
 from provabgs.core.errors import ConfigError, DataFileError
 from provabgs.core.status import Status
-from provabgs.inference.averaging import alternatives, parts_of, without_shared_outliers
+from provabgs.inference.alternatives import alternatives
+from provabgs.inference.averaged_posterior import parts_of
+from provabgs.inference.averaging import without_shared_outliers
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig, load_fit_config
 from provabgs.inference.evidence import log_normalisation

@@ -22,7 +22,7 @@ ALLOWED: dict[str, frozenset[str]] = {name: frozenset(CHAIN[:i]) for i, name in 
 }
 ALLOWED["inference"] |= {"emulator"}
 for _late in ("catalog", "population", "mocks", "pipelines", "cli", "api"):
-    ALLOWED[_late] |= {"emulator", "plotting"} if _late in ("mocks", "pipelines", "cli") else {"emulator"}
+    ALLOWED[_late] |= {"emulator", "plotting"} if _late in ("mocks", "pipelines", "api", "cli") else {"emulator"}
 ALLOWED["cli"] |= {"gallery"}
 ALLOWED["scripts"] = frozenset({*CHAIN, "emulator"}) - {"cli"}
 """Scripts beside the data files build them, with whatever it takes; nobody imports them."""

@@ -184,7 +184,7 @@ class SamplerOptions(BaseModel):
 
 
 class MeasureOptions(BaseModel):
-    """What is measured after a fit, on draws of the posterior (docs/guide/catalog.md)."""
+    """What is measured after a fit, on draws of the posterior (docs/datamodel.md)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

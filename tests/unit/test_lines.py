@@ -13,7 +13,8 @@ from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig, MeasureOptions
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.measured.line_columns import star_formation
-from provabgs.inference.measured.lines import LINES, Line
+from provabgs.inference.measured.line_quantities import LINES
+from provabgs.inference.measured.lines import Line
 from provabgs.inference.measured.measure import measure
 from provabgs.inference.posterior import Posterior, identity_of
 from provabgs.observe.observation import Observation, Photometry, Spectrum

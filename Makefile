@@ -74,7 +74,7 @@ $(COADD): | $(BIN)/python
 demo: export PROVABGS_COMPILATION_CACHE ?= $(CURDIR)/$(DEMO)/cache
 demo: $(VENV)/.runtime $(COADD)
 	$(BIN)/provabgs fit $(COADD) --redrock $(REDROCK) --photometry $(TRACTOR) --targetid $(TARGETID) \
-		--preset honest --line-mask extended -o $(DEMO)/galaxy.h5
+		--line-mask extended -o $(DEMO)/galaxy.h5
 	$(BIN)/provabgs plot $(DEMO)/galaxy.h5 -o $(DEMO)/figures
 	$(BIN)/provabgs mock challenge mocks/demo.toml
 	@echo "posterior: $(DEMO)/galaxy.h5   figures: $(DEMO)/figures   mock challenge: $(DEMO)/challenge/results"

@@ -35,10 +35,10 @@ from provabgs.mocks.challenge import (
 )
 from provabgs.mocks.make import MockMaker
 from provabgs.pipelines.challenge_tasks import fit_piece, make_piece, passing
+from provabgs.pipelines.cluster_options import ClusterOptions
 from provabgs.pipelines.clusters import open_cluster
 from provabgs.pipelines.config import (
     DEFAULT_FIT,
-    ClusterOptions,
     ExecutionOptions,
     InputOptions,
     RunConfig,
@@ -129,7 +129,7 @@ def run_challenge(
         n_made = 0 if rows is None else sum(has_chunk(config, k) for k in range(n_chunks(config, rows)))
         if rows is not None and n_made == n_chunks(config, rows) and not list(pending(config)):
             return 0
-        with open_cluster(config.where, WORKER_TRIES) as client:
+        with open_cluster(config.where, WORKER_TRIES, config.output, announce) as client:
             announce(f"dashboard: {client.dashboard_link}")
             rows = _make_mocks(client, config, announce)
             progress = Progress(config.output, len(rows) * len(config.modes), quiet=quiet, unit="fits")

@@ -5,15 +5,26 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Scheduler, SpecCluster
+from distributed.security import Security
 
-from provabgs.core.errors import ConfigError, MissingDependencyError
-from provabgs.pipelines.config import ClusterOptions
+from provabgs.core.errors import ConfigError
+from provabgs.pipelines.batch_systems import SYSTEMS
+from provabgs.pipelines.cluster_options import BATCH_SYSTEMS, ClusterOptions
+from provabgs.pipelines.job_script import job_script
+from provabgs.pipelines.jobs import JobPool
+from provabgs.pipelines.keys import make_pair, pair_in, read_pair, security
 from provabgs.pipelines.supervisor import ONE_THREAD
+
+CLUSTER_DIRECTORY = "cluster"
+"""In a run's folder: keys and job ids while it runs, and the jobs' logs."""
+Say = Callable[[str], None]
 
 _DASK: dict[str, Any] = {
     # fits run in processes of their own: a worker's event loop is never blocked, so a silent worker is a dead one
@@ -30,14 +41,37 @@ _DASK: dict[str, Any] = {
 }
 
 
+def dask_environment() -> dict[str, str]:
+    """Our Dask settings as environment variables, for workers that other machines start."""
+    return {"DASK_" + key.upper().replace(".", "__").replace("-", "_"): str(value) for key, value in _DASK.items()}
+
+
+def print_line(text: str) -> None:
+    """Say something on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
-def open_cluster(options: ClusterOptions, worker_tries: int) -> Iterator[Client]:
+def open_cluster(options: ClusterOptions, worker_tries: int, folder: Path, say: Say = print_line) -> Iterator[Client]:
     """A Dask client on the configured cluster; the cluster is closed with it, a given scheduler is left running.
+
+    Parameters
+    ----------
+    options
+        The ``[cluster]`` table.
+    worker_tries
+        How often a task may lose its worker.
+    folder
+        Of the run: gets ``cluster/`` with keys, job ids and logs of jobs.
+    say
+        Called with lines for people: what is waited for, and what became of jobs.
 
     Raises
     ------
     ConfigError
-        When kind is 'address' and no scheduler answers there, or options do not fit together.
+        When kind is 'address' and no scheduler answers there, and when the batch system refuses the job.
+    JobsLost
+        When jobs end time after time without having had a worker.
     MissingDependencyError
         When dask-jobqueue is needed and not installed.
     """
@@ -45,21 +79,28 @@ def open_cluster(options: ClusterOptions, worker_tries: int) -> Iterator[Client]
         logging.getLogger("distributed").setLevel(logging.ERROR)
         if options.kind == "address":
             yield from _existing(options)
-            return
-        with _make_cluster(options) as cluster, Client(cluster) as client:
-            if options.max_workers is not None:
-                cluster.adapt(minimum=max(1, options.workers), maximum=options.max_workers, interval="10s")
-            yield client
+        elif options.kind in BATCH_SYSTEMS:
+            yield from _batch(options, folder.absolute() / CLUSTER_DIRECTORY, say)
+        else:
+            yield from _local(options)
 
 
 def _existing(options: ClusterOptions) -> Iterator[Client]:
     """Connect to a running scheduler."""
-    if not options.address:
-        raise ConfigError("[cluster] address is required when kind is 'address': tcp://host:8786")
+    keys = read_pair(options.keys) if options.tls and options.keys is not None else None
+    if options.scheduler_file is not None:
+        where, target = (
+            f"scheduler_file = {str(options.scheduler_file)!r}",
+            {"scheduler_file": str(options.scheduler_file)},
+        )
+        if not options.scheduler_file.is_file():
+            raise ConfigError(f"[cluster] {where}: no such file; is the scheduler running?")
+    else:
+        where, target = f"address = {options.address!r}", {"address": str(options.address)}
     try:
-        client = Client(options.address, timeout="30s")
-    except (OSError, ValueError, TimeoutError) as error:
-        raise ConfigError(f"[cluster] address = {options.address!r}: no scheduler answers ({error})") from None
+        client = Client(**target, timeout="30s", security=keys)
+    except (OSError, ValueError, TimeoutError, RuntimeError) as error:
+        raise ConfigError(f"[cluster] {where}: no scheduler answers ({error})") from None
     try:
         yield client
     finally:
@@ -67,48 +108,82 @@ def _existing(options: ClusterOptions) -> Iterator[Client]:
             client.close(timeout=5)
 
 
-def _make_cluster(options: ClusterOptions) -> Any:
-    """A cluster of our own."""
-    if options.kind == "local":
-        return LocalCluster(
-            n_workers=options.workers or os.cpu_count() or 1,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=None,
-            dashboard_address=options.dashboard,
-            silence_logs=logging.ERROR,
-            env=ONE_THREAD,
-        )
-    cluster = _jobqueue_class(options.kind)(**job_arguments(options))
-    cluster.scale(n=options.workers or options.cores)
-    return cluster
+def _local(options: ClusterOptions) -> Iterator[Client]:
+    """Workers on this machine."""
+    keys = security(*make_pair()) if options.tls else None
+    cluster = LocalCluster(
+        n_workers=options.workers or os.cpu_count() or 1,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=None,
+        dashboard_address=options.dashboard,
+        silence_logs=logging.ERROR,
+        env=ONE_THREAD,
+        security=keys,
+        protocol="tls://" if keys is not None else "tcp://",
+    )
+    with cluster, Client(cluster) as client:
+        yield client
 
 
-def _jobqueue_class(kind: str) -> Any:
+def _batch(options: ClusterOptions, folder: Path, say: Say) -> Iterator[Client]:
+    """A scheduler in this process, and jobs that bring its workers."""
+    logs = log_directory(options, folder)
+    with contextlib.ExitStack() as stack:
+        keys = stack.enter_context(pair_in(folder / "keys")) if options.tls else None
+        cluster = stack.enter_context(_scheduler(options, keys))
+        client = stack.enter_context(Client(cluster))
+
+        def script(name: str) -> str:
+            return job_script(options, cluster.scheduler_address, name, logs, keys, dask_environment())
+
+        pool = JobPool(SYSTEMS[options.kind], options, script, cluster.scheduler, folder, logs, say, client.close)
+        stack.enter_context(pool)
+        try:
+            yield client
+        except BaseException:
+            if pool.failure is not None:  # the client was closed under whatever worked with it
+                raise pool.failure from None
+            raise
+
+
+def log_directory(options: ClusterOptions, folder: Path) -> Path:
+    """Where jobs leave their logs, made if need be.
+
+    Parameters
+    ----------
+    options
+        The ``[cluster]`` table.
+    folder
+        The run's ``cluster/``.
+
+    Raises
+    ------
+    ConfigError
+        When it cannot be made: jobs would end without a word.
+    """
+    logs = options.log_directory or folder / "logs"
     try:
-        import dask_jobqueue
-    except ImportError:
-        raise MissingDependencyError(
-            f"[cluster] kind = {kind!r} needs dask-jobqueue: pip install 'provabgs[hpc]'"
-        ) from None
-    return {"slurm": dask_jobqueue.SLURMCluster, "pbs": dask_jobqueue.PBSCluster, "lsf": dask_jobqueue.LSFCluster}[kind]
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"[cluster] log_directory = {logs}: cannot be made ({error.strerror})") from None
+    return logs.absolute()
 
 
-def job_arguments(options: ClusterOptions) -> dict[str, Any]:
-    """Arguments of dask-jobqueue's cluster classes: one single-threaded worker per core, staggered lifetimes."""
-    extra = ["--lifetime-stagger", options.lifetime_stagger]
-    extra = ["--lifetime", options.lifetime, *extra] if options.lifetime else []
-    arguments: dict[str, Any] = {
-        "cores": options.cores,
-        "processes": options.cores,
-        "memory": options.memory,
-        "walltime": options.walltime,
-        "queue": options.queue,
-        "job_extra_directives": list(options.directives),
-        "job_script_prologue": [*(f"export {k}='{v}'" for k, v in ONE_THREAD.items()), *options.prologue],
-        "worker_extra_args": extra,
-        "scheduler_options": {"dashboard_address": options.dashboard},
+def _scheduler(options: ClusterOptions, keys: Security | None) -> SpecCluster:
+    """A scheduler without workers."""
+    settings = {
+        "protocol": "tls://" if keys is not None else "tcp://",
+        "security": keys,
+        "interface": options.interface,
+        "dashboard": True,
+        "dashboard_address": options.dashboard,
     }
-    if options.account:
-        arguments["project" if options.kind == "lsf" else "account"] = options.account
-    return arguments
+    try:
+        return SpecCluster(
+            scheduler={"cls": Scheduler, "options": settings}, workers={}, security=keys, silence_logs=logging.ERROR
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"[cluster] interface = {options.interface!r}: no scheduler can listen there ({error})"
+        ) from None

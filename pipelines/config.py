@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from provabgs.catalog.encode import Encoding
 from provabgs.catalog.layout import DEFAULT_SHARD_ROWS
@@ -14,14 +14,9 @@ from provabgs.catalog.records import DEFAULT_SAMPLES
 from provabgs.core.config import BESIDE_FILE, check_config, load_config_file
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
+from provabgs.pipelines.cluster_options import ClusterOptions, Section
 
 DEFAULT_FIT = "provabgs.inference.fit_observation:fit_observation"
-
-
-class Section(BaseModel):
-    """A table of a configuration file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RunOptions(Section):
@@ -90,25 +85,6 @@ class ExecutionOptions(Section):
     restart_after: int = Field(2000, ge=0, description="fits after which a fit process is replaced; 0 for never")
     scheduler_limit_s: float = Field(120.0, gt=0, description="stop when the scheduler has been out of reach this long")
     seconds_per_galaxy: float = Field(5.0, gt=0, description="guess used by --dry-run")
-
-
-class ClusterOptions(Section):
-    """Where the work is done."""
-
-    kind: Literal["local", "slurm", "pbs", "lsf", "address"] = Field("local", description="where workers come from")
-    workers: int = Field(0, ge=0, description="fit processes; 0: all cores here (local), else one job's worth")
-    max_workers: int | None = Field(None, ge=1, description="adaptive: between `workers` and this many, as work allows")
-    address: str | None = Field(None, description="running scheduler, for kind 'address': tcp://host:8786")
-    dashboard: str = Field(":0", description="address of the Dask dashboard; ':0' takes any free port")
-    cores: int = Field(128, ge=1, description="batch systems: fit processes per job")
-    memory: str = Field("230GB", description="batch systems: memory per job")
-    walltime: str = Field("04:00:00", description="batch systems: time limit of a job")
-    lifetime: str | None = Field(None, description="workers end themselves after this, before the walltime: '230m'")
-    lifetime_stagger: str = Field("8m", description="spread of lifetimes, so that not all workers end at once")
-    queue: str | None = Field(None, description="batch systems: queue or partition")
-    account: str | None = Field(None, description="batch systems: account or project")
-    directives: tuple[str, ...] = Field((), description="further lines of the job header: '--constraint=cpu'")
-    prologue: tuple[str, ...] = Field((), description="shell lines run in the job before the workers start")
 
 
 class RunConfig(Section):

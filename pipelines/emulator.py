@@ -153,7 +153,7 @@ def _all_spectra(config: EmulatorConfig, model: SPSModel, report: TrainingReport
     report.n_found = sum(shard_sizes(config, s)[i] for s in STAGES for i in _done(config, s))
     if not missing and (bases := read_bases(config)) is not None:
         return bases
-    with open_cluster(config.cluster, WORKER_TRIES) as client:
+    with open_cluster(config.cluster, WORKER_TRIES, config.emulator.work) as client:
         report.n_computed += _compute(client, config, [m for m in missing if m[0] == "basis"], show)
         found = read_bases(config)
         if found is None:

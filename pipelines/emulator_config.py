@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from provabgs.core.config import BESIDE_FILE, check_config, load_config_file
 from provabgs.emulator.training import TrainingOptions
 from provabgs.inference.config import Conventions
-from provabgs.pipelines.config import ClusterOptions, Section
+from provabgs.pipelines.cluster_options import ClusterOptions, Section
 
 Product = Literal["weights", "network", "shards", "spectra"]
 MIN_AGE_GYR = 1.0

@@ -7,6 +7,8 @@ import fcntl
 import json
 import os
 import socket
+import stat
+import sys
 import threading
 import time
 from pathlib import Path
@@ -22,6 +24,9 @@ STALE_S = 180.0
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """How file systems say that they have no locks (Lustre mounted without them)."""
+_HOLDER_SIZE = 1000
+_AHEAD_S = 60.0
+"""How far the clocks of two hosts may differ."""
 
 
 class DirectoryLock:
@@ -33,7 +38,8 @@ class DirectoryLock:
     Raises
     ------
     InputError
-        On entry, when another run holds the directory; names its host and process.
+        On entry, when another run holds the directory (names its host and process), when the lock is no plain file, or
+        when the directory takes no files.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -43,8 +49,7 @@ class DirectoryLock:
         self._beat: threading.Thread | None = None
 
     def __enter__(self) -> DirectoryLock:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a+")
+        self._file = self._open()
         try:
             self._take()
         except BaseException:
@@ -67,21 +72,56 @@ class DirectoryLock:
             self._file.truncate(0)
             self._file.close()
 
+    def _open(self) -> IO[str]:
+        """Open the lock file, which must be a plain file: a link would have its target emptied."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            if self.path.is_symlink():
+                raise InputError(f"{self.path}: is a link, and a lock must be a plain file; remove the link") from None
+            raise InputError(
+                f"{self.path.parent}: takes no files ({error.strerror}); make it writable, or choose another output"
+            ) from None
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            os.close(descriptor)
+            raise InputError(f"{self.path}: is no plain file of this name alone; remove it")
+        return os.fdopen(descriptor, "a+")
+
     def _keep_alive(self) -> None:
+        told = False
         while not self._stop.wait(HEARTBEAT_S):
-            os.utime(self.path)
+            try:
+                assert self._file is not None
+                os.utime(self._file.fileno())
+                told = False
+            except OSError as error:
+                if not told:
+                    print(
+                        f"provabgs: {self.path}: its heartbeat fails ({error.strerror}); another host may take this "
+                        f"run for dead after {STALE_S:.0f} s",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                told = True
 
     def _holder(self) -> dict[str, object]:
+        """What the lock says of the run that took it; nothing where it is empty or damaged."""
+        assert self._file is not None
         try:
-            return dict(json.loads(self.path.read_text() or "{}"))
-        except (OSError, ValueError):
+            self._file.seek(0)
+            found = json.loads(self._file.read(_HOLDER_SIZE) or "{}")
+        except (OSError, ValueError, RecursionError):
             return {}
+        return found if isinstance(found, dict) else {}
 
     def _take(self) -> None:
         """Take the kernel's lock, or raise; where there is none, go by the heartbeat alone."""
         assert self._file is not None
         holder = self._holder()
-        alive = bool(holder) and time.time() - self.path.stat().st_mtime < STALE_S
+        age = time.time() - os.fstat(self._file.fileno()).st_mtime
+        alive = bool(holder) and age < STALE_S
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -92,7 +132,14 @@ class DirectoryLock:
             if alive and holder.get("host") == socket.gethostname() and _runs(holder.get("pid")):
                 raise self._refusal(holder) from None
         if alive and holder.get("host") != socket.gethostname():
-            raise self._refusal(holder)
+            raise self._refusal(holder) if age > -_AHEAD_S else self._from_the_future(holder, -age)
+
+    def _from_the_future(self, holder: dict[str, object], ahead_s: float) -> InputError:
+        return InputError(
+            f"{self.path}: is dated {ahead_s / 3600:.1f} hours ahead of this host's clock by host "
+            f"{holder.get('host', 'unknown')} (process {holder.get('pid', 'unknown')}), so that nobody can say whether "
+            "that run lives; set the clocks right, or, if it does not run any more, remove the file"
+        )
 
     def _refusal(self, holder: dict[str, object]) -> InputError:
         return InputError(

@@ -76,6 +76,12 @@ class Progress:
             self.stream.write(f"\r{line:<110}" + ("\n" if last else "") if terminal else line + "\n")
             self.stream.flush()
 
+    def say(self, text: str) -> None:
+        """Print a line of its own, above the progress line."""
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            self.stream.write(f"\r{text:<110}\n" if self.stream.isatty() else text + "\n")
+            self.stream.flush()
+
     def rate(self) -> float:
         """Galaxies per second over the last minutes."""
         (t0, n0), (t1, n1) = self._recent[0], self._recent[-1]

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray, IntArray
 from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.files import regular_file
 from provabgs.core.identity import exact_id, exact_ids
 from provabgs.core.messages import first_line
-from provabgs.desi.fitsfile import open_fits, regular_file
+from provabgs.desi.fitsfile import open_fits
 from provabgs.surveys.system import nanomaggies_per
 
 KINDS = {".parquet": "parquet", ".fits": "fits", ".gz": "fits", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv"}

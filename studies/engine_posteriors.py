@@ -111,7 +111,7 @@ def fit(i: int, seed: int, sampler: SamplerOptions, folder: Path) -> Outcome:
 
 def _fit(i: int, seed: int, sampler: SamplerOptions) -> Arrays:
     data, snr, observing = observe(i, seed)
-    config = FitConfig(observing=observing, sampler=sampler)
+    config = FitConfig(preset="published", observing=observing, sampler=sampler)
     posterior = fit_observation(data, config, seed)
     model = load_model(config.model)
     exact = ExactLikelihood(project(data, model.library, observing), model)

@@ -4,7 +4,8 @@
 makes a DESI-like spectrum and five bands with noise, fits, and records truth and draws of every parameter and derived
 property, with STATUS, diagnostics and run time. Interrupted, it goes on where it was. It prints, per quantity, tests of
 uniform ranks and the coverage of central intervals (binomial error beside it), and TARP over all parameters; and the
-same for fixtures that are wrong on purpose. Galaxies that did not converge are left out of the tests and counted.
+same for fixtures that are wrong on purpose. ``--preset honest`` draws errors of stars, calibration and fiber from that
+preset's noise model and fits with it. Galaxies that did not converge are left out of the tests and counted.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from provabgs.inference.calibration import (
     tarp_ranks,
     uniformity,
 )
-from provabgs.inference.config import FitConfig, SamplerOptions
+from provabgs.inference.config import FitConfig, Preset, SamplerOptions
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.standard import PARAMETERS
 from provabgs.observe.projection import project
@@ -41,18 +42,19 @@ from provabgs.sps.derived import derived_properties
 from provabgs.sps.model import SPSModel
 from studies.support.command import QUICK, run_study, study_parser
 from studies.support.pieces import save_table
-from studies.support.prior_galaxies import NO_FLOOR, default_model, simulate
+from studies.support.prior_galaxies import default_model, options_of, simulate
 from tests.support.parameters import QUANTITIES, prior_draws, stars_of
 
 N_DRAWS = 400
 """Kept per galaxy."""
 SAVE_EVERY = 5
+FIGURES = {"published": "calibration.png", "honest": "calibration_honest.png"}
 
 
-def one(seed: int, sampler: SamplerOptions) -> dict[str, Any]:
+def one(seed: int, sampler: SamplerOptions, preset: Preset = "published") -> dict[str, Any]:
     """Simulate and fit."""
-    observation, theta = simulate(seed)
-    config = FitConfig(observing=NO_FLOOR, sampler=sampler, n_samples=N_DRAWS)
+    observation, theta = simulate(seed, preset)
+    config = FitConfig(preset=preset, observing=options_of(preset), sampler=sampler, n_samples=N_DRAWS)
     posterior = fit_observation(observation, config, seed=1)
     model = default_model()
     t_age = project(observation, model.library, config.observing).t_age
@@ -125,9 +127,9 @@ def draw_figure(table: Table, path: Path) -> None:
     plt.close(figure)
 
 
-def fitted(seeds: list[int], workers: int, sampler: SamplerOptions) -> Iterator[dict[str, Any]]:
+def fitted(seeds: list[int], workers: int, sampler: SamplerOptions, preset: Preset) -> Iterator[dict[str, Any]]:
     """Rows in the order in which they are done, by processes where there are to be several."""
-    fit = partial(one, sampler=sampler)
+    fit = partial(one, sampler=sampler, preset=preset)
     if workers == 1:
         yield from map(fit, seeds)
         return
@@ -137,11 +139,12 @@ def fitted(seeds: list[int], workers: int, sampler: SamplerOptions) -> Iterator[
 
 def work(options: argparse.Namespace) -> None:
     """Fit what is not done yet, print the tests, draw the figure."""
-    path = options.output / "calibration.h5"
+    path = options.output / f"calibration-{options.preset}.h5"
     done = Table.read(path, path="calibration") if path.exists() else Table()
     todo = [s for s in range(options.galaxies) if s not in set(done["seed"] if len(done) else [])]
     start = time.perf_counter()
-    for i, row in enumerate(fitted(todo, options.workers, QUICK if options.smoke else SamplerOptions()), start=1):
+    sampler = QUICK if options.smoke else SamplerOptions()
+    for i, row in enumerate(fitted(todo, options.workers, sampler, options.preset), start=1):
         done = vstack([done, Table([row])])
         if i % SAVE_EVERY == 0 or i == len(todo):
             save_table(done, path, "calibration")
@@ -149,13 +152,14 @@ def work(options: argparse.Namespace) -> None:
         print(f"\r{i}/{len(todo)}, {left / 60:.0f} min left ", end="", flush=True)
     report(done)
     if options.figures:
-        draw_figure(done, options.figures / "calibration.png")
+        draw_figure(done, options.figures / FIGURES[options.preset])
 
 
 def main() -> None:
     """Parse the command line and run."""
     parser = study_parser("studies.posterior_calibration", __doc__)
     parser.add_argument("--galaxies", type=int, default=500)
+    parser.add_argument("--preset", choices=tuple(FIGURES), default="published", help="noise of the data and of fits")
     parser.add_argument("--workers", type=int, default=2)
     run_study(parser, work, {"galaxies": 1, "workers": 1})
 

@@ -41,7 +41,7 @@ KEPT = 8000
 def make_case(number: int, desi: Path | None) -> Case:
     """Target of one galaxy of the set."""
     observation, observing = galaxy(number, desi)
-    model, config = load_model(FitConfig().model), FitConfig(observing=observing)
+    model, config = load_model(FitConfig().model), FitConfig(preset="published", observing=observing)
     exact = ExactLikelihood(project(observation, model.library, observing), model)
     prior = prior_of(observation)
     likelihood = make_likelihood(exact, config)

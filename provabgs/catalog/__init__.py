@@ -1,7 +1,7 @@
 """The posterior store: write, open, query, export.
 
-DuckDB is imported when `Catalog` is first asked for: the hundreds of fit processes of a run, which import this package
-too, do without it.
+Parquet's reader is imported when `Catalog` is first asked for: the hundreds of fit processes of a run, which import
+this package too, do without it.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from provabgs.catalog.columns import LOG_PROB, Schema
 from provabgs.catalog.described import table_hdu, write_votable
 from provabgs.catalog.fastspec import write_models
 from provabgs.catalog.query import Catalog
+from provabgs.catalog.seal import seal
 from provabgs.catalog.standard_columns import NO_DRAWS, Column
 from provabgs.core.arrays import thin
 from provabgs.core.atomic import atomic_path
@@ -68,7 +69,8 @@ def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
     Raises
     ------
     InputError
-        When the form and the suffix do not go together, or the selection is empty.
+        When the form and the suffix do not go together, the selection is empty, or the file is one of the catalog's
+        own.
     MissingDependencyError
         For ``"arviz"`` without xarray and h5netcdf.
     """
@@ -88,10 +90,30 @@ def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
     if (form, suffix) not in writers:
         choices = ", ".join(f"{f} as {s}" for f, s in writers)
         raise InputError(f"cannot export {form or 'this'} as {path.suffix or 'a file without suffix'}; can: {choices}")
+    refuse_own_files(catalog, path)
     if len(catalog) == 0:
         raise InputError("the selection is empty: there is nothing to export")
     with atomic_path(path) as temporary:
         writers[form, suffix](catalog, temporary)
+
+
+def refuse_own_files(catalog: Catalog, path: Path) -> None:
+    """Refuse to write over what a catalog is read from.
+
+    Parameters
+    ----------
+    catalog
+        That is asked.
+    path
+        File to write.
+
+    Raises
+    ------
+    InputError
+        When the file is the summary or a shard of the catalog.
+    """
+    if path.resolve() in {file.resolve() for file in catalog.files}:
+        raise InputError(f"{path}: belongs to the catalog that is asked; write to another file")
 
 
 def published_table(catalog: Catalog, n_samples: int = PUBLISHED_SAMPLES) -> Table:
@@ -205,7 +227,7 @@ def _write_fits(table: Table, path: Path, columns: tuple[Column, ...]) -> None:
 
 
 def _write_parquet(catalog: Catalog, path: Path) -> None:
-    """The chosen rows, batch by batch."""
+    """The chosen rows, batch by batch, sealed as a summary is."""
     writer: pq.ParquetWriter | None = None
     metadata = {k: v for k, v in catalog.metadata.items() if k.startswith("provabgs:")}
     try:
@@ -216,6 +238,7 @@ def _write_parquet(catalog: Catalog, path: Path) -> None:
     finally:
         if writer is not None:
             writer.close()
+    seal(path)
 
 
 def _write_hdf5(table: Table, path: Path) -> None:

@@ -1,7 +1,7 @@
 """The query language: arithmetic and comparisons on column names, parsed into a tree and never evaluated as code.
 
-The text is parsed by Python's grammar; a whitelist of node types is translated, either to SQL for the summary or to
-numpy on arrays of samples. Anything else (attributes, subscripts, lambdas, unknown functions) is refused by name.
+The text is parsed by Python's grammar; `provabgs.catalog.evaluate` gives a whitelist of node types a meaning. Anything
+else (attributes, subscripts, lambdas, unknown functions) is refused by name.
 SQL habits are understood: ``AND``, ``OR``, ``NOT``, a single ``=``, ``<>``.
 """
 
@@ -10,37 +10,16 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+import warnings
+from collections.abc import Iterable
 
 from provabgs.core.errors import InputError
-from provabgs.core.status import Status
 
 MAX_LENGTH = 4000
-
-_COMPARE: dict[type, tuple[str, Callable[..., Any]]] = {
-    ast.Lt: ("<", np.less), ast.LtE: ("<=", np.less_equal), ast.Gt: (">", np.greater),
-    ast.GtE: (">=", np.greater_equal), ast.Eq: ("=", np.equal), ast.NotEq: ("<>", np.not_equal),
-}  # fmt: skip
-_BINARY: dict[type, tuple[str, Callable[..., Any]]] = {
-    ast.Add: ("+", np.add), ast.Sub: ("-", np.subtract), ast.Mult: ("*", np.multiply), ast.Div: ("/", np.divide),
-}  # fmt: skip
-_BITS: dict[type, tuple[str, Callable[..., Any]]] = {
-    ast.BitAnd: ("&", np.bitwise_and), ast.BitOr: ("|", np.bitwise_or),
-}  # fmt: skip
-# SQL that gives null, as numpy gives NaN, outside a function's domain (DuckDB would stop the whole query)
-_FUNCTIONS: dict[str, tuple[str, Callable[..., Any]]] = {
-    "log10": ("(CASE WHEN {0} > 0 THEN log10({0}) END)", np.log10),
-    "log": ("(CASE WHEN {0} > 0 THEN ln({0}) END)", np.log),
-    "exp": ("exp({0})", np.exp),
-    "sqrt": ("(CASE WHEN {0} >= 0 THEN sqrt({0}) END)", np.sqrt),
-    "abs": ("abs({0})", np.abs),
-    "isnull": ("({0} IS NULL)", np.isnan),
-}
-
+_SHOWN = 80
+"""Characters of a query that a message repeats."""
+MAX_DEPTH = 60
+FUNCTIONS = ("log10", "log", "exp", "sqrt", "abs", "isnull")
 _ALLOWED = (
     ast.Name, ast.Constant, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.Compare, ast.Call, ast.Tuple, ast.List,
 )  # fmt: skip
@@ -53,26 +32,56 @@ def parse(text: str) -> ast.expr:
     Raises
     ------
     InputError
-        When the text is empty, too long, or not an expression.
+        When the text is empty, too long, nested too deeply, or not an expression.
     """
     if not text.strip() or len(text) > MAX_LENGTH:
         raise InputError(f"a query must have 1 to {MAX_LENGTH} characters, this one has {len(text.strip())}")
     try:
-        tree = ast.parse(_from_sql(text).strip(), mode="eval").body
+        with warnings.catch_warnings():  # `1and 2` and the like: the grammar takes them, and so do we
+            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            tree = ast.parse(_from_sql(text).strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else type(error).__name__
-        raise InputError(f"cannot read the query {text!r}: {reason}") from None
+        raise InputError(f"cannot read the query {cut(text)}: {reason}") from None
+    if _depth(tree) > MAX_DEPTH:
+        raise InputError(
+            f"the query {cut(text)} is nested more than {MAX_DEPTH} deep; divide it into several selections"
+        )
     for node in ast.walk(tree):
         if isinstance(node, ast.expr) and not isinstance(node, _ALLOWED):
-            raise _refused(node)
+            raise refused(node)
     return tree
 
 
-def _refused(node: ast.expr) -> InputError:
+def _depth(tree: ast.AST) -> int:
+    """Levels of a tree, counted without recursion."""
+    level, depth = [tree], 0
+    while level:
+        level, depth = [child for node in level for child in ast.iter_child_nodes(node)], depth + 1
+    return depth
+
+
+def refused(node: ast.expr) -> InputError:
+    """The error for a part of a query that is outside the language."""
     return InputError(
-        f"{ast.unparse(node)!r} is not allowed in a query; use columns, numbers, + - * / **, comparisons, and, or, "
-        f"not, in, and {', '.join(_FUNCTIONS)}"
+        f"{shown(node)} is not allowed in a query; use columns, numbers, + - * / **, comparisons, and, or, "
+        f"not, in, and {', '.join(FUNCTIONS)}"
     )
+
+
+def shown(node: ast.expr) -> str:
+    """A part of a query in quotes, cut where it is long."""
+    try:
+        text = ast.unparse(node)
+    except ValueError:  # Python prints no integer of thousands of digits
+        text = "a number of thousands of digits"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """Text in quotes on one line, cut where it is long."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ...")
 
 
 def names(tree: ast.expr) -> list[str]:
@@ -129,53 +138,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     )
 
 
-def to_sql(tree: ast.expr, columns: Mapping[str, str]) -> str:
-    """Translate a tree to SQL.
-
-    Parameters
-    ----------
-    tree
-        From `parse`.
-    columns
-        SQL of every column name.
-
-    Returns
-    -------
-    str
-        An SQL expression.
-
-    Raises
-    ------
-    InputError
-        For anything outside the query language.
-    """
-    return _Sql(columns).visit(tree)
-
-
-def evaluate(tree: ast.expr, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """Evaluate a tree on numpy arrays.
-
-    Parameters
-    ----------
-    tree
-        From `parse`.
-    arrays
-        By name; they broadcast with one another.
-
-    Returns
-    -------
-    NDArray
-        Of the broadcast shape; NaN or infinite where arithmetic fails.
-
-    Raises
-    ------
-    InputError
-        For anything outside the query language.
-    """
-    with np.errstate(all="ignore"):
-        return np.asarray(_Numpy(arrays).visit(tree))
-
-
 def _from_sql(text: str) -> str:
     """Turn SQL spellings outside quotes into Python's."""
     parts = re.split(r"('[^']*'|\"[^\"]*\")", text)
@@ -184,141 +146,3 @@ def _from_sql(text: str) -> str:
         part = part.replace("<>", "!=").replace("\n", " ")
         parts[i] = re.sub(r"(?<![<>=!])=(?!=)", "==", part)
     return "".join(parts)
-
-
-class _Translator:
-    """Shared walk over the whitelisted nodes; subclasses say what each becomes."""
-
-    def visit(self, node: ast.expr) -> Any:
-        """Translate one node."""
-        method = getattr(self, f"on_{type(node).__name__}", None)
-        if method is None:
-            raise _refused(node)
-        return method(node)
-
-    def operator(self, table: dict[type, Any], node: ast.AST, within: ast.expr) -> Any:
-        """Look an operator up, or refuse it."""
-        if type(node) not in table:
-            raise InputError(f"the operator in {ast.unparse(within)!r} is not allowed in a query")
-        return table[type(node)]
-
-    def function(self, node: ast.Call) -> tuple[str, Callable[..., Any]]:
-        """Look a function up, or refuse it."""
-        name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
-        if name not in _FUNCTIONS or len(node.args) != 1 or node.keywords:
-            raise InputError(f"{ast.unparse(node)!r}: functions are {', '.join(_FUNCTIONS)}, of one argument")
-        return _FUNCTIONS[name]
-
-    def comparisons(self, node: ast.Compare) -> list[tuple[ast.cmpop, ast.expr, ast.expr]]:
-        """The pairs of a chained comparison, STATUS names turned into their codes."""
-        operands = [node.left, *node.comparators]
-        if any(isinstance(o, ast.Name) and o.id == "STATUS" for o in operands):
-            operands = [_status_codes(o) for o in operands]
-        return list(zip(node.ops, operands[:-1], operands[1:], strict=True))
-
-
-def _status_codes(node: ast.expr) -> ast.expr:
-    """Replace ``'CONVERGED'`` and its like by numbers."""
-    if isinstance(node, (ast.Tuple, ast.List)):
-        return ast.Tuple([_status_codes(e) for e in node.elts], ast.Load())
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        if node.value not in Status.__members__:
-            raise InputError(f"no STATUS {node.value!r}{did_you_mean(node.value, Status.__members__)}")
-        return ast.Constant(int(Status[node.value]))
-    return node
-
-
-class _Sql(_Translator):
-    def __init__(self, columns: Mapping[str, str]) -> None:
-        self.columns = columns
-
-    def on_Name(self, node: ast.Name) -> str:
-        return self.columns[node.id]
-
-    def on_Constant(self, node: ast.Constant) -> str:
-        if isinstance(node.value, bool):
-            return "TRUE" if node.value else "FALSE"
-        if isinstance(node.value, (int, float)) and abs(node.value) < 2**63:
-            return repr(node.value) if isinstance(node.value, int) else f"CAST('{node.value!r}' AS DOUBLE)"
-        if isinstance(node.value, str) and "\x00" not in node.value:
-            return "'" + node.value.replace("'", "''") + "'"
-        raise InputError(f"{node.value!r} is not allowed in a query")
-
-    def on_BoolOp(self, node: ast.BoolOp) -> str:
-        return "(" + (" AND " if isinstance(node.op, ast.And) else " OR ").join(map(self.visit, node.values)) + ")"
-
-    def on_UnaryOp(self, node: ast.UnaryOp) -> str:
-        sign = self.operator({ast.Not: "NOT ", ast.USub: "-", ast.UAdd: ""}, node.op, node)
-        return f"({sign}{self.visit(node.operand)})"
-
-    def on_BinOp(self, node: ast.BinOp) -> str:
-        left, right = self.visit(node.left), self.visit(node.right)
-        if isinstance(node.op, ast.Pow):
-            return f"pow({left}, {right})"
-        if type(node.op) in _BITS:
-            return f"(CAST({left} AS BIGINT) {_BITS[type(node.op)][0]} CAST({right} AS BIGINT))"
-        sign = self.operator(_BINARY, node.op, node)[0]
-        return f"(CAST({left} AS DOUBLE) {sign} CAST({right} AS DOUBLE))"
-
-    def on_Compare(self, node: ast.Compare) -> str:
-        return "(" + " AND ".join(self._pair(*pair, node) for pair in self.comparisons(node)) + ")"
-
-    def _pair(self, op: ast.cmpop, left: ast.expr, right: ast.expr, node: ast.Compare) -> str:
-        if isinstance(op, (ast.In, ast.NotIn)):
-            items = ", ".join(map(self.visit, _items(right)))
-            return f"{self.visit(left)} {'NOT ' if isinstance(op, ast.NotIn) else ''}IN ({items})"
-        return f"{self.visit(left)} {self.operator(_COMPARE, op, node)[0]} {self.visit(right)}"
-
-    def on_Call(self, node: ast.Call) -> str:
-        return self.function(node)[0].format(self.visit(node.args[0]))
-
-
-class _Numpy(_Translator):
-    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.arrays = arrays
-
-    def on_Name(self, node: ast.Name) -> NDArray[Any]:
-        return self.arrays[node.id]
-
-    def on_Constant(self, node: ast.Constant) -> Any:
-        if isinstance(node.value, (bool, int, float, str)):
-            return node.value
-        raise InputError(f"{node.value!r} is not allowed in a query")
-
-    def on_BoolOp(self, node: ast.BoolOp) -> NDArray[Any]:
-        combine = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-        result = self.visit(node.values[0])
-        for value in node.values[1:]:
-            result = combine(result, self.visit(value))
-        return result
-
-    def on_UnaryOp(self, node: ast.UnaryOp) -> NDArray[Any]:
-        table: dict[type, Any] = {ast.Not: np.logical_not, ast.USub: np.negative, ast.UAdd: np.positive}
-        return self.operator(table, node.op, node)(self.visit(node.operand))
-
-    def on_BinOp(self, node: ast.BinOp) -> NDArray[Any]:
-        left, right = self.visit(node.left), self.visit(node.right)
-        if isinstance(node.op, ast.Pow):
-            return np.power(np.asarray(left, dtype=float), right)
-        return self.operator({k: v[1] for k, v in (_BINARY | _BITS).items()}, node.op, node)(left, right)
-
-    def on_Compare(self, node: ast.Compare) -> NDArray[Any]:
-        result: Any = True
-        for op, left, right in self.comparisons(node):
-            if isinstance(op, (ast.In, ast.NotIn)):
-                pair = np.isin(self.visit(left), [self.visit(i) for i in _items(right)])
-                pair = ~pair if isinstance(op, ast.NotIn) else pair
-            else:
-                pair = self.operator(_COMPARE, op, node)[1](self.visit(left), self.visit(right))
-            result = np.logical_and(result, pair)
-        return result
-
-    def on_Call(self, node: ast.Call) -> NDArray[Any]:
-        return self.function(node)[1](self.visit(node.args[0]))
-
-
-def _items(node: ast.expr) -> list[ast.expr]:
-    """The members of the list after ``in``."""
-    if isinstance(node, (ast.Tuple, ast.List)) and node.elts:
-        return list(node.elts)
-    raise InputError(f"`in` needs a list in parentheses, not {ast.unparse(node)!r}")

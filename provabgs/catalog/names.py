@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from provabgs.catalog import expression
 from provabgs.catalog.columns import QUANTILES, Schema
 
@@ -25,16 +27,16 @@ SUMMARY_ALIASES: dict[str, str] = {"Z_HP": "Z", "PROVABGS_LOGMSTAR_BF": "LOGMSTA
 """Published names -> columns of the summary."""
 
 
-def summary_sql(columns: list[str]) -> dict[str, str]:
-    """SQL of every name usable on the summary."""
-    table = {name: _quoted(name) for name in columns}
+def summary_formulas(columns: Collection[str]) -> dict[str, str]:
+    """Expression of every name usable on the summary besides its columns."""
+    table: dict[str, str] = {}
     for alias, column in SUMMARY_ALIASES.items():
-        if column in table:
-            table.setdefault(alias, _quoted(column))
+        if column in columns and alias not in columns:
+            table[alias] = column
     for linear, log in LINEAR.items():
         for suffix in (*QUANTILES, "BF"):
-            if f"{log}_{suffix}" in table:
-                table.setdefault(f"{linear}_{suffix}", f"pow(10, {_quoted(f'{log}_{suffix}')})")
+            if f"{log}_{suffix}" in columns and f"{linear}_{suffix}" not in columns:
+                table[f"{linear}_{suffix}"] = f"10 ** {log}_{suffix}"
     return table
 
 
@@ -48,7 +50,3 @@ def sample_formulas(schema: Schema) -> dict[str, str]:
 def sample_names(schema: Schema) -> list[str]:
     """Names usable on samples of a catalog, stored and computed."""
     return [*schema.sample_columns, *sample_formulas(schema)]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -10,33 +10,32 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from astropy import units as u
 from astropy.table import Table
-from astropy_healpix import HEALPix
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs.catalog import expression
+from provabgs.catalog import expression, tables
 from provabgs.catalog.columns import LOG_PROB, Schema
+from provabgs.catalog.evaluate import Numbers, Value, at, from_arrow, number, truth
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.models import Kind, ModelSpectrum, model_spectrum, posteriors_at
-from provabgs.catalog.names import sample_names, summary_sql
-from provabgs.catalog.records import NSIDE
+from provabgs.catalog.names import sample_names, summary_formulas
 from provabgs.catalog.samples import Places, SampleChunk, read_chunks
+from provabgs.catalog.seal import Seal
 from provabgs.catalog.shard import read_summary
-from provabgs.catalog.summary import FORMAT, SHARDS, to_arrow
-from provabgs.catalog.tables import from_arrow, join_rows
+from provabgs.catalog.sky import PIXEL, cone_condition
+from provabgs.catalog.summary import ARROW_TYPES, FORMAT, SHARDS, to_arrow
+from provabgs.catalog.summary_reader import Condition, SummaryReader
 from provabgs.core.errors import DataFileError, InputError
-from provabgs.core.messages import first_line
+from provabgs.core.identity import exact_ids
 from provabgs.inference.posterior import Posterior
 
-_BASE = "galaxies"
+_PLACE = ("TARGETID", "SHARD", "SHARD_ROW")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +61,8 @@ class Catalog:
     metadata: dict[str, str]
     schema: Schema
     shards: Mapping[str, str]
-    _connection: duckdb.DuckDBPyConnection
-    _conditions: tuple[str, ...] = ()
+    _reader: SummaryReader
+    _conditions: tuple[Condition, ...] = ()
 
     @classmethod
     def open(cls, path: str | Path) -> Catalog:
@@ -83,12 +82,8 @@ class Catalog:
         if not summary.is_file():
             hint = "; its shards are there: `provabgs run` on it finishes it" if shard_paths(path) else ""
             raise DataFileError(f"{summary}: no catalog here{hint}")
-        try:
-            footer = pq.read_schema(summary)
-            pairs = (pq.read_metadata(summary).metadata or {}).items()
-            metadata = {k.decode(): v.decode() for k, v in pairs if k.startswith(b"provabgs:")}
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataFileError(f"{summary}: truncated or not Parquet ({first_line(error)})") from None
+        seal = Seal(summary)
+        metadata = {k: v for k, v in seal.texts.items() if k.startswith("provabgs:")}
         found = metadata.get("provabgs:format")
         if found != FORMAT:
             raise DataFileError(
@@ -100,19 +95,16 @@ class Catalog:
             shards = _shards(metadata)
         except DataFileError as error:
             raise DataFileError(f"{summary}: {error}; build the summary again (`provabgs run`)") from None
-        connection = _connect(summary.parent)
-        connection.execute(f"CREATE VIEW {_BASE} AS SELECT * FROM read_parquet('{_sql_text(str(summary.resolve()))}')")
-        _lock(connection)
-        return cls(summary.parent, tuple(footer.names), metadata, schema, shards, connection)
+        if odd := [f.name for f in seal.schema if not f.name.isidentifier() or f.type not in ARROW_TYPES.values()]:
+            raise DataFileError(f"{summary}: column {odd[0]!r} is none of ours; build the summary again")
+        reader = SummaryReader(seal.schema, seal)
+        return cls(summary.parent, tuple(seal.schema.names), metadata, schema, shards, reader)
 
     @classmethod
     def _open_shard(cls, path: Path) -> Catalog:
         """Open one posterior file; its summary is small enough to hold."""
         shard = read_summary(path)
         table = to_arrow(shard.rows, path.name, shard.schema)
-        connection = _connect(path.parent)
-        connection.register(_BASE, table)
-        _lock(connection)
         metadata = {
             "provabgs:format": FORMAT,
             "provabgs:n_galaxies": str(table.num_rows),
@@ -121,7 +113,8 @@ class Catalog:
             "provabgs:schema": shard.schema.to_json(),
             SHARDS: json.dumps(shards := {path.name: str(shard.attrs["sha256"])}),
         }
-        return cls(path.parent, tuple(table.column_names), metadata, shard.schema, shards, connection)
+        reader = SummaryReader(table.schema, table)
+        return cls(path.parent, tuple(table.column_names), metadata, shard.schema, shards, reader)
 
     def __enter__(self) -> Catalog:
         return self
@@ -130,11 +123,16 @@ class Catalog:
         self.close()
 
     def close(self) -> None:
-        """Close the database connection; selections made from this catalog end with it."""
-        self._connection.close()
+        """Nothing stays open between questions: a catalog may also be used without ``with``."""
+
+    @property
+    def files(self) -> list[Path]:
+        """Files that answers are read from."""
+        shards = [self.root / name for name in self.shards]
+        return shards if self._reader.path is None else [self._reader.path, *shards]
 
     def __len__(self) -> int:
-        return int(self._fetch("count(*)").to_pydict()["n"][0])
+        return self._reader.count(self._conditions)
 
     # -- choosing galaxies ------------------------------------------------------------------------------------------
 
@@ -147,16 +145,25 @@ class Catalog:
             For an unknown column (with the closest ones) or anything outside the query language.
         """
         tree = expression.parse(query)
-        table = summary_sql(list(self.columns))
+        formulas = self._formulas
+        known = [*self.columns, *formulas]
         used = expression.names(tree)
         for name in used:
-            if name not in table and name in self._sample_names:
+            if name not in known and name in self._sample_names:
                 raise InputError(
                     f"{name!r} is a column of samples; here use {name}_P16, {name}_P50 or {name}_P84, or ask for "
                     f"probability({query!r})"
                 )
-        expression.check_names(used, table, "in the summary")
-        return replace(self, _conditions=(*self._conditions, expression.to_sql(tree, table)))
+        expression.check_names(used, known, "in the summary")
+        computed = {n: expression.parse(formulas[n]) for n in used if n in formulas}
+        stored = tuple(dict.fromkeys(n for u in used for n in _stored(u, formulas)))
+
+        def chosen(values: Mapping[str, Value]) -> NDArray[np.bool_]:
+            return truth(tree, {**values, **{n: number(t, values) for n, t in computed.items()}}, query)
+
+        # asked of no rows first, so that a query without sense is refused at once
+        chosen(self._reader.values(stored))
+        return self._with(Condition(stored, chosen))
 
     def cone(self, ra: float, dec: float, radius: float) -> Catalog:
         """Galaxies within a circle on the sky.
@@ -180,21 +187,8 @@ class Catalog:
         """
         if not (np.isfinite([ra, dec, radius]).all() and abs(dec) <= 90 and 0 < radius <= 180):
             raise InputError(f"cone({ra}, {dec}, {radius}): need finite degrees, |dec| <= 90, 0 < radius <= 180")
-        a, d = np.radians([ra, dec])
-        x, y, z = (float(v) for v in (np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)))
-        # half the chord keeps its precision at arcsecond radii, where a cosine would not
-        sky = 'cos(radians("DEC"))'
-        chord = (
-            f'(pow({sky} * cos(radians("RA")) - ({x!r}), 2) + pow({sky} * sin(radians("RA")) - ({y!r}), 2)'
-            f' + pow(sin(radians("DEC")) - ({z!r}), 2))'
-        )
-        limit = (2 * np.sin(np.radians(radius) / 2)) ** 2
-        conditions = [f"{chord} <= {float(limit)!r}"]
-        if radius < 30:
-            grid = HEALPix(nside=NSIDE, order="nested")
-            pixels = np.unique(grid.cone_search_lonlat(ra * u.deg, dec * u.deg, radius=(radius + 1.0) * u.deg))
-            conditions.insert(0, f'"HPIX_64" IN ({", ".join(str(int(p)) for p in pixels)})')
-        return replace(self, _conditions=(*self._conditions, *conditions))
+        expression.check_names(("RA", "DEC", PIXEL), self.columns, "in the summary")
+        return self._with(cone_condition(ra, dec, radius))
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -218,7 +212,7 @@ class Catalog:
         InputError
             For an unknown column.
         """
-        return from_arrow(self.arrow(columns, limit=limit), self.schema.by_name)
+        return tables.from_arrow(self.arrow(columns, limit=limit), self.schema.by_name)
 
     def arrow(self, columns: Sequence[str] | None = None, *, limit: int | None = None) -> pa.Table:
         """The chosen galaxies' summary rows as an Arrow table, which pandas, polars and DuckDB take over as it is.
@@ -240,7 +234,17 @@ class Catalog:
         InputError
             For an unknown column.
         """
-        return self._fetch(self._column_sql(columns), limit=limit)
+        if limit is not None and limit < 0:
+            raise InputError(f"limit is {limit}; give a number of rows from 0")
+        found, n_rows = [], 0
+        for piece in self._pieces(columns, with_empty=True):
+            if limit is not None and n_rows + piece.num_rows > limit:
+                piece = piece.slice(0, limit - n_rows)
+            found.append(piece)
+            n_rows += piece.num_rows
+            if limit is not None and n_rows >= limit:
+                break
+        return pa.concat_tables(found)
 
     def batches(self, columns: Sequence[str] | None = None, *, rows: int = 100_000) -> Iterator[pa.RecordBatch]:
         """The chosen galaxies' summary rows in pieces, for tables larger than memory.
@@ -262,10 +266,8 @@ class Catalog:
         InputError
             For an unknown column.
         """
-        relation: Any = self._connection.sql(self._sql(self._column_sql(columns)))
-        # DuckDB 2 renamed the method
-        make = relation.to_arrow_reader if hasattr(relation, "to_arrow_reader") else relation.fetch_arrow_reader
-        yield from make(rows)
+        for piece in self._pieces(columns):
+            yield from piece.combine_chunks().to_batches(max_chunksize=rows)
 
     def join(self, table: Table, columns: Sequence[str] | None = None) -> Table:
         """Rows of an astropy Table that have a TARGETID among the chosen galaxies, with the catalog's columns added.
@@ -288,13 +290,13 @@ class Catalog:
         Raises
         ------
         InputError
-            When the table has no TARGETID column, or for an unknown column.
+            When the table has no TARGETID column, for TARGETIDs that are no integers, or for an unknown column.
         """
         if "TARGETID" not in table.colnames:
             raise InputError(f"the table has no TARGETID column (it has {', '.join(table.colnames[:8])} ...)")
         wanted = list(columns) if columns is not None else list(self.columns)
-        found = self._match(np.asarray(table["TARGETID"], dtype=np.int64), [c for c in wanted if c != "TARGETID"])
-        return join_rows(table, found, self.schema.by_name)
+        found = self._match(exact_ids(table["TARGETID"]), [c for c in wanted if c != "TARGETID"])
+        return tables.join_rows(table, found, self.schema.by_name)
 
     def samples(self, targetids: ArrayLike | None = None, names: Sequence[str] = ("LOGMSTAR",)) -> Table:
         """Posterior draws of the chosen galaxies.
@@ -314,7 +316,7 @@ class Catalog:
         Raises
         ------
         InputError
-            For an unknown name, and for a TARGETID that is not among the chosen galaxies.
+            For an unknown name, and for a TARGETID that is no integer or not among the chosen galaxies.
         """
         expression.check_names(names, self._sample_names, "among the samples")
         located = self._locate(targetids)
@@ -403,20 +405,23 @@ class Catalog:
         known = [*self._sample_names, *self.columns]
         expression.check_names(used, known, "among samples or summary")
         drawn = [n for n in used if n in self._sample_names]
-        located = self._locate(None, extra=[n for n in used if n not in drawn])
-        n_samples = np.asarray(located["N_SAMPLES"])
-        result = np.full(n_samples.size, np.nan)
+        scalars = [n for n in used if n not in drawn]
+        rows = self.arrow([*_PLACE, "N_SAMPLES", *scalars])
+        located = {c: _numpy(rows[c]) for c in (*_PLACE, "N_SAMPLES")}
+        values = {n: from_arrow(rows[n]) for n in scalars}
+        nothing: dict[str, Value] = {n: Numbers(np.empty((0, 1))) for n in drawn}
+        truth(tree, {**nothing, **{n: at(v, np.empty(0, int)) for n, v in values.items()}}, query)
+        result = np.full(len(rows), np.nan)
         for chunk in self._chunks(located, drawn or [LOG_PROB]):
-            scalars = {n: np.asarray(located[n])[chunk.positions, None] for n in used if n not in drawn}
+            draws: dict[str, Value] = {n: Numbers(v) for n, v in chunk.values.items()}
             width = next(iter(chunk.values.values())).shape[1]
-            true = np.broadcast_to(
-                expression.evaluate(tree, {**chunk.values, **scalars}), (chunk.positions.size, width)
-            )
-            n = n_samples[chunk.positions]
-            # padding is NaN, for which a comparison is false but its negation true
+            here = {**draws, **{n: at(v, chunk.positions) for n, v in values.items()}}
+            true = np.broadcast_to(truth(tree, here, query), (chunk.positions.size, width))
+            n = located["N_SAMPLES"][chunk.positions]
+            # padding is no draw, whatever is true of it
             kept = np.arange(width)[None, :] < n[:, None]
             result[chunk.positions] = np.where(n > 0, (true & kept).sum(axis=1) / np.maximum(n, 1), np.nan)
-        return Table({"TARGETID": located["TARGETID"], "PROBABILITY": result, "N_SAMPLES": n_samples})
+        return Table({"TARGETID": located["TARGETID"], "PROBABILITY": result, "N_SAMPLES": located["N_SAMPLES"]})
 
     @property
     def _sample_names(self) -> list[str]:
@@ -425,54 +430,52 @@ class Catalog:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _sql(self, what: str, tail: str = "") -> str:
-        where = f" WHERE {' AND '.join(f'({c})' for c in self._conditions)}" if self._conditions else ""
-        return f"SELECT {what} FROM {_BASE}{where}{tail}"
+    def _with(self, condition: Condition) -> Catalog:
+        return replace(self, _conditions=(*self._conditions, condition))
 
-    def _fetch(self, what: str, *, limit: int | None = None) -> pa.Table:
-        what = "count(*) AS n" if what == "count(*)" else what
-        tail = f" LIMIT {int(limit)}" if limit is not None else ""
-        try:
-            return self._connection.sql(self._sql(what, tail)).to_arrow_table()
-        except duckdb.Error as error:
-            raise InputError(f"the query failed: {first_line(error)}") from None
+    def _pieces(self, columns: Sequence[str] | None, *, with_empty: bool = False) -> Iterator[pa.Table]:
+        """The chosen rows in pieces: stored columns, published names, and powers of ten of stored logarithms."""
+        names, formulas = list(dict.fromkeys(self.columns if columns is None else columns)), self._formulas
+        expression.check_names(names, [*self.columns, *formulas], "in the summary")
+        trees = {n: expression.parse(formulas[n]) for n in names if n in formulas}
+        stored = tuple(dict.fromkeys(c for n in names for c in _stored(n, formulas)))
+        first = [self._reader.empty(stored)] if with_empty else []
+        for piece in chain(first, self._reader.rows(stored, self._conditions)):
+            values = {n: from_arrow(piece[n]) for n in stored} if trees else {}
+            for name, tree in trees.items():
+                piece = piece.append_column(name, pa.array(number(tree, values).values, from_pandas=True))
+            yield piece.select(names)
 
-    def _column_sql(self, columns: Sequence[str] | None) -> str:
-        if columns is None:
-            return "*"
-        table = summary_sql(list(self.columns))
-        expression.check_names(columns, table, "in the summary")
-        return ", ".join(f'{table[c]} AS "{c}"' for c in columns)
+    @property
+    def _formulas(self) -> dict[str, str]:
+        """Names of the summary that are no columns of it."""
+        return summary_formulas(self.columns)
 
-    def _locate(self, targetids: ArrayLike | None, extra: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-        """TARGETID, shard, row and number of samples of the chosen galaxies, or of given ones in their order."""
-        wanted = list(dict.fromkeys(["SHARD", "SHARD_ROW", "N_SAMPLES", *extra]))
+    def _locate(self, targetids: ArrayLike | None) -> dict[str, NDArray[Any]]:
+        """TARGETID, shard and row of the chosen galaxies, or of given ones in their order."""
         if targetids is None:
-            found = self._fetch(self._column_sql(["TARGETID", *(w for w in wanted if w != "TARGETID")]))
-            return {c: _numpy(found[c]) for c in found.column_names}
-        ids = np.atleast_1d(np.asarray(targetids, dtype=np.int64))
-        matched = self._match(ids, [w for w in wanted if w != "TARGETID"])
+            found = self.arrow(_PLACE)
+            return {c: _numpy(found[c]) for c in _PLACE}
+        ids = exact_ids(np.atleast_1d(targetids))
+        matched = self._match(ids, ["SHARD", "SHARD_ROW"])
         position = matched["POSITION"].to_numpy()
         missing = np.setdiff1d(np.arange(ids.size), position)
         if missing.size:
             raise InputError(
                 f"TARGETID {ids[missing[0]]} is not in this catalog or selection ({missing.size} of {ids.size} are not)"
             )
-        return {"TARGETID": ids[position], **{c: _numpy(matched[c]) for c in wanted}}
+        return {"TARGETID": ids[position], **{c: _numpy(matched[c]) for c in ("SHARD", "SHARD_ROW")}}
 
     def _match(self, ids: NDArray[np.int64], columns: list[str]) -> pa.Table:
         """Rows of the selection with the given TARGETIDs: POSITION in `ids`, then columns, ordered by position."""
-        table = summary_sql(list(self.columns))
-        expression.check_names(columns, table, "in the summary")
-        cursor = self._connection.cursor()
-        cursor.register("wanted", pa.table({"TARGETID": ids, "POSITION": np.arange(ids.size)}))
-        picked = "".join(f', {table[c]} AS "{c}"' for c in columns)
-        inner = self._sql(f'"TARGETID" AS ID{picked}, "SHARD" AS S_, "SHARD_ROW" AS R_')
-        outer = "".join(f', s."{c}"' for c in columns)
-        return cursor.sql(
-            f"SELECT wanted.POSITION{outer} FROM ({inner}) s JOIN wanted ON s.ID = wanted.TARGETID "
-            "ORDER BY wanted.POSITION, s.S_, s.R_"
-        ).to_arrow_table()
+        found = self._with(_one_of(ids)).arrow(["TARGETID", "SHARD", "SHARD_ROW", *columns])
+        found = found.sort_by([("TARGETID", "ascending"), ("SHARD", "ascending"), ("SHARD_ROW", "ascending")])
+        held = found["TARGETID"].to_numpy()
+        first, last = (np.searchsorted(held, ids, side) for side in ("left", "right"))
+        times = last - first  # a catalog of several models may hold a galaxy several times
+        position = np.repeat(np.arange(ids.size), times)
+        row = np.repeat(first, times) + np.arange(position.size) - np.repeat(np.cumsum(times) - times, times)
+        return found.select(columns).take(row).add_column(0, "POSITION", pa.array(position))
 
     def _chunks(self, located: dict[str, NDArray[Any]], names: list[str]) -> Iterator[SampleChunk]:
         rows = located["SHARD_ROW"].astype(np.int64)
@@ -491,21 +494,21 @@ def _shards(metadata: Mapping[str, str]) -> dict[str, str]:
     return {str(name): str(sha256) for name, sha256 in found.items()}
 
 
-def _connect(directory: Path) -> duckdb.DuckDBPyConnection:
-    """A database connection that may read the catalog's directory and nothing else, and downloads nothing."""
-    connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
-    connection.execute(f"SET allowed_directories = ['{_sql_text(str(directory.resolve()))}/']")
-    return connection
+def _stored(name: str, formulas: Mapping[str, str]) -> list[str]:
+    """The columns from which a name of the summary is made."""
+    return expression.names(expression.parse(formulas[name])) if name in formulas else [name]
 
 
-def _lock(connection: duckdb.DuckDBPyConnection) -> None:
-    """Close the file system beyond the allowed directory, and the settings themselves."""
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
+def _one_of(ids: NDArray[np.int64]) -> Condition:
+    """The condition that a row's TARGETID is among some."""
+    wanted = np.unique(ids)
 
+    def holds(values: Mapping[str, Value]) -> NDArray[np.bool_]:
+        found = values["TARGETID"]
+        assert isinstance(found, Numbers)
+        return np.isin(found.values, wanted) & found.known
 
-def _sql_text(text: str) -> str:
-    return text.replace("'", "''")
+    return Condition(("TARGETID",), holds)
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:

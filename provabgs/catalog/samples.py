@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from provabgs.catalog import expression
+from provabgs.catalog import evaluate, expression
 from provabgs.catalog.columns import LOG_PROB, Schema
 from provabgs.catalog.encode import dequantise
 from provabgs.catalog.generations import open_generation
@@ -150,4 +150,4 @@ def _read(verified: Verified, column: str, rows: NDArray[np.int64]) -> NDArray[n
 
 def _value(name: str, arrays: dict[str, NDArray[np.float64]], formulas: dict[str, str]) -> NDArray[np.float64]:
     """A stored column, or the formula of a computed one."""
-    return expression.evaluate(expression.parse(formulas[name]), arrays) if name in formulas else arrays[name]
+    return evaluate.evaluate(expression.parse(formulas[name]), arrays) if name in formulas else arrays[name]

@@ -76,7 +76,9 @@ SURVEY: tuple[Column, ...] = (
     Column("PHOTSYS", "S", "", "N (BASS, MzLS) or S (DECam) photometry", null=UNREAD),
     Column("SURVEY", "S", "", "DESI survey", null=UNREAD, ucd="meta.dataset"),
     Column("PROGRAM", "S", "", "DESI program", null=UNREAD, ucd="meta.dataset"),
-    Column("INPUT", "S", "", "file that the row was read from, as the run names it", null=UNREAD, ucd="meta.file"),
+    Column(
+        "INPUT", "S", "", "file that the row was read from, as the run names it", null=UNREAD, ucd="meta.id;meta.file"
+    ),
     Column("ROW", "i4", "", "row in that file, from 0, -1 unknown", null=UNREAD, ucd="meta.record"),
 )
 """Columns filled from `Posterior.meta` where it has a key of that name; unknown is NaN, -1 or empty."""
@@ -274,7 +276,7 @@ CLIPPED = Column(
 """Kept in shards and posterior files, not in the Parquet summary."""
 
 PROVENANCE: tuple[Column, ...] = (
-    Column("SAMPLER", "S", "", "sampler that made the draws", null="there was no fit", ucd="meta.software"),
+    Column("SAMPLER", "S", "", "sampler that made the draws", null="there was no fit", ucd="meta.id;meta.software"),
     Column("SEED", "i8", "", "seed of the fit", null="never", ucd="meta.id"),
     Column("DATA_HASH", "S", "", "SHA-256 of the fitted data", null="the data could not be read", ucd="meta.checksum"),
     Column("CONFIG_ID", "i4", "", "row of the shard's `configs`", null="never"),
@@ -287,16 +289,16 @@ PROVENANCE: tuple[Column, ...] = (
 )
 
 LOCATION: tuple[Column, ...] = (
-    Column("SHARD", "S", "", "shard file, relative to the catalog's directory", null="never", ucd="meta.file"),
+    Column("SHARD", "S", "", "shard file, relative to the catalog's directory", null="never", ucd="meta.id;meta.file"),
     Column("SHARD_ROW", "i4", "", "row in that shard", null="never", ucd="meta.record"),
 )
 """Columns of the Parquet summary alone: where a row's draws are."""
 
 QUANTITY_UCDS: dict[str, str] = {
     "LOGMSTAR_FORMED": "phys.mass", "LOGMSTAR": "phys.mass", "LOGSFR_100MYR": "phys.SFR", "LOGSFR_1GYR": "phys.SFR",
-    "LOGZ_MW": "phys.abund.Z", "T_AGE_MW": "time.age", "FBURST": "arith.ratio;phys.mass", "TBURST": "time.age",
+    "LOGZ_MW": "phys.abund.Z", "T_AGE_MW": "time.age", "FBURST": "phys.mass;arith.ratio", "TBURST": "time.age",
     "TAU_BC": "phys.absorption.opticalDepth", "TAU_ISM": "phys.absorption.opticalDepth",
-    "VDISP": "phys.veloc.dispersion", "F_FIBER": "arith.ratio;phot.flux",
+    "VDISP": "phys.veloc.dispersion", "F_FIBER": "phot.flux;arith.ratio",
 }  # fmt: skip
 """UCD of parameters and derived properties, by column."""
 LATER = frozenset({"LIGHT_ERROR", "VDISP", "LIBRARY", "TEMPLATE_ERROR"})
@@ -322,7 +324,8 @@ def statistic(name: str, suffix: str, dtype: str, unit: str, description: str, u
     Column
         Null without draws, and for galaxies whose model lacks the quantity.
     """
-    parts = [part for part in (QUANTITY_UCDS.get(name, ""), ucd) if part]
+    of_quantity = QUANTITY_UCDS.get(name, "stat.value")
+    parts = [of_quantity, ucd] if ucd and (of_quantity, ucd) != ("stat.value", "stat.value") else [of_quantity]
     since = NEXT if name in LATER else "0.1.0"
     null = f"{NO_DRAWS}, or the galaxy's model lacks the quantity"
     return Column(f"{name}_{suffix}", dtype, unit, description, null=null, ucd=";".join(parts), since=since)

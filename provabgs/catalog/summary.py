@@ -19,6 +19,7 @@ from provabgs.catalog.block import with_columns
 from provabgs.catalog.columns import Schema, union
 from provabgs.catalog.generations import forget_superseded
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
+from provabgs.catalog.seal import seal
 from provabgs.catalog.shard import read_models, read_summary
 from provabgs.catalog.standard_columns import LOCATION, SURVEY, Column
 from provabgs.core.atomic import atomic_path
@@ -32,8 +33,9 @@ ROW_GROUP = 50_000
 
 _DROPPED = {"CONFIG_ID", "VERSIONS_ID", "MODEL_ID", "CLIPPED"}
 _NULLABLE_INTEGERS = {c.name for c in SURVEY if c.dtype.startswith("i")}
-_ARROW = {"f4": pa.float32(), "f8": pa.float64(), "i1": pa.int8(), "i2": pa.int16(), "i4": pa.int32(),
-          "i8": pa.int64(), "S": pa.string()}  # fmt: skip
+ARROW_TYPES = {"f4": pa.float32(), "f8": pa.float64(), "i1": pa.int8(), "i2": pa.int16(), "i4": pa.int32(),
+               "i8": pa.int64(), "S": pa.string()}  # fmt: skip
+"""Type in the Parquet file of each type of `Column`."""
 
 
 def build_summary(root: str | Path, *, allow_mixed: bool = False) -> int:
@@ -65,15 +67,14 @@ def build_summary(root: str | Path, *, allow_mixed: bool = False) -> int:
     origin = Origin(allow_mixed)
     schema = _schema_of(paths)
     n_rows = 0
-    with (
-        atomic_path(root / SUMMARY_NAME) as temporary,
-        pq.ParquetWriter(temporary, _arrow_schema(schema), compression="zstd") as writer,
-    ):
-        for table in _grouped(_tables(root, paths, origin, schema)):
-            writer.write_table(table, row_group_size=ROW_GROUP)
-            n_rows += table.num_rows
-        metadata = {**origin.metadata(n_rows, len(paths)), "provabgs:schema": schema.to_json()}
-        writer.add_key_value_metadata(metadata)
+    with atomic_path(root / SUMMARY_NAME) as temporary:
+        with pq.ParquetWriter(temporary, _arrow_schema(schema), compression="zstd", write_page_checksum=True) as writer:
+            for table in _grouped(_tables(root, paths, origin, schema)):
+                writer.write_table(table, row_group_size=ROW_GROUP)
+                n_rows += table.num_rows
+            metadata = {**origin.metadata(n_rows, len(paths)), "provabgs:schema": schema.to_json()}
+            writer.add_key_value_metadata(metadata)
+        seal(temporary)
     forget_superseded(root)
     return n_rows
 
@@ -178,14 +179,14 @@ def _arrow_array(column: Column, values: NDArray[Any]) -> pa.Array:
     if column.dtype == "S":
         return pa.array([v.decode() or None for v in values.tolist()], pa.string())
     if column.dtype.startswith("f"):
-        return pa.array(values, _ARROW[column.dtype], mask=np.isnan(values))
+        return pa.array(values, ARROW_TYPES[column.dtype], mask=np.isnan(values))
     mask = values == -1 if column.dtype == "i1" or column.name in _NULLABLE_INTEGERS else None
-    return pa.array(values, _ARROW[column.dtype], mask=mask)
+    return pa.array(values, ARROW_TYPES[column.dtype], mask=mask)
 
 
 def _arrow_schema(schema: Schema) -> pa.Schema:
     """Arrow schema with unit and description of every column."""
-    fields = [pa.field(c.name, _ARROW[c.dtype], metadata=_about(c)) for c in summary_columns(schema)]
+    fields = [pa.field(c.name, ARROW_TYPES[c.dtype], metadata=_about(c)) for c in summary_columns(schema)]
     return pa.schema(fields)
 
 

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from provabgs import __version__
+from provabgs.cli.cluster import cluster_app
 from provabgs.cli.emulator import emulator_app
 from provabgs.cli.fit import fit
+from provabgs.cli.gallery import gallery_command, view_command
 from provabgs.cli.mock import mock_app
 from provabgs.cli.plot import plot
 from provabgs.cli.population import population_app
@@ -17,6 +19,7 @@ from provabgs.cli.query import export_command, query_command
 from provabgs.cli.run import config_app, run_command
 from provabgs.cli.ssp import ssp_app
 from provabgs.core.errors import ProvabgsError
+from provabgs.core.messages import on_one_line
 
 EXIT_BAD_INPUT = 2
 """Exit code of every error that the user can mend."""
@@ -30,10 +33,13 @@ app = typer.Typer(
 )
 app.command()(fit)
 app.command()(plot)
+app.command("view")(view_command)
+app.command("gallery")(gallery_command)
 app.command("run")(run_command)
 app.command("query")(query_command)
 app.command("export")(export_command)
 app.add_typer(config_app, name="config")
+app.add_typer(cluster_app, name="cluster")
 app.add_typer(ssp_app, name="ssp")
 app.add_typer(mock_app, name="mock")
 app.add_typer(population_app, name="population")
@@ -60,7 +66,7 @@ def main() -> None:
     try:
         app()
     except ProvabgsError as err:
-        print(f"provabgs: error: {err}", file=sys.stderr)
+        print(f"provabgs: error: {on_one_line(err)}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
 
 

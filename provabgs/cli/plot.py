@@ -24,13 +24,14 @@ def plot(
     ] = None,
     file_format: Annotated[FigureFormat, typer.Option("--format", help="Format of the files.")] = FigureFormat.png,
     n_draws: Annotated[int, typer.Option(min=10, help="Draws that bands are computed from.")] = 200,
+    everything: Annotated[
+        bool, typer.Option("--all", help="A second corner plot, of every parameter and property.")
+    ] = False,
 ) -> None:
     """Draw spectrum, photometry, corner, histories and a one-page summary of every galaxy with samples."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from provabgs.catalog.observed import read_fitted
     from provabgs.catalog.shard import read_shard
+    from provabgs.cli.progress import progress
     from provabgs.core.errors import InputError
     from provabgs.plotting.galaxy import draw_galaxy
 
@@ -47,10 +48,16 @@ def plot(
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file; give the name of a folder for the figures")
     written = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        for row, posterior in bar.track(drawable, description="drawing"):
+    with progress("drawing") as show:
+        for done, (row, posterior) in enumerate(drawable):
+            show(f"drawing: {posterior.targetid}", done, len(drawable))
             written += draw_galaxy(
-                posterior, read_fitted(posteriors, row), output, file_format=file_format.value, n_draws=n_draws
+                posterior,
+                read_fitted(posteriors, row),
+                output,
+                file_format=file_format.value,
+                n_draws=n_draws,
+                everything=everything,
             )
     for path in written:
         typer.echo(str(path))

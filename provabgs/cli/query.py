@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provabgs.core.errors import InputError
+from provabgs.core.messages import on_one_line
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
     from provabgs.catalog import Catalog
 
-# DuckDB and astropy take their time to import: only the commands that need them do so
+# pyarrow and astropy take their time to import: only the commands that need them do so
 
 _DEFAULT_COLUMNS = ["TARGETID", "RA", "DEC", "Z", "STATUS", "LOGMSTAR_P50", "LOGSFR_1GYR_P50", "T_AGE_MW_P50"]
 _SUFFIXES = {".fits": "fits", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv"}
@@ -41,19 +42,21 @@ def query_command(
 ) -> None:
     """Choose galaxies of a catalog and print or save what is known of them."""
     from provabgs.catalog import Catalog
-    from provabgs.catalog.export import export
+    from provabgs.catalog.export import export, refuse_own_files
 
     with Catalog.open(catalog) as opened:
         if columns:
             _list_columns(opened)
             return
-        chosen = _choose(opened, where, cone)
+        chosen = choose(opened, where, cone)
         if count:
             typer.echo(len(chosen))
             return
         if output is not None and output.suffix in (".parquet", ".nc") and not (probability or samples or select):
             export(chosen, output)
             return
+        if output is not None:
+            refuse_own_files(chosen, output)
         _emit(_table(chosen, probability, select, samples, None if output else limit), output, limit)
 
 
@@ -74,12 +77,12 @@ def export_command(
     from provabgs.catalog.export import export
 
     with Catalog.open(catalog) as opened:
-        chosen = _choose(opened, where, cone)
+        chosen = choose(opened, where, cone)
         export(chosen, output, "models" if models else form)
         typer.echo(f"wrote {len(chosen)} galaxies to {output}")
 
 
-def _choose(catalog: Catalog, where: str | None, cone: str | None) -> Catalog:
+def choose(catalog: Catalog, where: str | None, cone: str | None) -> Catalog:
     """Apply --where and --cone."""
     if where:
         catalog = catalog.select(where)
@@ -116,7 +119,7 @@ def _emit(table: Table, output: Path | None, limit: int) -> None:
     if output is None:
         shown = table[:limit]
         for line in shown.pformat(max_lines=-1, max_width=-1):
-            typer.echo(line)
+            typer.echo(on_one_line(line))
         return
     if output.suffix not in _SUFFIXES:
         raise InputError(

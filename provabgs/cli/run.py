@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provabgs.core.errors import ConfigError
+from provabgs.core.messages import on_one_line
 
 if TYPE_CHECKING:
     from provabgs.pipelines.config import RunConfig
@@ -105,12 +106,12 @@ def _show_report(report: RunReport) -> None:
     for status, n in report.status.items():
         typer.echo(f"  {status:<22} {n}")
     for text in report.damaged:
-        typer.echo(f"made again: {text}", err=True)
+        typer.echo(f"made again: {on_one_line(text)}", err=True)
     _show_problems(report.unreadable, report.n_missing)
 
 
 def _show_problems(unreadable: list[tuple[str, str]], n_missing: int) -> None:
     for _, reason in unreadable:
-        typer.echo(f"unreadable: {reason}", err=True)
+        typer.echo(f"unreadable: {on_one_line(reason)}", err=True)
     if n_missing:
         typer.echo(f"{n_missing} TARGETIDs of the target table are in no input", err=True)

@@ -6,13 +6,29 @@ import difflib
 from collections.abc import Iterable
 
 
+def on_one_line(text: object) -> str:
+    r"""A message as a terminal may have it: control characters, of file names above all, as their escapes.
+
+    Parameters
+    ----------
+    text
+        Anything that has a text.
+
+    Returns
+    -------
+    str
+        One line; what cannot be printed is written as ``\x1b`` and the like.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def first_line(error: BaseException) -> str:
     """First line of an exception's text, or its type's name where it has none.
 
     Parameters
     ----------
     error
-        Any exception; messages of HDF5, DuckDB or astropy run over many lines.
+        Any exception; messages of HDF5, Parquet or astropy run over many lines.
 
     Returns
     -------

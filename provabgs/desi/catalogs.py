@@ -26,7 +26,8 @@ from scipy.spatial import cKDTree
 from provabgs.core.errors import DataFileError
 from provabgs.core.identity import exact_id
 from provabgs.desi.coadd import FIBERMAP_COLUMNS
-from provabgs.desi.fitsfile import Columns, FitsFile, Kind, open_fits
+from provabgs.desi.columns import Kind
+from provabgs.desi.fitsfile import Columns, FitsFile, open_fits
 from provabgs.desi.structure import Hdu
 from provabgs.desi.targetid import encode_targetid, fits_targetid
 

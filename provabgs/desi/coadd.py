@@ -15,8 +15,9 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import DataFileError
 from provabgs.core.identity import exact_id
 from provabgs.core.messages import first_line
+from provabgs.desi.columns import Kind
 from provabgs.desi.fiberstatus import camera_is_good
-from provabgs.desi.fitsfile import Columns, FitsFile, Kind, open_fits
+from provabgs.desi.fitsfile import Columns, FitsFile, open_fits
 from provabgs.desi.images import check_shapes, flux_scale, read_wavelength
 from provabgs.surveys import load_system
 

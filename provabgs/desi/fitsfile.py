@@ -7,33 +7,27 @@ and process.
 
 from __future__ import annotations
 
-import gzip
 import io
 import math
 import os
-import re
-import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.core.errors import DataFileError, InputError
-from provabgs.core.identity import exact_array
+from provabgs.core.files import regular_file
 from provabgs.core.messages import first_line
+from provabgs.desi.columns import DTYPES, Field, Kind, as_kind, field_of, rescaled, scaled, width_of
+from provabgs.desi.packed import Unpacking
 from provabgs.desi.structure import BLOCK, Hdu, walk
 
 Columns = dict[str, NDArray[Any]]
-Kind = Literal["id", "whole", "number", "text"]
-"""What a column holds: TARGETIDs, integers (or logicals), numbers, text."""
-
-MAX_UNPACKED = 1 << 31
-"""Bytes of a gzipped file, unpacked: they are held in memory."""
 MAX_ROWS = 100_000_000
 MAX_ROW_BYTES = 1 << 20
 MAX_IMAGE_ROW = 1 << 24
@@ -41,22 +35,9 @@ MAX_IMAGE_ROW = 1 << 24
 VERIFY_BYTES = 1 << 30
 """HDUs beyond this are not verified: catalogs of whole surveys, of which a run reads many times."""
 _CHUNK = 1 << 24
-_FORMAT = re.compile(r"(\d*)([LXBIJKAEDCMPQ])(.*)")
-_DTYPES = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
-_WIDTHS = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
 _IMAGE_DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _VERIFIED: set[tuple[str, int, int, int]] = set()
 """HDUs whose checksums were found right: file, size, time of change, place."""
-
-
-class Field(NamedTuple):
-    """One column of a table, as its header describes it."""
-
-    name: str
-    number: int
-    repeat: int
-    code: str
-    offset: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +97,8 @@ class FitsFile:
         width, offset = hdu.integer("NAXIS1", 0, MAX_ROW_BYTES), 0
         found: dict[str, Field] = {}
         for k in range(1, hdu.integer("TFIELDS", 0, 999) + 1):
-            field = _field(hdu, k, offset)
-            offset += _width(field)
+            field = field_of(hdu, k, offset)
+            offset += width_of(field)
             if field.name in found:
                 raise hdu.damaged(f"column {field.name} is there twice")
             if field.name:
@@ -155,21 +136,21 @@ class FitsFile:
         columns: Columns = {}
         odd: dict[str, str] = {}
         for name, field in fields.items():
-            if field.code not in _DTYPES and field.code != "A":
+            if field.code not in DTYPES and field.code != "A":
                 odd[name] = f"has format {field.repeat}{field.code}"
             elif field.code != "A" and field.repeat != 1:
                 odd[name] = f"has {field.repeat} values a row"
         raw = self._raw_columns(hdu, [f for n, f in fields.items() if n not in odd], nrow, width)
         for name, values in raw.items():
             try:
-                columns[name] = _as_kind(_scaled(hdu, fields[name], values), kinds[name], name)
+                columns[name] = as_kind(scaled(hdu, fields[name], values), kinds[name], name)
             except InputError as error:
                 odd[name] = str(error).removeprefix(f"{name} ")
         return columns, odd
 
     def _raw_columns(self, hdu: Hdu, fields: Sequence[Field], nrow: int, width: int) -> Columns:
         """Columns as stored, read in one pass over the table."""
-        out = {f.name: np.empty(nrow, dtype=_DTYPES.get(f.code, f"S{max(f.repeat, 1)}")) for f in fields}
+        out = {f.name: np.empty(nrow, dtype=DTYPES.get(f.code, f"S{max(f.repeat, 1)}")) for f in fields}
         if not fields or not nrow:
             return out
         step = max(1, _CHUNK // max(width, 1))
@@ -221,7 +202,7 @@ class FitsFile:
         zero, scale = hdu.number("BZERO", 0.0), hdu.number("BSCALE", 1.0)
         if dtype.kind == "f" and (zero, scale) != (0.0, 1.0):
             raise hdu.damaged(f"cards BSCALE = {scale:g}, BZERO = {zero:g} rescale floating-point data")
-        return _rescaled(stored, zero, scale)
+        return rescaled(stored, zero, scale)
 
     def check(self, hdu: Hdu) -> None:
         """Verify the checksums of an HDU that has them, once per file and process; `DataFileError` when they differ."""
@@ -261,58 +242,6 @@ def _folded(total: int) -> int:
     return total
 
 
-def _field(hdu: Hdu, k: int, offset: int) -> Field:
-    """Column number `k`."""
-    written = hdu.text(f"TFORM{k}")
-    found = _FORMAT.match(written)
-    if found is None or len(found[1]) > 7:
-        raise hdu.damaged(f"card TFORM{k} = {written!r:.40} is no column format")
-    return Field(hdu.text(f"TTYPE{k}").upper(), k, int(found[1] or 1), found[2], offset)
-
-
-def _width(field: Field) -> int:
-    """Bytes of one value."""
-    return -(-field.repeat // 8) if field.code == "X" else field.repeat * _WIDTHS[field.code]
-
-
-def _scaled(hdu: Hdu, field: Field, values: NDArray[Any]) -> NDArray[Any]:
-    """A column with TSCAL and TZERO applied; integers stay integers where they only say that there is no sign."""
-    if field.code == "A":
-        return np.char.strip(np.char.decode(values, "ascii", "replace"))
-    if field.code == "L":
-        return values == b"T"
-    zero, scale = hdu.number(f"TZERO{field.number}", 0.0), hdu.number(f"TSCAL{field.number}", 1.0)
-    return _rescaled(values, zero, scale)
-
-
-def _rescaled(stored: NDArray[Any], zero: float, scale: float) -> NDArray[Any]:
-    """``scale * stored + zero`` in this machine's byte order."""
-    native = np.array(stored, dtype=stored.dtype.newbyteorder("="))
-    if (zero, scale) == (0.0, 1.0):
-        return native
-    if native.dtype.kind == "i" and scale == 1.0 and zero == 2.0 ** (8 * native.dtype.itemsize - 1):
-        unsigned = np.dtype(f"u{native.dtype.itemsize}")
-        return native.view(unsigned) ^ unsigned.type(1 << (8 * native.dtype.itemsize - 1))
-    with np.errstate(over="ignore", invalid="ignore"):
-        return native * np.float64(scale) + np.float64(zero)
-
-
-def _as_kind(values: NDArray[Any], kind: Kind, name: str) -> NDArray[Any]:
-    """A column as what it should hold; `InputError` says what it holds instead."""
-    have = values.dtype.kind
-    if kind == "id":
-        return exact_array(values, name)
-    if (kind == "text") != (have == "U"):
-        wanted = {"text": "text", "whole": "integers", "number": "numbers"}[kind]
-        raise InputError(f"{name} holds {'text' if have == 'U' else 'numbers'}, not {wanted}")
-    if kind == "whole" and have == "f":
-        whole = np.isfinite(values) & (np.abs(values) < 2.0**53)
-        if not np.all(whole) or np.any(values != np.trunc(values)):
-            raise InputError(f"{name} holds numbers that are no integers")
-        return values.astype(np.int64)
-    return values
-
-
 def _uncompressed(file: FitsFile, hdu: Hdu, row: int | None) -> NDArray[Any]:
     """An image that fpack compressed, through astropy."""
     import warnings
@@ -329,38 +258,6 @@ def _uncompressed(file: FitsFile, hdu: Hdu, row: int | None) -> NDArray[Any]:
     except Exception as error:  # astropy raises whatever the damage leads to
         raise hdu.damaged(f"cannot be uncompressed ({first_line(error)})") from None
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
-
-
-def regular_file(path: str | Path, what: str = "a FITS file") -> Path:
-    """A file that can be read from: not a folder, pipe or device, on which reading would wait or never end.
-
-    Parameters
-    ----------
-    path
-        The file, or a link to it.
-    what
-        What it should be, for the message.
-
-    Raises
-    ------
-    DataFileError
-        Names the path and what it is instead.
-    """
-    file = Path(path)
-    try:
-        mode = file.stat().st_mode
-    except FileNotFoundError:
-        where = "is a link to a file that is not there" if file.is_symlink() else "no such file"
-        raise DataFileError(f"{file}: {where}; check the path") from None
-    except (OSError, ValueError) as error:
-        raise DataFileError(f"{file!s:.200}: cannot be read ({first_line(error)}); check the path") from None
-    if stat.S_ISDIR(mode):
-        raise DataFileError(f"{file}: is a folder; give {what}")
-    if not stat.S_ISREG(mode):
-        raise DataFileError(f"{file}: is a pipe or a device, not a file; give {what}")
-    if not os.access(file, os.R_OK):
-        raise DataFileError(f"{file}: permission denied; ask its owner to let you read it")
-    return file
 
 
 @contextmanager
@@ -383,54 +280,10 @@ def open_fits(path: str | Path, *, verify: bool = True) -> Iterator[FitsFile]:
     try:
         with file.open("rb") as stream:
             packed = stream.read(2) == b"\x1f\x8b"
-            contents = cast(BinaryIO, _Unpacking(stream, file)) if packed else stream
+            contents = cast(BinaryIO, Unpacking(stream, file)) if packed else stream
             hdus = walk(contents, file)
             if packed:
                 contents.seek(0, os.SEEK_END)  # where gzip's own checksum is
             yield FitsFile(file, contents, hdus, verify)
     except (OSError, EOFError, zlib.error) as error:
         raise DataFileError(f"{file}: breaks while being read ({first_line(error)}); fetch it again") from error
-
-
-class _Unpacking(io.RawIOBase):
-    """The contents of a gzipped file, unpacked as far as they are asked for and kept in memory."""
-
-    def __init__(self, packed: BinaryIO, path: Path) -> None:
-        packed.seek(0)
-        self._source = gzip.GzipFile(fileobj=packed)
-        self._data = bytearray()
-        self._at = 0
-        self._path = path
-
-    def seek(self, place: int, whence: int = 0) -> int:
-        base = self._fill(MAX_UNPACKED) if whence == 2 else self._at if whence == 1 else 0
-        self._at = base + place
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        stop = self._fill(MAX_UNPACKED if size < 0 else self._at + size)
-        data = bytes(self._data[self._at : min(stop, self._at + size) if size >= 0 else stop])
-        self._at += len(data)
-        return data
-
-    def _fill(self, upto: int) -> int:
-        """Unpack up to a place; returns how much there is."""
-        while len(self._data) < upto:
-            block = self._source.read(1 << 20)
-            if not block:
-                break
-            self._data += block
-            if len(self._data) > MAX_UNPACKED:
-                raise DataFileError(
-                    f"{self._path}: unpacks to more than {MAX_UNPACKED >> 20} MiB; gunzip it, and give the plain file"
-                )
-        return len(self._data)

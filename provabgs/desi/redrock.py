@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from provabgs.core.errors import DataFileError
 from provabgs.core.identity import exact_id
-from provabgs.desi.fitsfile import Columns, Kind, open_fits
+from provabgs.desi.columns import Kind
+from provabgs.desi.fitsfile import Columns, open_fits
 
 _HDUS = ("REDSHIFTS", "ZBEST", "ZCATALOG")
 """Where redshifts live: redrock since 2021, redrock before, DESI's summary catalogs."""

@@ -29,7 +29,7 @@ def burst_table(model: SPSModel, youngest_gyr: float, n_component: int) -> tuple
     young = np.arange(nodes.start, nodes.stop) < model.young_nodes.stop
     arrays = (
         model.nodes.log_age[nodes],
-        model.nodes.zh[:, nodes],
+        model.nodes.metallicity[:, nodes],
         model.library.logzsol + np.log10(model.solar_z),
         young,
         table.reshape(n_met * n_node, -1),

@@ -40,10 +40,10 @@ def nmf_of(model: SPSModel) -> NMFHistories:
     EmulatorFileError
         For a model of other histories: emulators know none but these.
     """
-    if not isinstance(model.histories, NMFHistories):
+    if not isinstance(model.histories, NMFHistories) or not model.histories.is_published:
         raise EmulatorFileError(
-            f"emulators learn the published histories, the model has {type(model.histories).__name__}; use "
-            "engine = 'compressed'"
+            f"emulators learn the published histories, the model has {type(model.histories).__name__} of its own "
+            "parameters; use engine = 'compressed'"
         )
     return model.histories
 

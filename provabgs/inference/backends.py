@@ -150,8 +150,8 @@ def _histories(options: ModelOptions) -> Histories:
 
 
 _HISTORY_NEEDS = (
-    "parameters", "linear_block", "resolved_gyr", "tables", "nodes", "component_masses", "node_masses", "metallicity",
-    "moments", "curves",
+    "parameters", "linear_block", "resolved_gyr", "least_t_age_gyr", "tables", "nodes", "component_masses",
+    "node_masses", "metallicity", "moments", "curves",
 )  # fmt: skip
 
 

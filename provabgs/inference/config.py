@@ -18,6 +18,7 @@ from provabgs.sps.nebular import GAS_LOGZ_RANGE, LOG_U_RANGE
 
 Engine = Literal["compressed", "emulator", "exact"]
 Conventions = Literal["paper", "published-code"]
+Preset = Literal["published", "honest"]
 
 
 FIT_TABLE = "fit"
@@ -210,15 +211,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         }
     },
 }
-"""Options that a preset sets where the configuration does not; ``"published"`` sets none: they are the defaults."""
+"""Options that a preset sets where the configuration does not; ``"published"`` sets none: it is the bare model."""
+DEFAULT_PRESET: Preset = "honest"
 
 
 def _with_preset(data: Any) -> Any:
     """A configuration with what its preset sets laid under it."""
-    if not isinstance(data, dict) or data.get("preset", "published") not in PRESETS:
+    if not isinstance(data, dict) or data.get("preset", DEFAULT_PRESET) not in PRESETS:
         return data
     out = dict(data)
-    for table, options in PRESETS[data.get("preset", "published")].items():
+    for table, options in PRESETS[data.get("preset", DEFAULT_PRESET)].items():
         given = out.get(table, {})
         given = given.model_dump(exclude_unset=True) if isinstance(given, BaseModel) else given
         out[table] = options | given if isinstance(given, dict) else given
@@ -230,10 +232,10 @@ class FitConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    preset: Literal["published", "honest"] = Field(
-        default="published",
-        description="'published': noise and masks of Hahn et al. 2023; 'honest': errors of the stellar library, of the "
-        "calibration and of the fiber's colour too, outliers masked (docs/guide/trust.md)",
+    preset: Preset = Field(
+        default=DEFAULT_PRESET,
+        description="'honest': errors of the stellar library, of the calibration and of the fiber's colour are part of "
+        "the noise, outliers are masked (docs/guide/trust.md); 'published': noise and masks of Hahn et al. 2023",
     )
 
     engine: Engine = Field(

@@ -22,7 +22,8 @@ from provabgs.core.messages import first_line
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
-from provabgs.inference.averaging import alternatives, fit_average
+from provabgs.inference.alternatives import alternatives
+from provabgs.inference.averaging import fit_average
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior, identity_of
 from provabgs.observe.data_error import template_error_of

@@ -36,6 +36,7 @@ from provabgs.inference.target import (
     to_theta,
     to_unit,
 )
+from provabgs.observe.data_error import stand_in
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import bands_left_out, project
 from provabgs.sps.parameters import ParameterSet
@@ -99,8 +100,8 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
     except StartError as err:
         return Posterior.without_samples(Status.LIKELIHOOD_FAILED, str(err), config, seed, **identity_of(observation))
     posterior = _assemble(fit, result, engine_error, time.perf_counter() - start)
-    said = "; ".join(m for m in (posterior.message, bands_left_out(observation, projection)) if m)
-    return replace(posterior, message=said)
+    notes = (posterior.message, bands_left_out(observation, projection), stand_in(config.observing, model.library))
+    return replace(posterior, message="; ".join(m for m in notes if m))
 
 
 class _Fit(NamedTuple):

@@ -58,7 +58,7 @@ def marginalise(system: LinearSystem, block: LinearBlock, prior: Prior, weight: 
         Compiled functions are shared between galaxies of one model and size.
     """
     normal, data = _compiled(system.equations), system.data
-    share = jnp.asarray(weight / np.mean(weight))
+    share = jnp.asarray(weight / np.mean(weight)) if block.fractions else jnp.ones(1)
     n_outer = len(prior.parameters.nonlinear_coordinates)
     pilot = normal(jnp.asarray(np.random.default_rng(0).standard_normal((N_PILOT, n_outer))), data, prior)
     # one choice per galaxy: both integrals are approximate, and a switch between draws would be a step in log_marginal

@@ -11,13 +11,14 @@ from provabgs.core.arrays import FloatArray, IntArray, thin
 from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
-from provabgs.inference.averaging import parts_of
+from provabgs.inference.averaged_posterior import parts_of
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.light_error import as_fitted
+from provabgs.inference.light_error import LIGHT_ERROR, as_fitted
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.likelihood.marginal import template_coefficients
 from provabgs.inference.posterior import Posterior
+from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.filters import effective_wavelength
 from provabgs.observe.masks import masked_pixels
 from provabgs.observe.observation import Observation
@@ -101,14 +102,55 @@ def predict(posterior: Posterior, observation: Observation, n_draws: int = 200) 
     InputError
         For a posterior without samples.
     """
-    if len(posterior.samples) == 0:
-        raise InputError(f"TARGETID {posterior.targetid}: no samples to predict from, STATUS {posterior.status.name}")
+    keep = _kept(posterior, n_draws)
     config = FitConfig.model_validate_json(posterior.config)
-    keep = thin(len(posterior.samples), n_draws)
     parts = [(a.config, rows[np.isin(rows, keep)]) for a, rows in parts_of(posterior, config)]
     parts = sorted((p for p in parts if p[1].size), key=lambda p: -p[1].size)
     made = [_predict(posterior, rows, observation, fitted) for fitted, rows in parts]
     return _in_order(made, np.argsort(np.concatenate([rows for _, rows in parts])))
+
+
+def predict_histories(posterior: Posterior, n_draws: int = 200) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Star formation and metallicity histories of evenly spaced draws, for which no data are needed.
+
+    Parameters
+    ----------
+    posterior
+        With samples and the configuration of the fit.
+    n_draws
+        Number of draws.
+
+    Returns
+    -------
+    time, sfr, zh
+        ``(ntime,)`` Gyr of lookback, ``(ndraw, ntime)`` Msun/yr and absolute metallicity, as of `Predictive`.
+
+    Raises
+    ------
+    InputError
+        For a posterior without samples.
+    """
+    config = FitConfig.model_validate_json(posterior.config)
+    keep = _kept(posterior, n_draws)
+    t_age = Cosmology(config.observing.cosmology).age_gyr(posterior.redshift)
+    time = np.linspace(0, t_age, N_TIME)
+    sfr, zh = (np.empty((keep.size, N_TIME)) for _ in range(2))
+    for a, rows in parts_of(posterior, config):
+        mine = np.isin(keep, rows)
+        if mine.any():
+            model = load_model(a.config.model)
+            theta = as_fitted(posterior.samples[keep[mine]], posterior.parameters, model.linear_block.total)
+            names = [n for n in posterior.parameters.names if n != LIGHT_ERROR.name]
+            stars = theta[:, [names.index(n) for n in model.parameters.names]]
+            sfr[mine], zh[mine] = history_curves(model, stars, t_age, time)
+    return time, sfr, zh
+
+
+def _kept(posterior: Posterior, n_draws: int) -> IntArray:
+    """Evenly spaced draws; refuses a posterior that has none."""
+    if len(posterior.samples) == 0:
+        raise InputError(f"TARGETID {posterior.targetid}: no samples to predict from, STATUS {posterior.status.name}")
+    return thin(len(posterior.samples), n_draws)
 
 
 def _predict(posterior: Posterior, rows: IntArray, observation: Observation, config: FitConfig) -> Predictive:

@@ -1,17 +1,18 @@
 """Priors: maps between the unit cube that samplers explore, the parameters, and their density.
 
-The map follows from a `ParameterSet`. A uniform or log-uniform parameter has one coordinate, a normal one too (through
-its truncated distribution function). The n fractions of a simplex come from n - 1 uniforms by the flat Dirichlet map of
-Betancourt (2012, arXiv:1010.3436): ``x_k = u_k^(1/(n-k))``, ``beta_1 = 1 - x_1``, ``beta_2 = x_1 (1 - x_2)``, ...,
-``beta_n = x_1 x_2 ... x_(n-1)``. Samplers move in the probit of the cube, where the prior is a standard normal.
+The map follows from a `ParameterSet`. A uniform or log-uniform parameter has one coordinate, a normal or Student-t one
+too (through its truncated distribution function). The n fractions of a simplex come from n - 1 uniforms by the flat
+Dirichlet map of Betancourt (2012, arXiv:1010.3436): ``x_k = u_k^(1/(n-k))``, ``beta_1 = 1 - x_1``,
+``beta_2 = x_1 (1 - x_2)``, ..., ``beta_n = x_1 x_2 ... x_(n-1)``. Samplers move in the probit of the cube, where the
+prior is a standard normal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,27 @@ from provabgs.sps.parameters import ParameterSet
 _EDGE = 1e-12
 _SLACK = 1e-9
 """Parameters this far outside the prior, in its unit cube, are rounding, not outside."""
+
+
+class Distribution(NamedTuple):
+    """A symmetric distribution of centre 0 and scale 1."""
+
+    cdf: Callable[[Any], jax.Array]
+    quantile: Callable[[jax.Array], jax.Array]
+    log_density: Callable[[jax.Array], jax.Array]
+    """Up to a constant."""
+
+
+DISTRIBUTIONS = {
+    "normal": Distribution(jax.scipy.special.ndtr, jax.scipy.special.ndtri, lambda x: -0.5 * x**2),
+    # of two degrees of freedom, in closed form
+    "student-t": Distribution(
+        lambda x: 0.5 + 0.5 * x / jnp.sqrt(2.0 + x**2),
+        lambda p: (2.0 * p - 1.0) / jnp.sqrt(2.0 * p * (1.0 - p)),
+        lambda x: -1.5 * jnp.log1p(0.5 * x**2),
+    ),
+}
+"""Of parameters that are not flat in themselves, nor in their logarithm."""
 
 
 @partial(
@@ -38,10 +60,10 @@ class Prior:
     parameters
         What theta's last axis holds.
     low, high
-        ``(n_coordinate,)`` edges by coordinate (log10 of them where the prior is log-uniform; 0 and 1 for simplices and
-        normal priors).
+        ``(n_coordinate,)`` edges by coordinate (log10 of them where the prior is log-uniform; 0 and 1 for simplices,
+        normal and Student-t priors).
     mean, sigma
-        ``(n_coordinate,)`` of normal priors; sigma 0 holds a parameter at its mean.
+        ``(n_coordinate,)`` of normal and Student-t priors; sigma 0 holds a parameter at its mean.
     """
 
     parameters: ParameterSet
@@ -66,7 +88,8 @@ class Prior:
         bounds
             New edges by parameter name, in the parameter's own unit.
         normal
-            Mean and sigma of normal priors by name; a normal parameter that is not named is held at 1.
+            Mean and sigma of normal priors by name; a normal parameter that is not named has what it declares
+            (`f_fiber` is held at 1).
 
         Returns
         -------
@@ -85,8 +108,9 @@ class Prior:
             if name not in edged:
                 continue
             p = edged[name]
-            if p.prior == "normal":
-                mean[k], sigma[k] = normal.pop(name, (1.0, 0.0))
+            if p.prior in DISTRIBUTIONS:
+                declared = (p.centre, p.scale)
+                mean[k], sigma[k] = normal.pop(name, declared) if p.prior == "normal" else declared
             else:
                 low[k], high[k] = np.log10(p.bounds) if p.prior == "log-uniform" else p.bounds
         if normal:
@@ -142,8 +166,8 @@ def theta_from_unit(unit: jax.Array, prior: Prior) -> jax.Array:
         value = columns[..., k]
         if kind == "log-uniform":
             value = 10.0**value
-        elif kind == "normal":
-            value = _normal_from_unit(unit[..., k], prior, k, group[0])
+        elif kind in DISTRIBUTIONS:
+            value = _value_from_unit(unit[..., k], prior, k, group[0])
         out.append(value)
         k += 1
     return jnp.stack(out, axis=-1)
@@ -178,12 +202,12 @@ def unit_from_theta(theta: jax.Array, prior: Prior) -> jax.Array:
             columns += _sticks([theta[..., i] for i in group])
             continue
         value = theta[..., group[0]]
-        if kind == "normal":
+        if kind in DISTRIBUTIONS:
             normals.append((len(columns), group[0]))
         columns.append(jnp.log10(value) if kind == "log-uniform" else value)
     unit = (jnp.stack(columns, axis=-1) - prior.low) / (prior.high - prior.low)
     for k, i in normals:
-        unit = unit.at[..., k].set(_unit_from_normal(theta[..., i], prior, k, i))
+        unit = unit.at[..., k].set(_unit_from_value(theta[..., i], prior, k, i))
     return unit
 
 
@@ -237,7 +261,7 @@ def log_prior(theta: jax.Array, prior: Prior) -> jax.Array:
     """
     unit = unit_from_theta(theta, prior)
     inside = jnp.all((unit >= -_SLACK) & (unit <= 1 + _SLACK), axis=-1)
-    # in theta the prior is flat, but for log-uniform parameters (density 1 / value) and normal ones
+    # in theta the prior is flat, but for log-uniform parameters (density 1 / value), normal and Student-t ones
     density = jnp.zeros(theta.shape[:-1])
     k = 0
     for group in prior.parameters.groups:
@@ -250,9 +274,9 @@ def log_prior(theta: jax.Array, prior: Prior) -> jax.Array:
             continue
         if kind == "log-uniform":
             density -= jnp.log(value)
-        elif kind == "normal":
+        elif kind in DISTRIBUTIONS:
             mean, sigma, free = prior.mean[k], jnp.where(prior.sigma[k] > 0, prior.sigma[k], 1.0), prior.sigma[k] > 0
-            density += jnp.where(free, -0.5 * ((value - mean) / sigma) ** 2, 0.0)
+            density += jnp.where(free, DISTRIBUTIONS[kind].log_density((value - mean) / sigma), 0.0)
         k += 1
     return jnp.where(inside, density, -jnp.inf)
 
@@ -297,24 +321,26 @@ def _sticks(fractions: list[jax.Array]) -> list[jax.Array]:
 
 
 def _support(prior: Prior, k: int, i: int) -> tuple[jax.Array, Any]:
-    """Probability that the untruncated normal puts below its support, and on it."""
-    low, high = prior.parameters.parameters[i].bounds
+    """Probability that the untruncated distribution puts below its support, and on it."""
+    parameter = prior.parameters.parameters[i]
+    low, high = parameter.bounds
+    cdf = DISTRIBUTIONS[parameter.prior].cdf
     sigma = jnp.where(prior.sigma[k] > 0, prior.sigma[k], 1.0)
-    below = jax.scipy.special.ndtr((low - prior.mean[k]) / sigma) if np.isfinite(low) else 0.0
-    above = jax.scipy.special.ndtr((prior.mean[k] - high) / sigma) if np.isfinite(high) else 0.0
+    below = cdf((low - prior.mean[k]) / sigma) if np.isfinite(low) else 0.0
+    above = cdf((prior.mean[k] - high) / sigma) if np.isfinite(high) else 0.0
     below = jnp.where(prior.sigma[k] > 0, below, 0.0)
     return below, 1 - below - above
 
 
-def _normal_from_unit(unit: jax.Array, prior: Prior, k: int, i: int) -> jax.Array:
+def _value_from_unit(unit: jax.Array, prior: Prior, k: int, i: int) -> jax.Array:
     below, within = _support(prior, k, i)
     quantile = jnp.clip(below + unit * within, _EDGE, 1 - _EDGE)
-    return prior.mean[k] + prior.sigma[k] * jax.scipy.special.ndtri(quantile)
+    return prior.mean[k] + prior.sigma[k] * DISTRIBUTIONS[prior.parameters.parameters[i].prior].quantile(quantile)
 
 
-def _unit_from_normal(value: jax.Array, prior: Prior, k: int, i: int) -> jax.Array:
+def _unit_from_value(value: jax.Array, prior: Prior, k: int, i: int) -> jax.Array:
     """0.5 where the parameter is held fixed."""
     sigma = jnp.where(prior.sigma[k] > 0, prior.sigma[k], 1.0)
     below, within = _support(prior, k, i)
-    unit = (jax.scipy.special.ndtr((value - prior.mean[k]) / sigma) - below) / within
+    unit = (DISTRIBUTIONS[prior.parameters.parameters[i].prior].cdf((value - prior.mean[k]) / sigma) - below) / within
     return jnp.where(prior.sigma[k] > 0, unit, 0.5)

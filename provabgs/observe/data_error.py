@@ -27,8 +27,9 @@ class StellarTemplateError:
     """Error of the stellar library: `template_error`, and `template_error_group`, `_file` and `_floor`.
 
     Components of the difference between SSP libraries (docs/studies/template_error.md), each with one coefficient for
-    the galaxy's pixels and bands. What the components leave is white noise of pixels and bands. Components of other
-    stars than the model's are refused for every galaxy, and a galaxy with data beyond their wavelengths is refused.
+    the galaxy's pixels and bands. What the components leave is white noise of pixels and bands. A file of components
+    of other stars than the model's is refused for every galaxy; the components that ship stand in for those of any
+    library (`stand_in`). A galaxy with data beyond their wavelengths is refused.
 
     The factor common to all data, an error of the mass-to-light ratio of 15 to 20 %, is taken out of the components:
     the mass is free to take it up exactly, and `Noise.light_error` says how large it is. As a template it would be
@@ -70,7 +71,7 @@ def _one_amplitude(options: ObservingOptions) -> float:
 
 
 def template_error_of(options: ObservingOptions, library: SSPLibrary | None = None) -> TemplateError:
-    """The components that a configuration names, checked against the stars of the model.
+    """The components that a configuration names; those of a file are checked against the stars of the model.
 
     Parameters
     ----------
@@ -89,15 +90,52 @@ def template_error_of(options: ObservingOptions, library: SSPLibrary | None = No
     DataFileError
         When the file is missing or damaged.
     ConfigError
-        When it has no such group, or is that of another library.
+        When it has no such group, or is a file of another library's components.
     """
     error = _components(options.template_error_file, options.template_error_group)
-    if library is not None:
+    if library is not None and options.template_error_file is not None:
         try:
             _check_stars(error, library)
         except ConfigError as err:
             raise ConfigError(f"{_told(options)}: {err}") from None
     return error
+
+
+def stand_in(options: ObservingOptions, library: SSPLibrary) -> str:
+    """A note for the user where the components that ship stand in for those of another library.
+
+    The components are differences between three libraries of different stars, isochrones and codes: how far any one
+    library of this kind is from the sky. Components learnt for the library itself also have its own corners.
+
+    Parameters
+    ----------
+    options
+        Of the fit.
+    library
+        The model's.
+
+    Returns
+    -------
+    str
+        Empty where the components are the library's own, or there are none.
+    """
+    used = "template-error" in options.noise and options.template_error != 0
+    if not used or options.template_error_file is not None:
+        return ""
+    return _stand_in(_components(None, options.template_error_group), library)
+
+
+@lru_cache(maxsize=16)
+def _stand_in(error: TemplateError, library: SSPLibrary) -> str:
+    try:
+        error.check_stars(library)
+    except ConfigError:
+        source = library.provenance.get("source", "an unknown source")
+        return (
+            f"the template error of the library that ships stands in for that of {source}; build its own with `python "
+            "-m provabgs.data.build_template_error`"
+        )
+    return ""
 
 
 def _common_factor(pixels: FloatArray, bands: FloatArray, data: FitData) -> FloatArray:

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from provabgs.core.arrays import FloatArray
 from provabgs.inference.posterior import Posterior
 from provabgs.plotting.style import BAND_68, MODEL, PRIOR
-from provabgs.sps.parameters import Parameter
+from provabgs.sps.parameters import Parameter, Quantity
 
-KEY_DERIVED: tuple[str, ...] = ("logmstar_surviving", "log_sfr_100myr", "log_z_mw", "t_age_mw")
+KEY: tuple[str, ...] = ("logmstar_surviving", "log_sfr_100myr", "log_z_mw", "t_age_mw", "tau_ism")
+"""What a corner plot shows unless asked for more: mass, star formation, metallicity, age and dust."""
 LOG_SFR_FLOOR = -4.0
 """Draws without any star formation in the window are drawn here, lest the axis end at -30."""
 
@@ -25,10 +26,26 @@ def free_parameters(posterior: Posterior) -> tuple[str, ...]:
     return tuple(name for i, name in enumerate(parameters.names) if i not in last)
 
 
+def key_quantities(posterior: Posterior) -> tuple[str, ...]:
+    """Those of `KEY` that the fit has; its free parameters where it has fewer than two of them."""
+    found = tuple(n for n in KEY if n in posterior.derived or n in posterior.parameters)
+    return found if len(found) > 1 else free_parameters(posterior)
+
+
+def all_quantities(posterior: Posterior) -> tuple[str, ...]:
+    """Free parameters, then derived properties."""
+    return (*free_parameters(posterior), *(q.name for q in posterior.properties))
+
+
+def drawn_in_log(quantity: Quantity) -> bool:
+    """Whether figures show log10 of a quantity: where its prior is log-uniform."""
+    return isinstance(quantity, Parameter) and quantity.prior == "log-uniform"
+
+
 def draws_of(posterior: Posterior, name: str) -> tuple[FloatArray, str]:
     """Draws of one quantity as it is drawn (log10 where its prior is log-uniform), and its axis label."""
     quantity = posterior.quantity(name)
-    if isinstance(quantity, Parameter) and quantity.prior == "log-uniform":
+    if drawn_in_log(quantity):
         return np.log10(posterior[name]), r"$\log_{10}" + quantity.label.removeprefix("$")
     if name.startswith("log_sfr"):
         return np.maximum(posterior[name], LOG_SFR_FLOOR), quantity.label
@@ -45,14 +62,12 @@ def plot_corner(figure: Figure, posterior: Posterior, names: tuple[str, ...] | N
     posterior
         With samples.
     names
-        Parameters and derived properties; all free parameters and the key derived properties when None. Quantities
-        that do not vary (an f_fiber that was fixed) are left out.
+        Parameters and derived properties; the five of `KEY` when None, `all_quantities` for every one. Quantities that
+        do not vary (an f_fiber that was fixed) are left out.
     """
     import corner
 
-    names = (
-        (*free_parameters(posterior), *(n for n in KEY_DERIVED if n in posterior.derived)) if names is None else names
-    )
+    names = key_quantities(posterior) if names is None else names
     columns = {name: draws_of(posterior, name) for name in names}
     columns = {k: (x, text) for k, (x, text) in columns.items() if np.all(np.isfinite(x)) and np.ptp(x) > 0}
     samples = np.stack([x for x, _ in columns.values()], axis=1)
@@ -78,6 +93,7 @@ def plot_corner(figure: Figure, posterior: Posterior, names: tuple[str, ...] | N
     grid = np.array(figure.axes).reshape(len(columns), len(columns))
     for i, name in enumerate(columns):
         _prior(grid[i, i], posterior, name)
+    grid[0, 0].set_ylabel("density", fontsize=10)
     for ax in figure.axes:
         ax.tick_params(labelsize=7)
         ax.minorticks_off()
@@ -108,7 +124,7 @@ def _range(x: FloatArray) -> tuple[float, float]:
 
 def _prior(ax: Axes, posterior: Posterior, name: str) -> None:
     """Prior density of a parameter whose one-dimensional prior is known in closed form."""
-    if name not in posterior.parameters or posterior.parameters[name].prior == "normal":
+    if name not in posterior.parameters or posterior.parameters[name].prior in ("normal", "student-t"):
         return
     entry = posterior.parameters[name]
     limits = ax.get_xlim()

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from provabgs.inference.posterior import Posterior
 from provabgs.inference.predictive import PhotometryPrediction, Predictive, SpectrumPrediction, predict
 from provabgs.observe.observation import Observation
-from provabgs.plotting.corner import plot_corner
+from provabgs.plotting.corner import all_quantities, key_quantities, plot_corner
 from provabgs.plotting.histories import plot_sfh, plot_zh
 from provabgs.plotting.photometry import plot_band_residuals, plot_photometry
 from provabgs.plotting.spectrum import plot_residuals, plot_spectrum
@@ -25,6 +25,7 @@ def draw_galaxy(
     stem: str | None = None,
     file_format: str = "png",
     n_draws: int = 200,
+    everything: bool = False,
 ) -> list[Path]:
     """Draw everything that can be drawn of a galaxy.
 
@@ -38,6 +39,8 @@ def draw_galaxy(
         First part of the file names; the TARGETID when None.
     n_draws
         Draws that bands are computed from.
+    everything
+        Draw a second corner plot, of every parameter and derived property.
 
     Returns
     -------
@@ -52,6 +55,8 @@ def draw_galaxy(
             "histories": histories_figure(posterior, predictive),
             "corner": corner_figure(posterior),
         }
+        if everything:
+            figures["corner-all"] = corner_figure(posterior, everything=True)
         if predictive.spectrum is not None:
             figures["spectrum"] = spectrum_figure(posterior, predictive.spectrum)
         if predictive.photometry is not None:
@@ -97,9 +102,19 @@ def histories_figure(posterior: Posterior, predictive: Predictive) -> Figure:
     return figure
 
 
-def corner_figure(posterior: Posterior) -> Figure:
-    """Corner plot of the twelve free parameters and key derived properties."""
-    figure = Figure(figsize=(20, 20))
-    plot_corner(figure, posterior)
-    figure.suptitle(title_of(posterior), fontsize=18, x=0.6, y=0.97)
+def corner_figure(posterior: Posterior, *, everything: bool = False) -> Figure:
+    """Corner plot of the five quantities that matter most, or of every free parameter and derived property.
+
+    Parameters
+    ----------
+    posterior
+        With samples.
+    everything
+        All of them: up to eighteen.
+    """
+    names = all_quantities(posterior) if everything else key_quantities(posterior)
+    size = max(6.0, 1.4 * len(names))
+    figure = Figure(figsize=(size, size))
+    plot_corner(figure, posterior, names)
+    figure.suptitle(title_of(posterior), fontsize=max(10, size), x=0.62, y=0.97)
     return figure

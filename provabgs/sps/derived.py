@@ -78,7 +78,7 @@ def _sfr(name: str, span_gyr: float) -> Callable[[State], jax.Array]:
 
 
 def _metallicity(state: State) -> jax.Array:
-    z = state.model.histories.metallicity(state.values, state.model.nodes)
+    z = state.model.histories.metallicity(state.values, state.tables, state.model.nodes)
     mean = jnp.sum(state.masses.mass * z, axis=1) / jnp.maximum(state.moments.formed, _TINY)
     return jnp.log10(jnp.maximum(mean, _TINY))
 

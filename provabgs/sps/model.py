@@ -156,15 +156,18 @@ class SPSModel:
         NodeMasses
             Each ``(batch, nage)``.
         """
-        return NodeMasses(self.histories.node_masses(values, tables, self.nodes), self.logzsol(values, self.nodes))
+        logzsol = self.logzsol(values, tables, self.nodes)
+        return NodeMasses(self.histories.node_masses(values, tables, self.nodes), logzsol)
 
-    def logzsol(self, values: Values, nodes: Any) -> jax.Array:
+    def logzsol(self, values: Values, tables: HistoryTables, nodes: Any) -> jax.Array:
         """Metallicity at age nodes in the library's convention.
 
         Parameters
         ----------
         values
             Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, on these nodes.
         nodes
             From `Histories.nodes`.
 
@@ -173,7 +176,7 @@ class SPSModel:
         jax.Array
             ``(batch, nnode)`` log10(Z/Z_sun).
         """
-        return jnp.log10(self.histories.metallicity(values, nodes) / self.solar_z)
+        return jnp.log10(self.histories.metallicity(values, tables, nodes) / self.solar_z)
 
     # ---- spectra -------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from provabgs.core.arrays import FloatArray, IntArray
 from provabgs.core.errors import ConfigError, InputError
 from provabgs.core.messages import suggestion
 
-PriorKind = Literal["uniform", "log-uniform", "flat-dirichlet", "normal"]
+PriorKind = Literal["uniform", "log-uniform", "flat-dirichlet", "normal", "student-t"]
 Role = Literal["linear", "shape", "dust", "gas", "nuisance"]
 Edges = Literal["none", "low", "high", "both"]
 Values = Mapping[str, Any]
@@ -69,9 +69,10 @@ class Parameter(Quantity):
     ----------
     prior
         Kind of the default prior. ``"flat-dirichlet"``: this parameter and its neighbours of the same kind are the
-        fractions of one simplex. ``"normal"``: mean and width belong to the galaxy (see `provabgs.inference.priors`).
+        fractions of one simplex. ``"normal"``: mean and width may belong to the galaxy (see
+        `provabgs.inference.priors`). ``"student-t"``: two degrees of freedom.
     bounds
-        Lower and upper edge of the default prior; for ``"normal"`` the support.
+        Lower and upper edge of the default prior; for ``"normal"`` and ``"student-t"`` the support.
     role
         ``"linear"``: total mass and fractions, in which spectra are linear. ``"shape"``: histories otherwise.
         ``"dust"``, ``"gas"``. ``"nuisance"``: of the observation or the noise.
@@ -79,6 +80,8 @@ class Parameter(Quantity):
         Whether the edges are those of a table, beyond which no configuration may set them.
     natural_edges
         Edges that nature has too (optical depth 0, age 0, fractions 0 and 1): a posterior that ends there is no alarm.
+    centre, scale
+        Of ``"normal"`` and ``"student-t"`` priors, where they do not belong to the galaxy. Scale 0: held at the centre.
     """
 
     prior: PriorKind
@@ -86,6 +89,8 @@ class Parameter(Quantity):
     role: Role = "shape"
     hard_bounds: bool = False
     natural_edges: Edges = "none"
+    centre: float = 1.0
+    scale: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.bounds

@@ -10,7 +10,7 @@ from provabgs.sps.attenuation import Attenuation, CharlotFall
 from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.dust_emission import DustEmission
 from provabgs.sps.emission import Emission
-from provabgs.sps.histories import Histories, NMFHistories
+from provabgs.sps.histories import BinHistories, Histories, NMFHistories
 
 HISTORIES: Registry[Callable[..., Any]] = Registry("history", "model.history")
 """Factories of histories; they take ``model.history_options`` as keyword arguments and return a `Histories`."""
@@ -23,6 +23,7 @@ PROPERTIES: Registry[DerivedProperty] = Registry("derived property", "model.prop
 """Derived properties beyond the published five."""
 
 HISTORIES.register("nmf", NMFHistories)
+HISTORIES.register("bins", BinHistories)
 ATTENUATIONS.register("charlot-fall", CharlotFall)
 EMISSIONS.register("dust", DustEmission)
 

@@ -1,10 +1,13 @@
 """Galaxies of the prior with data from the exact model: DESI-like cameras with white noise, and five bands.
 
 The noise is all that there is: fits of them use no noise floors, so that their likelihood is the one that the noise was
-drawn from. `tests/support/engine_mocks.py` has galaxies with DESI's resolution matrices in place of a Gaussian width.
+drawn from. With the preset "honest" what is wrong with stars, calibration and fiber is drawn from its noise model too.
+`tests/support/engine_mocks.py` has galaxies with DESI's resolution matrices in place of a Gaussian width.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,13 +37,60 @@ def default_model() -> SPSModel:
     return load_model(FitConfig().model)
 
 
-def simulate(seed: int) -> tuple[Observation, FloatArray]:
-    """A galaxy of the prior at redshift 0.02-0.55 and S/N 1-32 per pixel, and its theta ``(1, n)``."""
+def options_of(preset: str) -> ObservingOptions:
+    """Options of fits whose likelihood the data of `simulate` are drawn from."""
+    return NO_FLOOR if preset == "published" else FitConfig.model_validate({"preset": preset}).observing
+
+
+def simulate(seed: int, preset: str = "published") -> tuple[Observation, FloatArray]:
+    """A galaxy of the prior at redshift 0.02-0.55 and S/N 1-32 per pixel, and its theta ``(1, n)``.
+
+    Parameters
+    ----------
+    seed
+        Of the galaxy.
+    preset
+        What is wrong with its data: nothing with "published", a draw of the noise model with "honest".
+    """
     rng = np.random.default_rng([seed, 77])
     z, snr = rng.uniform(0.02, 0.55), 10 ** rng.uniform(0, 1.5)
     fraction = rng.uniform(0.2, 0.8)
     theta = prior_draws(1, rng, (fraction, 0.1 * fraction))
-    return observe(theta, z, snr, fraction, rng, seed), theta
+    if preset == "published":
+        return observe(theta, z, snr, fraction, rng, seed), theta
+    return _with_errors(perfect(theta, z, snr, fraction, seed), options_of(preset), rng), theta
+
+
+def perfect(theta: FloatArray, z: float, snr: float, fraction: float, targetid: int) -> Observation:
+    """Data of one galaxy without noise, and the errors that photon noise would have; see `observe`."""
+    pixels, bands = _predicted(theta, z)
+    sigma = np.median(pixels) / snr
+    spectra, start = [], 0
+    for name, (_, n) in CAMERAS.items():
+        spectra.append(_camera(name, pixels[start : start + n], np.full(n, sigma**-2)))
+        start += n
+    photometry = Photometry(BANDS, bands, BAND_SIGMA**-2.0)
+    meta = {"SNR": float(snr)}
+    return Observation(z, tuple(spectra), photometry, (fraction, 0.1 * fraction), targetid=targetid, meta=meta)
+
+
+def _with_errors(clean: Observation, options: ObservingOptions, rng: np.random.Generator) -> Observation:
+    """Noise, templates and the common factor of light, drawn from the noise model of the options, added to the data."""
+    everything = options.model_copy(update={"line_mask": "none", "clip_sigma": None})
+    noise = project(clean, default_model().library, everything)
+    assert noise.spectrum is not None
+    assert noise.photometry is not None
+    factor = np.exp(noise.light_error * rng.standard_normal())
+    coefficients = rng.standard_normal(noise.spectrum.templates.shape[1])
+    drawn = []
+    for part in (noise.spectrum, noise.photometry):
+        wrong = part.templates @ coefficients + rng.standard_normal(part.flux.size) / np.sqrt(part.ivar)
+        drawn.append(factor * part.flux + wrong)
+    pixels, bands = drawn
+    ends = np.cumsum([s.wave.size for s in clean.spectra])
+    spectra = [replace(s, flux=flux) for s, flux in zip(clean.spectra, np.split(pixels, ends[:-1]), strict=True)]
+    assert clean.photometry is not None
+    return replace(clean, spectra=tuple(spectra), photometry=replace(clean.photometry, flux=bands))
 
 
 def observe(
@@ -63,11 +113,7 @@ def observe(
     targetid
         Identifier; ``meta["SNR"]`` keeps `snr`.
     """
-    blank = [_camera(c, None, None) for c in CAMERAS]
-    empty = Observation(z, tuple(blank), Photometry(BANDS, np.ones(5), np.ones(5)))
-    model = default_model()
-    predicted = ExactLikelihood(project(empty, model.library, NO_FLOOR), model).predict(theta)
-    pixels, bands = (np.asarray(p, np.float64)[0] for p in predicted)
+    pixels, bands = _predicted(theta, z)
     sigma = np.median(pixels) / snr
     spectra, start = [], 0
     for name, (_, n) in CAMERAS.items():
@@ -78,6 +124,16 @@ def observe(
     photometry = Photometry(BANDS, bands + band_sigma * rng.standard_normal(5), band_sigma**-2.0)
     meta = {"SNR": float(snr)}
     return Observation(z, tuple(spectra), photometry, (fraction, 0.1 * fraction), targetid=targetid, meta=meta)
+
+
+def _predicted(theta: FloatArray, z: float) -> tuple[FloatArray, FloatArray]:
+    """Pixels of all cameras and bands without noise."""
+    blank = [_camera(c, None, None) for c in CAMERAS]
+    empty = Observation(z, tuple(blank), Photometry(BANDS, np.ones(5), np.ones(5)))
+    model = default_model()
+    predicted = ExactLikelihood(project(empty, model.library, NO_FLOOR), model).predict(theta)
+    pixels, bands = (np.asarray(p, np.float64)[0] for p in predicted)
+    return pixels, bands
 
 
 def _camera(name: str, flux: FloatArray | None, ivar: FloatArray | None) -> Spectrum:

@@ -21,7 +21,8 @@ from provabgs.core.errors import ConfigError, InputError
 from provabgs.mocks.challenge import load_posteriors, load_selection, load_truth, make_mocks, pending
 from provabgs.mocks.make import MockConfig
 from provabgs.pipelines.challenge import ChallengeRun, run_challenge
-from provabgs.pipelines.config import ClusterOptions
+from provabgs.pipelines.cluster_options import ClusterOptions
+from provabgs.pipelines.keys import write_pair
 from provabgs.pipelines.lock import DirectoryLock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,8 +122,9 @@ def test_damaged_piece_is_made_again_on_a_running_scheduler(undisturbed: Path, t
     victim = config.output / "fits" / "both" / "chunk-1.h5"
     victim.write_bytes(victim.read_bytes()[:-200])
     said: list[str] = []
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
-        there = ClusterOptions(kind="address", address=cluster.scheduler_address)
+    keys = tmp_path / "keys"
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", security=write_pair(keys)) as cluster:
+        there = ClusterOptions(kind="address", address=cluster.scheduler_address, keys=keys)
         config = challenge(tmp_path / "out", workers=None, cluster=there)
         assert run_challenge(config, fit=FIT, quiet=True, announce=said.append) == 2
     assert any("made again" in line and "chunk-1" in line for line in said)
@@ -135,7 +137,7 @@ def test_one_run_at_a_time(undisturbed: Path) -> None:
 
 
 def test_no_scheduler_at_the_address(tmp_path: Path) -> None:
-    nowhere = ClusterOptions(kind="address", address="tcp://127.0.0.1:1")
+    nowhere = ClusterOptions(kind="address", address="tcp://127.0.0.1:1", tls=False)
     with pytest.raises(ConfigError, match="no scheduler answers"):
         run_challenge(challenge(tmp_path / "out", cluster=nowhere), fit=FIT)
     with pytest.raises(ConfigError, match="can be imported"):

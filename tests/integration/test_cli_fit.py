@@ -161,6 +161,16 @@ def test_output_that_cannot_be_written_is_refused_before_the_fit(
     assert "is a folder" in capsys.readouterr().err
 
 
+def test_control_characters_of_a_files_name_do_not_reach_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "coadd-\x1b[2J\n\u202e.fits"
+    assert run(monkeypatch, "fit", odd, "-o", tmp_path / "out.h5") == 2
+    printed = capsys.readouterr()
+    assert r"coadd-\x1b[2J\n\u202e.fits" in printed.err
+    assert (printed.out + printed.err).strip("\n").isprintable()
+
+
 def test_an_input_is_never_the_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ from provabgs.catalog import Catalog
 from provabgs.catalog.compare import differences
 from provabgs.catalog.layout import shard_paths
 from provabgs.core.status import Status
+from provabgs.pipelines.keys import CERTIFICATE_NAME, KEY_NAME, write_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 HANGS, SEGFAULTS, RAISES, EXITS = 100_003, 100_017, 200_006, 200_009
@@ -63,6 +64,7 @@ class Bench:
         self.output = folder / "out"
         self.faults = folder / "faults"
         self.faults.mkdir(parents=True)
+        self.keys = folder / "keys"
         self.config = folder / "run.toml"
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "PROVABGS_FAULTS": str(self.faults)}
         self.write()
@@ -338,8 +340,11 @@ def test_scheduler_killed(bench: Bench, undisturbed: Path) -> None:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
-    bench.write(cluster=f'kind = "address"\naddress = "{address}"', execution="scheduler_limit_s = 4")
+    address = f"tls://127.0.0.1:{port}"
+    write_pair(bench.keys)
+    bench.write(
+        cluster=f'kind = "address"\naddress = "{address}"\nkeys = "{bench.keys}"', execution="scheduler_limit_s = 4"
+    )
     first = start_dask(bench, port)
     process = bench.start()
     try:
@@ -362,10 +367,12 @@ def start_dask(bench: Bench, port: int) -> list[subprocess.Popen[bytes]]:
     """A scheduler and two workers as a user starts them by hand."""
     quiet = {"env": bench.environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     dask = [sys.executable, "-m", "dask"]
+    certificate, key = str(bench.keys / CERTIFICATE_NAME), str(bench.keys / KEY_NAME)
+    tls = ["--protocol", "tls", "--tls-ca-file", certificate, "--tls-cert", certificate, "--tls-key", key]
     scheduler = subprocess.Popen(
-        [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--dashboard-address", ":0"], **quiet
+        [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--dashboard-address", ":0", *tls], **quiet
     )  # type: ignore[call-overload]
-    worker = [*dask, "worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--nworkers", "2", "--no-dashboard"]
+    worker = [*dask, "worker", f"tls://127.0.0.1:{port}", "--nthreads", "1", "--nworkers", "2", "--no-dashboard", *tls]
     return [scheduler, subprocess.Popen([*worker, "--death-timeout", "20"], **quiet)]  # type: ignore[call-overload]
 
 

@@ -18,7 +18,9 @@ from provabgs.catalog.records import to_block, to_posteriors
 from provabgs.catalog.shard import read_shard
 from provabgs.core.errors import ConfigError, DataFileError
 from provabgs.core.status import Status
-from provabgs.inference.averaging import alternatives, parts_of, without_shared_outliers
+from provabgs.inference.alternatives import alternatives
+from provabgs.inference.averaged_posterior import parts_of
+from provabgs.inference.averaging import without_shared_outliers
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig, load_fit_config
 from provabgs.inference.evidence import log_normalisation
@@ -89,7 +91,8 @@ def galaxy(targetid: int = 5) -> Observation:
 def config(folder: Path, *libraries: str, observing: dict[str, Any] | None = None, **model: Any) -> FitConfig:
     paths = [folder / f"{name}.h5" if name != SHIPPED else name for name in libraries]
     given = {"library": paths} | model
-    return FitConfig.model_validate({"model": given, "sampler": QUICK, "observing": observing or {}, "n_samples": 400})
+    options = {"model": given, "sampler": QUICK, "observing": observing or {}, "n_samples": 400}
+    return FitConfig.model_validate(options | {"preset": "published"})
 
 
 @cache
@@ -138,7 +141,10 @@ def test_paths_and_names_in_a_file(tmp_path: Path) -> None:
     [
         ({"model": {"library": []}}, "name at least one library"),
         ({"model": {"library": ["mist", "a.h5"]}, "engine": "emulator"}, "engine = 'emulator' knows one library"),
-        ({"observing": {"template_error": [0.7, 1.4]}}, "several amplitudes of template_error need the term"),
+        (
+            {"observing": {"template_error": [0.7, 1.4]}, "preset": "published"},
+            "several amplitudes of template_error need the term",
+        ),
         ({"observing": {"template_error": [1, 1]}, "preset": "honest"}, "amplitudes differ"),
         ({"observing": {"template_error": [0, 1]}, "preset": "honest"}, "amplitude of 0 is another model"),
         ({"observing": {"template_error": -1}}, "amplitudes lie between 0 and 10"),

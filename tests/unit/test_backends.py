@@ -32,8 +32,8 @@ from tests.support.parameters import N_FREE, prior_of
 from tests.support.small_library import small_library
 
 HISTORY_NEEDS = (
-    "parameters", "linear_block", "resolved_gyr", "tables", "nodes", "component_masses", "node_masses", "metallicity",
-    "moments", "curves",
+    "parameters", "linear_block", "resolved_gyr", "least_t_age_gyr", "tables", "nodes", "component_masses",
+    "node_masses", "metallicity", "moments", "curves",
 )  # fmt: skip
 """What `provabgs.sps.histories.Histories` asks for."""
 BANDS = ("decam2014-g", "decam2014-r", "decam2014-z")

@@ -98,7 +98,7 @@ def fitted(tmp_path_factory):
     path = tmp_path_factory.mktemp("ssp") / "small.h5"
     small_library().save(path)
     observing = ObservingOptions(floor_optical=0.0)
-    config = FitConfig(model=ModelOptions(library=path), observing=observing, n_samples=400)
+    config = FitConfig(preset="published", model=ModelOptions(library=path), observing=observing, n_samples=400)
     model = SPSModel(small_library())
     pairs = [simulated(seed, model, config) for seed in range(N_GALAXY)]
     posteriors = [fit_observation(o, config, seed=2) for o, _ in pairs]

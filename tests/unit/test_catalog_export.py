@@ -15,8 +15,9 @@ import typer
 from astropy.table import Table
 from typer.testing import CliRunner
 
-from provabgs.catalog import Catalog, write_catalog
+from provabgs.catalog import Catalog, read_posteriors, write_catalog, write_posteriors
 from provabgs.catalog.export import export, published_table, to_arviz
+from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.cli.query import export_command, query_command
 from provabgs.core.errors import InputError, MissingDependencyError
 from provabgs.core.status import Status
@@ -148,6 +149,22 @@ def shell() -> typer.Typer:
     app.command("query")(query_command)
     app.command("export")(export_command)
     return app
+
+
+def test_a_catalog_is_never_its_own_export(root: Path, shell: typer.Typer, tmp_path: Path) -> None:
+    write_posteriors(one := tmp_path / "one.h5", read_posteriors(shard_paths(root)[0]))
+    (tmp_path / "link.h5").symlink_to(one)
+    whole = tmp_path / "whole.parquet"
+    with Catalog.open(root) as catalog:
+        export(catalog, whole)
+    cases = [(root, root / SUMMARY_NAME), (root, shard_paths(root)[1]), (one, tmp_path / "link.h5"), (whole, whole)]
+    before = {path: path.read_bytes() for _, path in cases}
+    for source, target in cases:
+        with Catalog.open(source) as catalog, pytest.raises(InputError, match="write to another file"):
+            export(catalog, target)
+    answer = CliRunner().invoke(shell, ["query", str(whole), "-o", str(whole)])
+    assert isinstance(answer.exception, InputError)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_shell(root: Path, shell: typer.Typer, tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from provabgs.catalog import Catalog, write_catalog
 from provabgs.catalog.generations import replace_shard
-from provabgs.catalog.layout import SUPERSEDED_DIRECTORY, shard_paths
+from provabgs.catalog.layout import SUMMARY_NAME, SUPERSEDED_DIRECTORY, shard_paths
 from provabgs.catalog.records import to_block
+from provabgs.catalog.seal import seal
 from provabgs.catalog.summary import build_summary
 from provabgs.core.errors import DataFileError
 from provabgs.inference.posterior import Posterior
@@ -81,7 +83,7 @@ def test_an_extended_catalog_is_old_until_its_summary_is_new(
         with Catalog.open(root) as catalog:
             assert_right(catalog, {*FIRST, *SECOND})
         assert not (root / SUPERSEDED_DIRECTORY).exists()
-        with pytest.raises(DataFileError, match=r"not the shard that the summary.*open the catalog again"):
+        with pytest.raises(DataFileError, match="written anew since this catalog was opened; open it again"):
             masses(opened)
 
 
@@ -205,3 +207,43 @@ def test_names_that_leave_the_catalog_are_refused(root: Path, name: str) -> None
         outside = replace(catalog, shards={name: "0" * 64})
         with pytest.raises(DataFileError, match="outside of the catalog"):
             list(outside._chunks(located, ["LOGMSTAR"]))
+
+
+def test_flipped_bits_in_the_summary_never_change_an_answer(root: Path) -> None:
+    summary = root / SUMMARY_NAME
+    whole = summary.read_bytes()
+    columns = ["TARGETID", "Z", "LOGMSTAR_P50", "SHARD"]
+
+    def ask() -> list[object]:
+        with Catalog.open(root) as catalog:
+            return catalog.select("Z >= 0").arrow(columns).to_pylist()
+
+    expected, refused = ask(), 0
+    rng = np.random.default_rng(1)
+    for position in [*rng.integers(0, len(whole), 25), *rng.integers(len(whole) - 2000, len(whole), 10)]:
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        summary.write_bytes(damaged)
+        try:
+            assert ask() == expected  # a column that was not asked for
+        except DataFileError:
+            refused += 1
+    assert refused > 10
+
+
+def test_a_summary_that_is_written_anew_ends_what_was_opened(root: Path) -> None:
+    with Catalog.open(root) as catalog:
+        chosen = catalog.select("Z >= 0")
+        build_summary(root)
+        with pytest.raises(DataFileError, match="written anew since this catalog was opened"):
+            len(chosen)
+
+
+def test_a_column_whose_name_is_sql_is_refused(root: Path) -> None:
+    table = pq.read_table(root / SUMMARY_NAME)
+    odd = table.append_column('X" FROM galaxies; DROP VIEW galaxies; --', table["Z"])
+    metadata = {k: v for k, v in pq.read_metadata(root / SUMMARY_NAME).metadata.items() if k != b"ARROW:schema"}
+    pq.write_table(odd.replace_schema_metadata(metadata), root / SUMMARY_NAME)
+    seal(root / SUMMARY_NAME)
+    with pytest.raises(DataFileError, match="is none of ours"):
+        Catalog.open(root)

@@ -22,6 +22,7 @@ from provabgs.catalog.digest import digest
 from provabgs.catalog.export import export, published_table, to_arviz
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.records import to_block, to_posteriors
+from provabgs.catalog.seal import seal
 from provabgs.catalog.shard import read_block
 from provabgs.catalog.summary import build_summary
 from provabgs.core.errors import ConfigError, DataFileError, InputError
@@ -436,5 +437,6 @@ def test_a_damaged_schema_of_the_summary_is_a_data_file_error(root: Path, tmp_pa
     if text is not None:
         metadata[b"provabgs:schema"] = text.encode()
     pq.write_table(table.replace_schema_metadata(metadata), path)
+    seal(path)
     with pytest.raises(DataFileError, match=rf"{SUMMARY_NAME}: not the description of a model.*provabgs run"):
         Catalog.open(path)

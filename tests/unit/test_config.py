@@ -140,7 +140,7 @@ def test_stored_configurations_hold_every_option() -> None:
     ("config", "message"),
     [
         ({"sampler": {"name": "anealed"}}, r"sampler\.name = 'anealed': .*did you mean 'annealed'\?"),
-        ({"model": {"history": "bins"}}, r"model\.history = 'bins': no such history; known: nmf"),
+        ({"model": {"history": "bin"}}, r"model\.history = 'bin': .*did you mean 'bins'\?"),
         ({"model": {"attenuation": "grey"}}, r"model\.attenuation = 'grey': .*charlot-fall"),
         ({"model": {"emissions": ["glow"]}}, r"model\.emissions = 'glow'"),
         ({"model": {"properties": ["colour"]}}, r"model\.properties = 'colour'"),

@@ -1,4 +1,4 @@
-"""Every column of every file is in the data model, every documented column exists, and the pages are those of the code."""
+"""Every column of every file is in the data model, every documented column exists, and the pages are up to date."""
 
 from __future__ import annotations
 

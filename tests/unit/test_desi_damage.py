@@ -421,7 +421,7 @@ def test_sizes_are_limited_before_reading(tmp_path: Path, monkeypatch: pytest.Mo
     at = data.index(b"NAXIS2", data.index(b"EXTNAME = 'B_WAVELENGTH"))
     wide = data[:at] + b"NAXIS2  =           3000000000".ljust(80) + data[at + 80 :]
     bomb.write_bytes(gzip.compress(wide) + packed * 40)
-    monkeypatch.setattr("provabgs.desi.fitsfile.MAX_UNPACKED", 1 << 25)
+    monkeypatch.setattr("provabgs.desi.packed.MAX_UNPACKED", 1 << 25)
     with pytest.raises(DataFileError, match="unpacks to more than 32 MiB"):
         CoaddFile.open(bomb)
 

@@ -65,7 +65,7 @@ def galaxy(model: SPSModel, vdisp: float, snr: float = 20.0, width: str = "ignor
 
 
 def free(model: SPSModel, observation: Observation, **options: object) -> tuple[Projection, ExactLikelihood, Prior]:
-    config = FitConfig(observing=FREE | options)
+    config = FitConfig(preset="published", observing=FREE | options)
     projection = project(observation, model.library, config.observing)
     exact = ExactLikelihood(projection, model)
     return projection, exact, prior_of_fit(exact, observation, config)

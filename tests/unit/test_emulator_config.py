@@ -9,8 +9,8 @@ import pytest
 
 from provabgs.cli.emulator import adjusted
 from provabgs.core.errors import ConfigError
-from provabgs.pipelines.clusters import job_arguments
 from provabgs.pipelines.emulator_config import Product, load_emulator_config, parse_emulator_config
+from provabgs.pipelines.job_script import job_arguments
 
 GOOD = {"emulator": {"output": "e.h5", "work": "work"}}
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +84,6 @@ def test_labels_hold_what_a_product_depends_on_and_no_paths() -> None:
 def test_command_line_options_over_the_files() -> None:
     config = adjusted(parse_emulator_config(GOOD), workers=3, slurm=True)
     assert (config.cluster.kind, config.cluster.workers) == ("slurm", 3)
-    assert job_arguments(config.cluster)["processes"] == config.cluster.cores
+    assert job_arguments(config.cluster, Path("logs"), None, {})["processes"] == config.cluster.cores
     same = parse_emulator_config(GOOD)
     assert adjusted(same, None, False) == same

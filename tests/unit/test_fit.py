@@ -50,6 +50,7 @@ def config(library_file) -> Iterator[FitConfig]:
 
 def tiny_config(library_file: Path) -> FitConfig:
     return FitConfig(
+        preset="published",
         engine="exact",
         model=ModelOptions(library=library_file),
         sampler=SamplerOptions(name="emcee", max_eval=1),

@@ -37,7 +37,10 @@ from tests.support.engine_mocks import mock, near
 from tests.support.parameters import N_FREE, prior_of
 
 CONFIG = FitConfig(
-    model=ModelOptions(nebular=True, gas_free=True), observing=ObservingOptions(line_mask="none"), n_samples=400
+    preset="published",
+    model=ModelOptions(nebular=True, gas_free=True),
+    observing=ObservingOptions(line_mask="none"),
+    n_samples=400,
 )
 REDSHIFT, SNR = 0.15, 20.0
 

@@ -17,11 +17,13 @@ LEAVES = frozenset({"core", "data", ""})
 ALLOWED: dict[str, frozenset[str]] = {name: frozenset(CHAIN[:i]) for i, name in enumerate(CHAIN)} | {
     "emulator": frozenset({"sps", "observe"}),
     "plotting": frozenset(CHAIN[: CHAIN.index("mocks")]),
+    "gallery": frozenset({*CHAIN[: CHAIN.index("mocks")], "plotting"}),
     **dict.fromkeys(LEAVES, frozenset()),
 }
 ALLOWED["inference"] |= {"emulator"}
 for _late in ("catalog", "population", "mocks", "pipelines", "cli", "api"):
     ALLOWED[_late] |= {"emulator", "plotting"} if _late in ("mocks", "pipelines", "cli") else {"emulator"}
+ALLOWED["cli"] |= {"gallery"}
 ALLOWED["scripts"] = frozenset({*CHAIN, "emulator"}) - {"cli"}
 """Scripts beside the data files build them, with whatever it takes; nobody imports them."""
 HOME = {"mocks": ROOT / "mocks", "pipelines": ROOT / "pipelines", "data": ROOT / "data"}
@@ -97,6 +99,8 @@ def test_dependencies_point_one_way(layer: str, file: Path) -> None:
         ("sps", "if TYPE_CHECKING:\n    from provabgs.cli.main import app", set()),
         ("core", "from provabgs.sps import parameters", {"provabgs.sps"}),
         ("plotting", "import provabgs.mocks.sed", {"provabgs.mocks.sed"}),
+        ("gallery", "from provabgs.plotting.corner import plot_corner", set()),
+        ("plotting", "from provabgs.gallery.page import page_of", {"provabgs.gallery.page"}),
     ],
 )
 def test_the_check_sees_what_it_should(layer: str, code: str, bad: set[str]) -> None:

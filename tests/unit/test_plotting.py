@@ -14,7 +14,7 @@ from provabgs.inference.posterior import Posterior
 from provabgs.inference.predictive import PhotometryPrediction, Predictive, SpectrumPrediction
 from provabgs.inference.standard import PARAMETERS
 from provabgs.pipelines.dry_run import synthetic_posterior
-from provabgs.plotting.corner import KEY_DERIVED, draws_of, free_parameters, plot_corner, plot_marginal
+from provabgs.plotting.corner import KEY, all_quantities, draws_of, free_parameters, plot_corner, plot_marginal
 from provabgs.plotting.galaxy import corner_figure, spectrum_figure, summary_figure
 from provabgs.plotting.style import CLIPPED, PRIOR
 from tests.support.other_model import BINNED, BINNED_PROPERTIES, N_BIN, binned_posterior
@@ -50,8 +50,9 @@ def test_a_simplex_has_one_free_parameter_fewer(binned: Posterior, standard: Pos
 
 
 def test_the_corner_has_the_posterior_own_labels(binned: Posterior) -> None:
-    figure = corner_figure(binned)
-    shown = [*free_parameters(binned), *(n for n in KEY_DERIVED if n in binned.derived)]
+    figure = corner_figure(binned, everything=True)
+    shown = all_quantities(binned)
+    assert shown == (*free_parameters(binned), *(p.name for p in BINNED_PROPERTIES))
     assert "t_age_mw" not in shown
     assert len(figure.axes) == len(shown) ** 2
     drawn = labels(figure)
@@ -61,16 +62,24 @@ def test_the_corner_has_the_posterior_own_labels(binned: Posterior) -> None:
 
 
 def test_the_corner_of_the_default_fit(standard: Posterior) -> None:
-    drawn = labels(corner_figure(standard))
-    assert {standard.quantity(n).label for n in KEY_DERIVED} <= drawn
+    drawn = labels(corner_figure(standard, everything=True))
+    assert {standard.quantity(n).label for n in KEY} <= drawn
     assert PARAMETERS["beta1"].label in drawn
     assert PARAMETERS["beta4"].label not in drawn
+
+
+def test_the_corner_shows_what_matters_by_default(binned: Posterior, standard: Posterior) -> None:
+    figure = corner_figure(standard)
+    assert len(figure.axes) == len(KEY) ** 2 == 25
+    assert labels(figure) == {standard.quantity(n).label for n in KEY} | {"density"}
+    assert figure.axes[0].get_ylabel() == "density"  # the first row's axis is no quantity
+    assert len(corner_figure(binned).axes) == sum(n in (*binned.derived, *BINNED.names) for n in KEY) ** 2
 
 
 def test_a_corner_of_chosen_quantities(binned: Posterior) -> None:
     figure = Figure()
     plot_corner(figure, binned, ("f_old", "z_star"))
-    assert labels(figure) == {BINNED_PROPERTIES[-1].label, r"$\log_{10}Z_\ast$"}
+    assert labels(figure) == {BINNED_PROPERTIES[-1].label, r"$\log_{10}Z_\ast$", "density"}
     with pytest.raises(KeyError, match="no parameter or derived property 'beta1'"):
         plot_corner(Figure(), binned, ("beta1",))
 
@@ -78,7 +87,7 @@ def test_a_corner_of_chosen_quantities(binned: Posterior) -> None:
 def test_a_fixed_parameter_is_left_out(binned: Posterior) -> None:
     samples = binned.samples.copy()
     samples[:, BINNED.index("f_fiber")] = 1.0
-    drawn = labels(corner_figure(replace(binned, samples=samples)))
+    drawn = labels(corner_figure(replace(binned, samples=samples), everything=True))
     assert BINNED["f_fiber"].label not in drawn
     assert BINNED["tau_ism"].label in drawn
 

@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 
 from provabgs.cli.run import config_app, run_command
 from provabgs.core.errors import ConfigError
-from provabgs.pipelines.clusters import job_arguments
-from provabgs.pipelines.config import ClusterOptions, RunConfig, load_config, parse_config, template
+from provabgs.pipelines.cluster_options import ClusterOptions, seconds_of
+from provabgs.pipelines.clusters import dask_environment
+from provabgs.pipelines.config import RunConfig, load_config, parse_config, template
+from provabgs.pipelines.job_script import job_arguments, job_script
+from provabgs.pipelines.keys import write_pair
 from provabgs.pipelines.supervisor import fit_environment
 
 GOOD = {"run": {"output": "out"}, "inputs": {"paths": ["in"]}}
@@ -83,19 +86,57 @@ def test_config_commands(tmp_path: Path) -> None:
     assert '"batch": 16' in CliRunner().invoke(app, ["config", "check", str(path)]).output
 
 
-def test_batch_system_jobs_carry_walltimes_and_staggered_lifetimes() -> None:
+def test_batch_system_jobs_carry_limits_keys_and_settings(tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue")
     options = ClusterOptions(
-        kind="slurm", account="desi", queue="regular", lifetime="230m", directives=("--constraint=cpu",), cores=64
-    )
-    jobqueue = pytest.importorskip("dask_jobqueue")
-    script = jobqueue.slurm.SLURMJob(
-        scheduler="tcp://x:1", name="w", **{k: v for k, v in job_arguments(options).items() if k != "scheduler_options"}
-    ).job_script()
-    for piece in ("-A desi", "-p regular", "--constraint=cpu", "-t 04:00:00", "export OMP_NUM_THREADS='1'",
-                  "--lifetime 230m", "--lifetime-stagger 8m", "--nworkers 64", "--nthreads 1"):  # fmt: skip
+        kind="slurm", account="desi", queue="regular", lifetime="230m", directives=("--constraint=cpu",), cores=64,
+        walltime="4h", interface="lo", job_name="bgs", python="shifter python",
+    )  # fmt: skip
+    keys = write_pair(tmp_path / "my keys")
+    script = job_script(options, "tls://x:1", "job-3", tmp_path / "logs", keys, dask_environment())
+    for piece in ("-A desi", "-p regular", "--constraint=cpu", "-t 04:00:00", "-J bgs",
+                  f"-o {tmp_path}/logs/bgs-%J.out",
+                  "export OMP_NUM_THREADS='1'", "export DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE='False'",
+                  "--lifetime '13800 s'", "--lifetime-stagger '480 s'", "--nworkers 64", "--nthreads 1",
+                  "--name job-3", "shifter python -m ", "--interface lo", "--no-dashboard",
+                  f"--tls-key '{tmp_path}/my keys/key.pem'"):  # fmt: skip
         assert piece in script, script
-    lsf = job_arguments(options.model_copy(update={"kind": "lsf"}))
-    assert lsf["project"] == "desi"
+    assert script.index("--memory-limit 0") > script.index("--memory-limit 3")  # the last one counts
+    assert (tmp_path / "my keys" / "key.pem").read_text() not in script
+    lsf = job_arguments(options.model_copy(update={"kind": "lsf"}), tmp_path, keys, {})
+    assert (lsf["project"], lsf["walltime"]) == ("desi", "04:00")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"memory": "2 gigs"}, r"\[cluster\] memory = '2 gigs': must be a number and a unit: '230GB'"),
+        ({"memory": "230"}, r"\[cluster\] memory = '230': must be a number and a unit"),
+        ({"walltime": "220"}, r"\[cluster\] walltime = '220': must be hours:minutes:seconds"),
+        ({"walltime": "00:00:00"}, r"\[cluster\] walltime = '00:00:00': must be longer than 0 s"),
+        ({"lifetime": "soon"}, r"\[cluster\] lifetime = 'soon': must be"),
+        ({"kind": "slurm", "lifetime": "4h"}, r"\[cluster\] lifetime = '4h' .* reach beyond walltime = '04:00:00'"),
+        ({"workers": 8, "max_workers": 4}, r"\[cluster\] max_workers = 4 is less than workers = 8"),
+        ({"job_name": "a b"}, r"\[cluster\] job_name = 'a b'"),
+        ({"kind": "address"}, r"\[cluster\] kind = 'address' needs the scheduler's address"),
+        (
+            {"kind": "address", "address": "tcp://a:1"},
+            r"'tcp://a:1' is not encrypted, .*`provabgs cluster keys",
+        ),
+        ({"kind": "address", "address": "tls://a:1"}, r"\[cluster\] keys is required"),
+    ],
+)
+def test_clusters_are_checked_with_the_configuration(table: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config({**GOOD, "cluster": table})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("04:00:00", 14400), ("1-12:00:00", 129600), ("220m", 13200), ("4h", 14400), ("90 s", 90), ("2 days", 172800)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
 
 
 def test_fit_processes_keep_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:

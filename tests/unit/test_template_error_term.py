@@ -12,6 +12,7 @@ from provabgs.core.errors import ConfigError, DataFileError, UnusableTargetError
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig, load_fit_config
 from provabgs.inference.fit import check_names, fit_one
+from provabgs.observe.data_error import stand_in
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import Projection, project
@@ -77,11 +78,15 @@ def test_its_path_starts_from_the_configuration_file(tmp_path: Path) -> None:
 # ---- files that do not fit -----------------------------------------------------------------------------------------
 
 
-def test_components_of_another_library() -> None:
-    """Those that ship are not those of the small library."""
-    with pytest.raises(ConfigError, match=r"the components that ship: .* learnt for SSP library .*template_error = 0"):
-        project(galaxy(), LIBRARY, options())
-    assert project(galaxy(), LIBRARY, options(template_error=0)).spectrum is not None
+def test_components_that_ship_stand_in() -> None:
+    """They are differences between libraries, of whatever stars: used for the small library too, and said."""
+    assert project(galaxy(), LIBRARY, options()).light_error > 0.05
+    note = stand_in(options(), LIBRARY)
+    assert note.startswith("the template error of the library that ships stands in for that of ")
+    assert "build_template_error" in note
+    assert stand_in(options(), SSPLibrary.default()) == ""
+    assert stand_in(options(template_error=0), LIBRARY) == ""
+    assert stand_in(ObservingOptions(), LIBRARY) == ""  # the term is not used
 
 
 def test_hash_and_source_of_another_library(tmp_path: Path) -> None:
@@ -130,9 +135,21 @@ def test_a_fit_says_it_too(tmp_path: Path) -> None:
     found = fit_one(galaxy(), config)
     assert found.status == Status.REDSHIFT_OUT_OF_RANGE
     assert "own.h5 covers 4500-9000 A" in found.message
-    ours = config.model_copy(update={"observing": options()})
-    with pytest.raises(ConfigError, match="the components that ship"):
-        fit_one(galaxy(), ours)
+    theirs = config.model_copy(
+        update={
+            "observing": options(saved(tmp_path, error(library_sha256="0" * 64, library_source="theirs"), "theirs.h5"))
+        }
+    )
+    with pytest.raises(ConfigError, match=r"theirs\.h5: .*learnt for SSP library"):
+        fit_one(galaxy(), theirs)
+
+
+def test_a_fit_says_whose_components_stand_in(tmp_path: Path) -> None:
+    LIBRARY.save(tmp_path / "ssp.h5")
+    short = {"time_limit_s": 1.0, "max_eval": 20_000}
+    config = {"model": {"library": tmp_path / "ssp.h5"}, "observing": options().model_dump(), "sampler": short}
+    found = fit_one(galaxy(), FitConfig.model_validate(config))
+    assert "stands in for that of" in found.message
 
 
 @pytest.mark.parametrize(
@@ -140,14 +157,12 @@ def test_a_fit_says_it_too(tmp_path: Path) -> None:
     [
         ({"template_error_group": "without-me"}, ConfigError, "no group 'without-me'"),
         ({"template_error_file": "nothing.h5"}, DataFileError, r"nothing\.h5: no such file; build it"),
-        ({}, ConfigError, "the components that ship: .*learnt for SSP library"),
     ],
 )
-def test_before_any_fit(observing: dict[str, str], kind: type[Exception], message: str, tmp_path: Path) -> None:
+def test_before_any_fit(observing: dict[str, str], kind: type[Exception], message: str) -> None:
     """Commands say it before they wait for workers."""
-    LIBRARY.save(tmp_path / "ssp.h5")
     given = {"noise": ["floor", "template-error"]} | observing
-    config = {"model": {} if observing else {"library": tmp_path / "ssp.h5"}, "observing": given}
+    config = {"observing": given}
     with pytest.raises(kind, match=message):
         check_names(FitConfig.model_validate(config))
     check_names(FitConfig.model_validate(config | {"observing": given | {"template_error": 0}}))

@@ -103,7 +103,7 @@ class MergedNodes(NamedTuple):
     def _rows(self, model: SPSModel, values: Values, tables: HistoryTables, mass: jax.Array) -> Parts:
         """Masses ``(batch, ..., nnode)`` spread over metallicity, with the rows of emission after those of stars."""
         dtype = jnp.asarray(tables.mass).dtype
-        logzsol = model.logzsol({k: v.astype(dtype) for k, v in values.items()}, self.nodes)
+        logzsol = model.logzsol({k: v.astype(dtype) for k, v in values.items()}, tables, self.nodes)
         hats = _hats(logzsol, model.library.logzsol)
         out = []
         for k, nodes in enumerate((slice(0, self.n_young), slice(self.n_young, None))):

@@ -75,7 +75,8 @@ def draw_composites(model: SPSModel, n: int, seed: int) -> tuple[FloatArray, Flo
     unit = rng.random((n, len(fit.coordinates)))
     theta = np.array(fit.select(theta_from_unit(jnp.asarray(unit), Prior.of(fit)), parameters))
     column = {name: theta[:, i] for i, name in enumerate(parameters.names)}  # views: what is set below is set in theta
-    t_age = rng.uniform(*AGE_RANGE, n)
+    low, high = AGE_RANGE
+    t_age = rng.uniform(min(max(low, 1.001 * model.histories.least_t_age_gyr), high), high, n)
     if "fburst" in parameters:
         column["fburst"][: n // 3] = 0.0
         column["fburst"][n // 3 : n // 2] = 1.0

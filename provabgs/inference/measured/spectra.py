@@ -11,7 +11,7 @@ from provabgs.core.arrays import FloatArray, IntArray, thin
 from provabgs.core.chunks import in_chunks
 from provabgs.core.constants import SPECTRUM_UNIT
 from provabgs.core.jax import jax, jnp
-from provabgs.inference.averaging import parts_of
+from provabgs.inference.averaged_posterior import parts_of
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
 from provabgs.inference.light_error import LIGHT_ERROR, as_fitted

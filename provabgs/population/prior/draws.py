@@ -11,6 +11,7 @@ import numpy as np
 
 from provabgs.catalog import expression
 from provabgs.catalog.columns import Schema
+from provabgs.catalog.evaluate import evaluate
 from provabgs.catalog.names import sample_formulas
 from provabgs.core.arrays import FloatArray
 from provabgs.inference.backends import load_model
@@ -63,7 +64,7 @@ def draw_properties(config: FitConfig, redshift: float, n: int, rng: np.random.G
     out = {column: values[name] for name, column in schema.column_of.items()}
     for name, formula in sample_formulas(schema).items():
         if name.startswith("LOGSSFR"):
-            out[name] = expression.evaluate(expression.parse(formula), out)
+            out[name] = evaluate(expression.parse(formula), out)
     return out
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
+from provabgs.core.identity import exact_ids
 from provabgs.inference.posterior import Posterior
 from provabgs.population.rows import RowSelection
 from provabgs.population.survey.selection import LEGACY, Selection
@@ -67,7 +68,7 @@ def _matched(targetid: NDArray[np.int64], extra: Table) -> Columns:
     """Columns of a table in the order of the catalog; NaN for galaxies that the table does not have."""
     if "TARGETID" not in extra.colnames:
         raise InputError(f"the table of extra columns has no TARGETID (it has {', '.join(extra.colnames[:8])})")
-    ids = np.asarray(extra["TARGETID"], dtype=np.int64)
+    ids = exact_ids(extra["TARGETID"], "TARGETID of the table of extra columns")
     order = np.argsort(ids, kind="stable")
     place = np.clip(np.searchsorted(ids[order], targetid), 0, max(ids.size - 1, 0))
     found = ids[order][place] == targetid if ids.size else np.zeros(targetid.size, dtype=bool)

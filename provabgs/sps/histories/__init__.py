@@ -1,9 +1,21 @@
-"""Star-formation and metallicity histories: the protocol, the published family, and the registry of names."""
+"""Star-formation and metallicity histories: the protocol and the families."""
 
 from __future__ import annotations
 
 from provabgs.sps.histories.base import Histories, HistoryTables, LinearBlock, Moments, SmoothHistories
 from provabgs.sps.histories.bases import HistoryBases
+from provabgs.sps.histories.bins import BinHistories
+from provabgs.sps.histories.composed import ComposedHistories
 from provabgs.sps.histories.nmf import NMFHistories
 
-__all__ = ["Histories", "HistoryBases", "HistoryTables", "LinearBlock", "Moments", "NMFHistories", "SmoothHistories"]
+__all__ = [
+    "BinHistories",
+    "ComposedHistories",
+    "Histories",
+    "HistoryBases",
+    "HistoryTables",
+    "LinearBlock",
+    "Moments",
+    "NMFHistories",
+    "SmoothHistories",
+]

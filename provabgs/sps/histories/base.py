@@ -34,6 +34,8 @@ class HistoryTables(NamedTuple):
     """``(..., ncomponent)`` fraction formed in the last 1 Gyr."""
     mean_age: FloatArray
     """``(..., ncomponent)`` mass-weighted age, Gyr."""
+    more: Any = ()
+    """What else a family needs: a pytree of arrays with the leading axes."""
 
 
 class Moments(NamedTuple):
@@ -90,6 +92,8 @@ class Histories(Protocol):
     resolved_gyr: float
     """Below this age a history has one profile over the SSP ages whatever its parameters: likelihood backends may
     merge the library's nodes there. 0 merges nothing."""
+    least_t_age_gyr: float
+    """No galaxy may be seen at a universe younger than this; 0 where any age will do."""
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
         """Tables of the quantities that depend on the age of the universe at the galaxy.
@@ -163,13 +167,15 @@ class Histories(Protocol):
         """
         ...
 
-    def metallicity(self, values: Values, nodes: Any) -> jax.Array:
+    def metallicity(self, values: Values, tables: HistoryTables, nodes: Any) -> jax.Array:
         """Absolute metallicity of the stars of each node's age.
 
         Parameters
         ----------
         values
-            Parameter values by name, each ``(batch,)``.
+            Parameter values by name, each ``(batch,)``. Those of the linear block must not matter.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
         nodes
             From `nodes`.
 
@@ -288,6 +294,7 @@ class SmoothHistories:
 
     linear_block: LinearBlock
     resolved_gyr: float = 0.0
+    least_t_age_gyr: float = 0.0
 
     def component_masses(self, values: Values, tables: HistoryTables, nodes: Any) -> jax.Array:
         """See `Histories.component_masses`.

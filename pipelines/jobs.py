@@ -1,0 +1,295 @@
+"""The jobs of a run on a batch system: sent, watched in the queue, replaced when they end, cancelled with the run.
+
+A job ends for many reasons (walltime, lifetime, scancel, preemption, a dead node), and a batch system tells nobody. So
+the queue itself is looked at every few seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from provabgs.core.atomic import atomic_path
+from provabgs.core.errors import ProvabgsError
+from provabgs.pipelines.batch_systems import BatchSystem, JobState, Refused
+from provabgs.pipelines.cluster_options import ClusterOptions
+from provabgs.pipelines.waiting import duration, in_words, some
+
+IDLE_S = 60.0
+"""Adaptive mode: workers that have had nothing to do for so long are let go."""
+REPEAT_S = 60.0
+"""How often an unchanged state of waiting is told again."""
+_GUARD = 'read -r _; [ -s "$0" ] && xargs "$@" < "$0"; exit 0'
+_UNFINISHED = frozenset({"waiting", "no-worker", "queued", "processing"})
+
+
+_SENT = JobState("SENT")
+
+
+class JobsLost(ProvabgsError):
+    """Jobs end before they have done anything, or are refused again and again."""
+
+
+@dataclass
+class Job:
+    """One job in the queue."""
+
+    id: str
+    name: str
+    sent: float
+    state: JobState = _SENT
+    since: float = field(default_factory=time.time)
+    had_workers: bool = False
+    idle_since: float | None = None
+
+
+class JobPool:
+    """Keeps as many jobs in the queue as the work needs.
+
+    Parameters
+    ----------
+    system
+        Commands of the batch system.
+    options
+        The ``[cluster]`` table.
+    write_script
+        Script of a job of the given name.
+    scheduler
+        Dask's, in this process: its workers and tasks are looked at.
+    folder
+        Gets ``jobs.txt``, by which the jobs of a run that was killed are found and cancelled.
+    logs
+        Where jobs leave their output.
+    say
+        Called with lines for people.
+    give_up
+        Called once, when `failure` is set: nothing will get better by waiting.
+    """
+
+    def __init__(
+        self, system: BatchSystem, options: ClusterOptions, write_script: Callable[[str], str], scheduler: Any,
+        folder: Path, logs: Path, say: Callable[[str], None], give_up: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.system, self.options, self.write_script, self.scheduler = system, options, write_script, scheduler
+        self.ids_path, self.logs, self.say, self.give_up = folder / "jobs.txt", logs, say, give_up
+        self.jobs: dict[str, Job] = {}
+        self.failure: ProvabgsError | None = None
+        self._n_sent = self._ended_in_vain = self._refused = self._silent = 0
+        self._said, self._said_at = "", 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="jobs")
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> JobPool:
+        self._cancel_leftovers()
+        try:
+            self._start_guard()
+            self._send(_jobs(max(1, self.options.workers), self.options.cores))
+        except BaseException:
+            self._end_all()
+            raise
+        self.say(f"jobs sent: {some(list(self.jobs))}")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._end_all()
+
+    def _cancel_leftovers(self) -> None:
+        """End jobs that a killed run has left."""
+        with contextlib.suppress(OSError):
+            if ids := [i for i in self.ids_path.read_text().split() if i.isdigit()]:
+                self.say(f"jobs of an earlier run are cancelled where they still wait: {some(ids)}")
+                self.system.end(ids)
+
+    def _start_guard(self) -> None:
+        """A shell that waits for the death of this process, be it by SIGKILL, and then cancels the jobs."""
+        self._note_ids()
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, str(self.ids_path), *self.system.cancel],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def _end_all(self) -> None:
+        self.system.end(self.jobs)
+        self.jobs.clear()
+        with contextlib.suppress(OSError):
+            self._note_ids()
+            self.ids_path.unlink()
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+            self._guard.wait()
+
+    def _note_ids(self) -> None:
+        with atomic_path(self.ids_path) as temporary:
+            temporary.write_text("".join(f"{i}\n" for i in self.jobs))
+
+    # -- sending ----------------------------------------------------------------------------------------------------
+
+    def _send(self, n: int) -> None:
+        """Submit jobs; raises Refused at the first that is not taken."""
+        for _ in range(n):
+            name = f"job{os.getpid()}-{self._n_sent}"
+            number = self.system.send(self.write_script(name))
+            self._n_sent += 1
+            self.jobs[number] = Job(number, name, time.monotonic())
+            self._note_ids()
+
+    def _wanted(self) -> int:
+        """Jobs that the unfinished work can use."""
+        options = self.options
+        load = sum(t.state in _UNFINISHED for t in list(self.scheduler.tasks.values()))
+        least = options.workers or options.cores
+        most = options.max_workers or least
+        return min(_jobs(load, options.cores), _jobs(most, options.cores))
+
+    # -- watching ---------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self.options.poll_s):
+            try:
+                self.look()
+            except ProvabgsError as error:
+                self.failure = error
+            except Exception as error:  # whatever it is, a thread that dies in silence would be worse
+                self.failure = JobsLost(f"the watch over the jobs failed: {type(error).__name__}: {error}")
+            if self.failure is not None:
+                self.give_up()
+                return
+
+    def look(self) -> None:
+        """Look at the queue once, and act.
+
+        Raises
+        ------
+        JobsLost
+            When jobs end without ever having had a worker, or are refused, time after time.
+        """
+        self._meet_workers()
+        try:
+            states = self.system.states()
+        except OSError as error:
+            self._silent += 1
+            if self._silent % 6 == 3:
+                self.say(f"the batch system does not answer; jobs are left alone until it does: {error}")
+            return
+        self._silent = 0
+        self._bury(states)
+        wanted = self._wanted()
+        if wanted > len(self.jobs):
+            self._replace(wanted - len(self.jobs))
+        elif self.options.max_workers is not None:
+            self._let_go(max(wanted, _jobs(max(1, self.options.workers), self.options.cores)))
+        self._tell()
+
+    def _meet_workers(self) -> None:
+        """Note which jobs have workers, and which of them have work."""
+        now = time.monotonic()
+        busy: dict[str, bool] = {}
+        for worker in list(self.scheduler.workers.values()):
+            name = str(worker.name)
+            for owner in (name, name.rpartition("-")[0]):  # a job of one worker gives it the job's own name
+                busy[owner] = busy.get(owner, False) or bool(worker.processing)
+        for job in self.jobs.values():
+            if job.name in busy:
+                if not job.had_workers:
+                    self._ended_in_vain = 0
+                job.had_workers = True
+                job.idle_since = None if busy[job.name] else job.idle_since or now
+
+    def _bury(self, states: dict[str, JobState]) -> None:
+        """Take in the queue's states; forget jobs that ended."""
+        now, ended = time.monotonic(), []
+        for job in list(self.jobs.values()):
+            state = states.get(job.id)
+            if state is None and now - job.sent < self.system.grace_s:
+                continue
+            state = state or JobState("gone from the queue")
+            if state != job.state:
+                job.state, job.since = state, time.time()
+            if job.id not in states or state.state in self.system.ended:
+                ended.append(self.jobs.pop(job.id))
+        if not ended:
+            return
+        self._note_ids()
+        self.say(f"ended: {in_words((j.id, str(j.state)) for j in ended)}")
+        for job in ended:
+            self._ended_in_vain = 0 if job.had_workers else self._ended_in_vain + 1
+        if self._ended_in_vain < self.options.job_tries:
+            return
+        text = f"{self._ended_in_vain} jobs in a row ended without a worker; {self._log_of(ended[-1])}"
+        if not any(j.had_workers for j in self.jobs.values()):
+            raise JobsLost(f"{text}; finished batches are kept: run the same command again once the cause is gone")
+        self.say(f"{text}; no more are sent while others work")
+
+    def _replace(self, n: int) -> None:
+        """Send more jobs; a refusal counts only when it comes again and again, and no job is left."""
+        if self._ended_in_vain >= self.options.job_tries and self.jobs:
+            return
+        before = set(self.jobs)
+        try:
+            self._send(n)
+            self._refused = 0
+        except Refused as error:
+            self._refused += 1
+            self.say(str(error))
+            if self._refused >= self.options.job_tries and not self.jobs:
+                raise JobsLost(f"{error} ({self._refused} times, and no job is left)") from None
+        if sent := [i for i in self.jobs if i not in before]:
+            self.say(f"jobs sent: {some(sent)}")
+
+    def _let_go(self, wanted: int) -> None:
+        """Adaptive mode: cancel jobs that the work left does not need, those that wait before those that run."""
+        now = time.monotonic()
+        spare = len(self.jobs) - wanted
+        waiting = [j for j in self.jobs.values() if not j.had_workers]
+        idle = [j for j in self.jobs.values() if j.idle_since is not None and now - j.idle_since > IDLE_S]
+        if gone := [j.id for j in [*reversed(waiting), *idle]][: max(0, spare)]:
+            self.say(f"jobs cancelled for want of work: {some(gone)}")
+            self.system.end(gone)
+            for number in gone:
+                del self.jobs[number]
+            self._note_ids()
+
+    # -- telling ----------------------------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        """Say what is waited for while there is no worker; again every minute."""
+        if self.scheduler.workers:
+            self._said = ""
+            return
+        text = in_words((j.id, str(j.state)) for j in self.jobs.values())
+        now = time.monotonic()
+        if text != self._said or now - self._said_at >= REPEAT_S:
+            since = min((j.since for j in self.jobs.values()), default=time.time())
+            clock = time.strftime("%H:%M:%S", time.localtime(since))
+            self.say(f"no worker yet; {text or 'no job in the queue'}, since {clock} ({duration(time.time() - since)})")
+            self._said, self._said_at = text, now
+
+    def _log_of(self, job: Job) -> str:
+        """Where a job's log is and how it ends."""
+        logs = [p for p in self.logs.glob(f"*{job.id}*") if p.stat().st_size]
+        if not logs:
+            return f"job {job.id} ended as {job.state} and left no log in {self.logs}"
+        log = max(logs, key=lambda p: p.stat().st_size)
+        with contextlib.suppress(OSError):
+            last = log.read_text(errors="replace").strip().splitlines()[-1:]
+            return f"the log of job {job.id}, {log}, ends: {last[0].strip() if last else 'empty'}"
+        return f"its log: {log}"
+
+
+def _jobs(workers: int, cores: int) -> int:
+    return math.ceil(workers / cores)

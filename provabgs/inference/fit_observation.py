@@ -36,6 +36,7 @@ from provabgs.inference.target import (
     to_theta,
     to_unit,
 )
+from provabgs.observe.as_configured import as_configured
 from provabgs.observe.data_error import stand_in
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import bands_left_out, project
@@ -85,7 +86,7 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
     start = time.perf_counter()
     try:
         load_plugins(config.plugins)
-        observation = _select(observation, config)
+        observation = as_configured(_select(observation, config), config.observing)
         model = load_model(config.model)
         projection = project(observation, model.library, config.observing)
         exact = ExactLikelihood(projection, model)

@@ -9,6 +9,7 @@ import typer
 
 from provabgs import __version__
 from provabgs.cli.cluster import cluster_app
+from provabgs.cli.compare import compare_command
 from provabgs.cli.emulator import emulator_app
 from provabgs.cli.fit import fit
 from provabgs.cli.gallery import gallery_command, view_command
@@ -38,6 +39,7 @@ app.command("gallery")(gallery_command)
 app.command("run")(run_command)
 app.command("query")(query_command)
 app.command("export")(export_command)
+app.command("compare")(compare_command)
 app.add_typer(config_app, name="config")
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(ssp_app, name="ssp")

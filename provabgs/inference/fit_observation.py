@@ -37,6 +37,7 @@ from provabgs.inference.target import (
     to_theta,
     to_unit,
 )
+from provabgs.observe.as_configured import as_configured
 from provabgs.observe.data_error import stand_in
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import bands_left_out, project
@@ -87,7 +88,7 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
     start = time.perf_counter()
     try:
         load_plugins(config.plugins)
-        observation = observation.part(config.use)
+        observation = as_configured(observation.part(config.use), config.observing)
         fitted, assumed = with_spectrum_fraction(observation)
         model = load_model(config.model)
         projection = project(fitted, model.library, config.observing)

@@ -55,7 +55,10 @@ class InputOptions(Section):
     targets: Annotated[Path | None, BESIDE_FILE] = Field(
         None, description="FITS, Parquet, ECSV or CSV table: fit its TARGETIDs only"
     )
-    reader: str = Field("desi", description="'desi' (coadds), 'photometry' (tables of fluxes), or 'module:object'")
+    reader: str = Field(
+        "desi",
+        description="'desi' (coadds), 'sdss' (spec files), 'photometry' (tables of fluxes), or 'module:object'",
+    )
     root: Annotated[Path | None, BESIDE_FILE] = Field(
         None, description="inputs are named relative to it in the catalog; else by file name"
     )

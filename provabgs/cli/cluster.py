@@ -13,7 +13,7 @@ cluster_app = typer.Typer(
 RunFile = Annotated[Path, typer.Argument(help="TOML file of the run.")]
 
 
-@cluster_app.command("keys")
+@cluster_app.command("keys", short_help="Make the key pair of a scheduler of your own.")
 def keys_command(folder: Annotated[Path, typer.Argument(help="Folder to make; only you can enter it.")]) -> None:
     """Make the key pair that lets a scheduler of your own, its workers and runs know one another."""
     from provabgs.pipelines.keys import CERTIFICATE_NAME, KEY_NAME, write_pair

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -139,7 +140,8 @@ def with_absolute_paths(model: type[BaseModel], data: Any, folder: Path) -> Any:
         if isinstance(value, list):
             return [at(v, known) for v in value]
         is_path = isinstance(value, str) and value and value not in known
-        return str(folder / Path(value).expanduser()) if is_path else value
+        # without "..", so that messages name places as people know them
+        return os.path.normpath(folder / Path(value).expanduser()) if is_path else value
 
     out = dict(data)
     for name in data.keys() & model.model_fields.keys():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from provabgs.api import draw, fit
+    from provabgs.api import draw, fit, save
     from provabgs.catalog.query import Catalog
     from provabgs.core.status import Status
     from provabgs.inference.config import FitConfig
@@ -32,6 +32,7 @@ _WHERE: dict[str, str] = {
     "Status": "provabgs.core.status",
     "draw": "provabgs.api",
     "fit": "provabgs.api",
+    "save": "provabgs.api",
 }
 """Public name -> module that defines it (PEP 562)."""
 
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     "draw",
     "fit",
+    "save",
 ]
 
 

@@ -24,6 +24,7 @@ from provabgs.catalog import expression, tables
 from provabgs.catalog.columns import LOG_PROB, Schema, union
 from provabgs.catalog.evaluate import Numbers, Value, at, from_arrow, number, truth
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
+from provabgs.catalog.models import Kind, ModelSpectrum, model_spectrum, posteriors_at
 from provabgs.catalog.names import sample_names, summary_formulas
 from provabgs.catalog.samples import Places, SampleChunk, read_chunks
 from provabgs.catalog.seal import Seal
@@ -33,6 +34,7 @@ from provabgs.catalog.summary import ARROW_TYPES, FORMAT, SHARDS, to_arrow
 from provabgs.catalog.summary_reader import Condition, SummaryReader
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.identity import exact_ids
+from provabgs.inference.posterior import Posterior
 
 _PLACE = ("TARGETID", "SHARD", "SHARD_ROW")
 
@@ -350,6 +352,52 @@ class Catalog:
         for name in names:
             result[name] = out.get(name, np.empty((0, 0)))
         return result
+
+    def posteriors(self, targetids: ArrayLike | None = None) -> Iterator[Posterior]:
+        """Posteriors of the chosen galaxies as a fit returns them, with the draws that the catalog keeps.
+
+        Parameters
+        ----------
+        targetids
+            Galaxies, in the order wanted; None for all chosen ones.
+
+        Yields
+        ------
+        Posterior
+            One after another; memory stays that of one shard where galaxies of a shard follow one another.
+
+        Raises
+        ------
+        InputError
+            For a TARGETID that is not among the chosen galaxies.
+        """
+        located = self._locate(targetids)
+        rows = located["SHARD_ROW"].astype(np.int64)
+        yield from posteriors_at(self.root, self.shards, located["SHARD"], rows)
+
+    def spectrum(self, targetid: int, kind: Kind = "rest", draws: int = 100) -> ModelSpectrum:
+        """Model spectra of one galaxy, from its stored draws; the data are not needed.
+
+        Parameters
+        ----------
+        targetid
+            Galaxy.
+        kind
+            ``"rest"`` (Lsun/Angstrom) or ``"observed"`` (1e-17 erg/s/cm2/Angstrom).
+        draws
+            How many; all stored ones where there are fewer.
+
+        Returns
+        -------
+        ModelSpectrum
+            See `provabgs.catalog.models.ModelSpectrum`.
+
+        Raises
+        ------
+        InputError
+            For another kind, a TARGETID that is not among the chosen galaxies, or one without draws.
+        """
+        return model_spectrum(next(self.posteriors([targetid])), kind, draws)
 
     def iter_samples(self, names: Sequence[str]) -> Iterator[Table]:
         """Draws of all chosen galaxies, one Table per shard, for catalogs whose samples do not fit in memory."""

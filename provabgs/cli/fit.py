@@ -45,8 +45,9 @@ class EngineName(StrEnum):
 class PresetName(StrEnum):
     """What the noise model allows for."""
 
-    published = "published"
     honest = "honest"
+    published = "published"
+    released_edr = "released-edr"
 
 
 class DataName(StrEnum):

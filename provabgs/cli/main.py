@@ -9,6 +9,7 @@ import typer
 
 from provabgs import __version__
 from provabgs.cli.cluster import cluster_app
+from provabgs.cli.compare import compare_command
 from provabgs.cli.emulator import emulator_app
 from provabgs.cli.fit import fit
 from provabgs.cli.gallery import gallery_command, view_command
@@ -39,6 +40,7 @@ app.command("gallery", short_help="Build a static site of a catalog, a page per 
 app.command("run", short_help="Fit a whole catalog on a Dask cluster, or go on with it.")(run_command)
 app.command("query", short_help="Choose galaxies of a catalog; print or save them.")(query_command)
 app.command("export", short_help="Write a catalog in the published layout, or for ArviZ.")(export_command)
+app.command("compare", short_help="Compare a catalog with another: FastSpecFit, CIGALE, MPA-JHU, ...")(compare_command)
 app.add_typer(config_app, name="config")
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(ssp_app, name="ssp", short_help="SSP libraries: build one, or see what one is.")

@@ -63,6 +63,12 @@ def make_reader(options: InputOptions) -> Reader:
         "desi": DesiReader, "photometry": PhotometryTableReader, "sdss": SDSSReader
     }  # fmt: skip
     factory = known.get(options.reader) or load_object(options.reader, "[inputs] reader")
+    lacking = [name for name in ("pattern", "scan", "read") if not hasattr(factory, name)]
+    if not isinstance(factory, type) or lacking:  # looked at before it is called: a name may be anything
+        raise ConfigError(
+            f"[inputs] reader = {options.reader!r} is no reader (it lacks {', '.join(lacking) or 'a class'}); name a "
+            "class with pattern, scan and read, as docs/guide/survey.md says"
+        )
     reader: Reader = factory(options)
     return reader
 
@@ -78,8 +84,8 @@ def load_object(spec: str, key: str) -> Any:
     module, _, name = spec.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{key} = {spec!r}: give 'module:object' ({error})") from None
+    except Exception as error:  # a module may raise anything while it is imported
+        raise ConfigError(f"{key} = {spec!r}: give 'module:object' ({first_line(error)})") from None
 
 
 def check_module(spec: str, key: str) -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from provabgs.core.errors import ConfigError
+from provabgs.core.files import read_text
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -74,10 +75,10 @@ def read_toml(path: Path, missing: str = "") -> dict[str, Any]:
         When the file is missing or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file{missing}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
 
 

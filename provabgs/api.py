@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,6 +15,8 @@ from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from provabgs.desi.targets import ReadOptions
 
 
@@ -130,3 +132,81 @@ def _fit_file(
     rows = iter_observations(coadd, redrock, photometry, wanted, options, redshift)
     posteriors = [fitted.posterior for fitted in fit_many(rows, config, seed)]
     return posteriors[0] if one else posteriors
+
+
+def draw(posterior: Posterior, observation: Observation | None = None, *, n_draws: int = 200) -> Figure:
+    """Draw a galaxy: a page of spectrum, bands, histories and properties, or the corner plot where there are no data.
+
+    Parameters
+    ----------
+    posterior
+        With samples.
+    observation
+        The data that were fitted; ``provabgs.catalog.observed.read_fitted(file, row)`` reads those of a posterior file.
+    n_draws
+        Draws that bands are computed from.
+
+    Returns
+    -------
+    Figure
+        A matplotlib figure, which notebooks show.
+
+    Raises
+    ------
+    InputError
+        For a posterior without samples.
+    """
+    from provabgs.inference.predictive import predict
+    from provabgs.plotting.galaxy import corner_figure, summary_figure
+    from provabgs.plotting.style import style
+
+    if not len(posterior.samples):
+        who = f"TARGETID {posterior.targetid}"
+        raise InputError(f"{who}: no samples to draw, STATUS {posterior.status.name}: {posterior.message}")
+    with style():
+        if observation is None:
+            return corner_figure(posterior)
+        return summary_figure(posterior, predict(posterior, observation, n_draws))
+
+
+def save(
+    posteriors: Posterior | Sequence[Posterior],
+    observations: Observation | Sequence[Observation | None] | None,
+    path: str | Path,
+) -> None:
+    """Write posteriors and the data that they come from to a file that `provabgs plot`, `view` and `Catalog` open.
+
+    Parameters
+    ----------
+    posteriors
+        One, or several.
+    observations
+        The data of each in the same order; None where there are none, or for all. Figures of spectra need them.
+    path
+        ``.h5`` file; an existing one is replaced in one step.
+
+    Raises
+    ------
+    InputError
+        When the numbers of posteriors and observations differ, or data are not those that were fitted.
+    """
+    from provabgs.catalog.observed import write_fits
+
+    rows = [posteriors] if isinstance(posteriors, Posterior) else list(posteriors)
+    data: list[Observation | None] = [None] * len(rows)
+    if observations is not None:
+        data = [observations] if isinstance(observations, Observation) else list(observations)
+    if len(data) != len(rows):
+        raise InputError(f"{len(rows)} posteriors but {len(data)} observations; give one of each, in the same order")
+    for k, (posterior, observation) in enumerate(zip(rows, data, strict=True)):
+        if observation is not None and not _fits(posterior, observation):
+            raise InputError(f"observation {k} is not what posterior {k} was fitted to; give them in the same order")
+    write_fits(path, list(zip(rows, data, strict=True)))
+
+
+def _fits(posterior: Posterior, observation: Observation) -> bool:
+    """Whether a posterior is of these data, or of the spectrum or the bands among them."""
+    if posterior.data_hash in ("", observation.digest()):
+        return True
+    part = observation.part(str(posterior.config_dict().get("use", "both")))
+    return posterior.data_hash == part.digest()

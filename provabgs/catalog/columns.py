@@ -10,9 +10,22 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
+from provabgs.catalog.standard_columns import (
+    CLIPPED,
+    FIT_QUALITY,
+    IDENTITY,
+    LOCATION,
+    NEXT,
+    NO_DRAWS,
+    PROVENANCE,
+    QUALITY,
+    SURVEY,
+    Column,
+    statistic,
+)
 from provabgs.core.errors import ConfigError, DataFileError
 from provabgs.inference.measured.quantity import QUANTILES as MEASURED_QUANTILES
 from provabgs.inference.measured.quantity import Measured
@@ -20,111 +33,19 @@ from provabgs.inference.standard import PARAMETERS, PROPERTIES
 from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.parameters import Parameter, Quantity
 
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the summary: name, numpy type (``"S"`` for text of any length), unit and meaning."""
-
-    name: str
-    dtype: str
-    unit: str
-    description: str
-
-
+DIAGNOSTICS: dict[str, str] = {
+    "RHAT": "R-hat", "ESS_BULK": "bulk effective sample size", "ESS_TAIL": "tail effective sample size",
+}  # fmt: skip
+"""Suffixes of convergence diagnostics, and what they are."""
+NOT_VARYING = f"{NO_DRAWS}, or the quantity does not vary"
 LOG_PROB = "LOG_PROB"
 """Column of the log posterior density of each draw."""
 
 QUANTILES: dict[str, float] = {"P16": 0.16, "P50": 0.50, "P84": 0.84}
 """Suffixes of the quantile columns and the quantiles they hold."""
 
-SURVEY: tuple[Column, ...] = (
-    Column("TSNR2_BGS", "f4", "", "template signal-to-noise squared for BGS"),
-    Column("MAG_G", "f4", "mag", "g-band magnitude, corrected for Galactic extinction"),
-    Column("MAG_R", "f4", "mag", "r-band magnitude, corrected for Galactic extinction"),
-    Column("MAG_Z", "f4", "mag", "z-band magnitude, corrected for Galactic extinction"),
-    Column("MAG_W1", "f4", "mag", "W1 magnitude (AB), corrected for Galactic extinction"),
-    Column("FIBMAG_R", "f4", "mag", "r-band magnitude inside the fiber"),
-    Column("SCHLEGEL_COLOR", "f4", "mag", "(z - W1) - 1.2 (g - r) + 1.2, the BGS Faint selection colour"),
-    Column("Z_MAX", "f4", "", "largest redshift at which the galaxy passes the selection"),
-    Column("W_ZFAIL", "f4", "", "weight for redshift failures"),
-    Column("W_FIBASSIGN", "f4", "", "weight for fiber assignment"),
-    Column("IS_BGS_BRIGHT", "i1", "", "1 in BGS Bright, 0 not, -1 unknown"),
-    Column("IS_BGS_FAINT", "i1", "", "1 in BGS Faint, 0 not, -1 unknown"),
-    Column("EBV", "f4", "mag", "Galactic reddening"),
-    Column("ZWARN", "i8", "", "redrock's warning bits, -1 unknown"),
-    Column("SPECTYPE", "S", "", "redrock's spectral type"),
-    Column("PHOTSYS", "S", "", "N (BASS, MzLS) or S (DECam) photometry"),
-    Column("SURVEY", "S", "", "DESI survey"),
-    Column("PROGRAM", "S", "", "DESI program"),
-    Column("INPUT", "S", "", "file that the row was read from, as the run names it"),
-    Column("ROW", "i4", "", "row in that file, from 0, -1 unknown"),
-)
-"""Columns filled from `Posterior.meta` where it has a key of that name; unknown is NaN, -1 or empty."""
-
-IDENTITY: tuple[Column, ...] = (
-    Column("TARGETID", "i8", "", "DESI target identifier"),
-    Column("RA", "f8", "deg", "right ascension"),
-    Column("DEC", "f8", "deg", "declination"),
-    Column("Z", "f8", "", "redshift of the fit (Z_HP in the published catalog)"),
-    Column("ZERR", "f4", "", "redshift error"),
-    Column("HPIX_64", "i4", "", "HEALPix pixel, nside 64, nested; -1 without coordinates"),
-    Column("STATUS", "i2", "", "provabgs.core.status.Status"),
-)
-
-QUALITY: tuple[Column, ...] = (
-    Column("RHAT_MAX", "f4", "", "largest rank-normalised split R-hat"),
-    Column("ESS_MIN", "f4", "", "smallest bulk or tail effective sample size"),
-    Column("N_EVAL", "i8", "", "likelihood evaluations spent"),
-    Column("N_DIVERGENT", "i4", "", "divergent transitions"),
-    Column("LOG_EVIDENCE", "f8", "", "log evidence where the sampler gives it"),
-    Column("LOG_EVIDENCE_SPREAD", "f4", "", "log evidence of the best independent start over the second best"),
-    Column("ENGINE_DLNL", "f4", "", "scatter in ln L of the likelihood backend about the exact likelihood"),
-    Column("RUNTIME_S", "f4", "s", "wall time of the fit"),
-    Column("CHI2_SPEC", "f8", "", "chi^2 of the best fit, spectrum"),
-    Column("CHI2_PHOT", "f8", "", "chi^2 of the best fit, photometry"),
-    Column("DOF_SPEC", "i4", "", "pixels in CHI2_SPEC"),
-    Column("DOF_PHOT", "i4", "", "bands in CHI2_PHOT"),
-    Column("PRIOR_EDGE", "i8", "", "bit k: more than 5 % of draws of the fit's parameter k pile up at a prior edge"),
-    Column("N_DRAWS", "i4", "", "draws that the fit returned"),
-    Column("N_SAMPLES", "i4", "", "draws kept in the store"),
-)
-
-FIT_QUALITY: tuple[Column, ...] = (
-    Column("FLAG", "i4", "", "what is doubtful, bits of provabgs.inference.flags.Flag; 0 is the recommended cut"),
-    Column("P_SPEC", "f8", "", "posterior-predictive p-value of chi^2, spectrum"),
-    Column("P_PHOT", "f8", "", "posterior-predictive p-value of chi^2, photometry given the spectrum"),
-    Column("TENSION", "f4", "", "distance of the bands from what spectrum and prior predict for them, sigmas"),
-    Column("RESIDUAL", "f4", "", "largest mean residual over a window of the spectrum, in its sigmas, signed"),
-    Column("RESIDUAL_WAVE", "f4", "Angstrom", "centre of that window, rest frame, vacuum"),
-    Column("RESIDUAL_WIDTH", "f4", "Angstrom", "width of that window, rest frame"),
-    Column("TEMPLATE_RMS", "f4", "", "rms coefficient of template error at the best fit, prior sigmas; 1 expected"),
-    Column("TEMPLATE_P", "f8", "", "probability of larger coefficients of template error"),
-    Column("CALIBRATION_RMS", "f4", "", "rms coefficient of calibration errors at the best fit, prior sigmas"),
-    Column("CALIBRATION_P", "f8", "", "probability of larger coefficients of calibration errors"),
-    Column("FIBER_COLOUR_RMS", "f4", "", "rms coefficient of the fiber's colour at the best fit, prior sigmas"),
-    Column("FIBER_COLOUR_P", "f8", "", "probability of larger coefficients of the fiber's colour"),
-    Column("NOISE_RMS", "f4", "", "rms coefficient of all other noise templates at the best fit, prior sigmas"),
-    Column("NOISE_P", "f8", "", "probability of larger coefficients of all other noise templates"),
-    Column("N_CLIPPED", "i4", "", "pixels masked as outliers"),
-)
-"""How well the data are described: FLAG, the numbers of `provabgs.inference.quality.Quality`, and outliers."""
-
-CLIPPED = Column("CLIPPED", "S", "Angstrom", "observed wavelengths of the pixels masked as outliers, the first 1000")
-"""Kept in shards and posterior files, not in the Parquet summary."""
-
-PROVENANCE: tuple[Column, ...] = (
-    Column("SAMPLER", "S", "", "sampler that made the draws"),
-    Column("SEED", "i8", "", "seed of the fit"),
-    Column("DATA_HASH", "S", "", "SHA-256 of the fitted data"),
-    Column("CONFIG_ID", "i4", "", "row of the shard's `configs`"),
-    Column("VERSIONS_ID", "i4", "", "row of the shard's `versions`"),
-    Column("MODEL_ID", "i4", "", "row of the shard's `models`, -1 without samples"),
-    Column("MESSAGE", "S", "", "why there are no samples, or what to mind"),
-    Column("META", "S", "", "what else the reader kept, JSON"),
-)
-
-
 _NAME = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
+SURVEY_COLUMN_KEYS = ("name", "dtype", "unit", "description")
 SURVEY_COLUMNS = "SURVEY_COLUMNS"
 """Key of `Posterior.meta` under which a reader describes columns of its own: name to unit and description."""
 
@@ -155,7 +76,7 @@ def survey_column(name: str, dtype: str = "f4", unit: str = "", description: str
         raise ValueError(
             f"survey column {name!r} ({dtype}): need an upper-case name of at most 40 characters, f4, f8 or i1"
         )
-    return Column(name, dtype, unit, description)
+    return Column(name, dtype, unit, description, null="the reader does not know it")
 
 
 @dataclass(frozen=True)
@@ -222,6 +143,11 @@ class Schema:
         """All columns that a reader may fill."""
         return (*SURVEY, *self.survey)
 
+    @property
+    def table_columns(self) -> tuple[Column, ...]:
+        """Every column that a table of a catalog may have: the summary's, and where draws are."""
+        return (*self.columns, *LOCATION)
+
     @cached_property
     def by_name(self) -> dict[str, Column]:
         """Columns of the summary by name."""
@@ -233,15 +159,16 @@ class Schema:
         for quantity in self.quantities:
             what, unit, name = quantity.description, quantity.unit, quantity.column
             for suffix, q in QUANTILES.items():
-                columns.append(Column(f"{name}_{suffix}", "f4", unit, f"{100 * q:.0f} % quantile: {what}"))
-            columns.append(Column(f"{name}_BF", "f8", unit, f"best fit: {what}"))
-            columns.append(Column(f"{name}_RHAT", "f4", "", f"R-hat: {what}"))
-            columns.append(Column(f"{name}_ESS_BULK", "f4", "", f"bulk effective sample size: {what}"))
-            columns.append(Column(f"{name}_ESS_TAIL", "f4", "", f"tail effective sample size: {what}"))
+                ucd = "stat.median" if suffix == "P50" else "stat.value"
+                columns.append(statistic(name, suffix, "f4", unit, f"{100 * q:.0f} % quantile: {what}", ucd))
+            columns.append(statistic(name, "BF", "f8", unit, f"best fit: {what}", "stat.fit"))
+            for suffix, text in DIAGNOSTICS.items():
+                columns.append(Column(f"{name}_{suffix}", "f4", "", f"{text}: {what}", NOT_VARYING, "stat.param"))
         columns += [
-            Column(f"{p.column}_EDGE", "f4", "", f"fraction of draws piled up at a prior edge: {p.description}")
+            Column(f"{p.column}_EDGE", "f4", "", f"fraction of draws piled up at a prior edge: {p.description}",
+                   NOT_VARYING, "stat.probability")
             for p in self.parameters
-        ]
+        ]  # fmt: skip
         return tuple(columns)
 
     def to_json(self) -> str:
@@ -249,7 +176,7 @@ class Schema:
         parts = {
             "parameters": [p.as_dict() for p in self.parameters],
             "properties": [p.as_dict() for p in self.properties],
-            "survey": [asdict(c) for c in self.survey],
+            "survey": [{k: getattr(c, k) for k in SURVEY_COLUMN_KEYS} for c in self.survey],
             "measured": [q.as_dict() for q in self.measured],
         }
         return json.dumps(parts, sort_keys=True)
@@ -323,7 +250,9 @@ def _measured_column(quantity: Measured, suffix: str) -> Column:
         text = f"{100 * MEASURED_QUANTILES[suffix]:.0f} % quantile: {quantity.description}"
     else:
         text = f"{quantity.description}{', standard deviation' if suffix else ''}"
-    return Column(quantity.column + suffix, "f4", quantity.unit, text)
+    parts = {"_P50": (quantity.ucd, "stat.median"), "_ERR": ("stat.error", quantity.ucd), "": (quantity.ucd,)}
+    ucd = ";".join(part for part in parts.get(suffix, (quantity.ucd, "stat.value")) if part)
+    return Column(quantity.column + suffix, "f4", quantity.unit, text, quantity.null, ucd, NEXT)
 
 
 def _check_same(first: Quantity, second: Quantity) -> None:

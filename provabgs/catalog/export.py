@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
 from provabgs import __version__
-from provabgs.catalog.columns import LOG_PROB
+from provabgs.catalog.columns import LOG_PROB, Schema
+from provabgs.catalog.described import table_hdu, write_votable
+from provabgs.catalog.fastspec import write_models
 from provabgs.catalog.query import Catalog
 from provabgs.catalog.seal import seal
+from provabgs.catalog.standard_columns import NO_DRAWS, Column
 from provabgs.core.arrays import thin
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import InputError, MissingDependencyError
@@ -58,9 +61,10 @@ def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
     path
         File to write, replaced when it exists.
     form
-        ``"provabgs"`` (published columns, FITS or HDF5 by the suffix), ``"summary"`` (all summary columns, FITS or
-        Parquet) or ``"arviz"`` (netCDF of draws; needs the extra `arviz`). None: summary for .fits and .parquet,
-        provabgs for .h5 and .hdf5, arviz for .nc.
+        ``"provabgs"`` (published columns, FITS or HDF5 by the suffix), ``"summary"`` (all summary columns, FITS,
+        VOTable or Parquet), ``"models"`` (tables and model spectra, see `provabgs.catalog.fastspec`) or ``"arviz"``
+        (netCDF of draws; needs the extra `arviz`). None: summary for .fits, .vot and .parquet, provabgs for .h5 and
+        .hdf5, arviz for .nc.
 
     Raises
     ------
@@ -72,12 +76,14 @@ def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
     """
     path = Path(path)
     suffix = ".h5" if path.suffix == ".hdf5" else path.suffix
-    defaults = {".fits": "summary", ".parquet": "summary", ".h5": "provabgs", ".nc": "arviz"}
+    defaults = {".fits": "summary", ".parquet": "summary", ".vot": "summary", ".h5": "provabgs", ".nc": "arviz"}
     form = form or defaults.get(suffix)
     writers: dict[tuple[str | None, str], Callable[[Catalog, Path], None]] = {
-        ("summary", ".fits"): lambda c, p: _write_fits(c.table(), p),
+        ("summary", ".fits"): lambda c, p: _write_fits(c.table(), p, c.schema.table_columns),
         ("summary", ".parquet"): lambda c, p: _write_parquet(c, p),
-        ("provabgs", ".fits"): lambda c, p: _write_fits(published_table(c), p),
+        ("summary", ".vot"): lambda c, p: write_votable(c.table(), p, c.schema.table_columns),
+        ("provabgs", ".fits"): lambda c, p: _write_fits(published_table(c), p, published_columns(c.schema)),
+        ("models", ".fits"): lambda c, p: write_models(c, p),
         ("provabgs", ".h5"): lambda c, p: _write_hdf5(published_table(c), p),
         ("arviz", ".nc"): _write_netcdf,
     }
@@ -199,17 +205,25 @@ def _thinned(values: NDArray[np.float64], kept: list[NDArray[np.int64]], width: 
     return out
 
 
-def _write_fits(table: Table, path: Path) -> None:
-    """One binary table, masked integers with a TNULL; FITS knows no logarithmic units, so those are left out."""
-    for name in table.colnames:
-        column = table[name]
-        if column.unit is not None and str(column.unit).startswith("dex"):
-            column.unit = None
-        if getattr(column, "mask", None) is not None and column.dtype.kind == "i":
-            column.fill_value = -1 if column.dtype.itemsize == 1 else np.iinfo(column.dtype).min
-    hdu = fits.table_to_hdu(table)
-    hdu.name = "PROVABGS"
-    hdu.writeto(path)
+def published_columns(schema: Schema) -> tuple[Column, ...]:
+    """What the columns of `published_table` mean."""
+    ours = {c.name: c for c in schema.table_columns}
+    draws = f"{PUBLISHED_SAMPLES} draws of"
+    order = ", ".join(PARAMETERS.columns)
+    renamed = [replace(ours[name], name=published) for name, published in _PUBLISHED.items()]
+    return (
+        *renamed,
+        Column("PROVABGS_MCMC", "f4", "", f"{draws} the thirteen parameters: {order}", NO_DRAWS, "stat.value"),
+        Column("PROVABGS_THETA_BF", "f8", "", f"best fit: {order}", NO_DRAWS, "stat.fit"),
+        Column("PROVABGS_LOGMSTAR", "f4", "dex(Msun)", f"{draws} log10 of the surviving mass", NO_DRAWS, "phys.mass"),
+        Column("LOGMSTAR_FORMED", "f4", "dex(Msun)", f"{draws} log10 of the mass formed", NO_DRAWS, "phys.mass"),
+        *(ours[name] for name in _ADDED),
+    )
+
+
+def _write_fits(table: Table, path: Path, columns: tuple[Column, ...]) -> None:
+    """One binary table, described column by column."""
+    table_hdu(table, "PROVABGS", columns).writeto(path)
 
 
 def _write_parquet(catalog: Catalog, path: Path) -> None:

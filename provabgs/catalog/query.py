@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -20,9 +21,10 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
 from provabgs.catalog import expression, tables
-from provabgs.catalog.columns import LOG_PROB, Schema
+from provabgs.catalog.columns import LOG_PROB, Schema, union
 from provabgs.catalog.evaluate import Numbers, Value, at, from_arrow, number, truth
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
+from provabgs.catalog.models import Kind, ModelSpectrum, model_spectrum, posteriors_at
 from provabgs.catalog.names import sample_names, summary_formulas
 from provabgs.catalog.samples import Places, SampleChunk, read_chunks
 from provabgs.catalog.seal import Seal
@@ -32,6 +34,7 @@ from provabgs.catalog.summary import ARROW_TYPES, FORMAT, SHARDS, to_arrow
 from provabgs.catalog.summary_reader import Condition, SummaryReader
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.identity import exact_ids
+from provabgs.inference.posterior import Posterior
 
 _PLACE = ("TARGETID", "SHARD", "SHARD_ROW")
 
@@ -75,7 +78,7 @@ class Catalog:
         """
         path = Path(path)
         if path.suffix == ".h5":
-            return cls._open_shard(path)
+            return cls.open_files([path])
         summary = path / SUMMARY_NAME if path.is_dir() else path
         if not summary.is_file():
             hint = "; its shards are there: `provabgs run` on it finishes it" if shard_paths(path) else ""
@@ -99,20 +102,34 @@ class Catalog:
         return cls(summary.parent, tuple(seal.schema.names), metadata, schema, shards, reader)
 
     @classmethod
-    def _open_shard(cls, path: Path) -> Catalog:
-        """Open one posterior file; its summary is small enough to hold."""
-        shard = read_summary(path)
-        table = to_arrow(shard.rows, path.name, shard.schema)
+    def open_files(cls, paths: Sequence[str | Path]) -> Catalog:
+        """Open several posterior files as one catalog; their summaries are held in memory.
+
+        Raises
+        ------
+        InputError
+            For no file at all.
+        DataFileError
+            When one is no posterior file or is damaged, or when two files have different quantities in one column.
+        """
+        files = list(dict.fromkeys(Path(p) if len(paths) == 1 else Path(p).resolve() for p in paths))
+        if not files:
+            raise InputError("no posterior file was given")
+        read = [read_summary(p) for p in files]
+        root = files[0].parent if len(files) == 1 else Path(os.path.commonpath([p.parent for p in files]))
+        names = [p.relative_to(root).as_posix() for p in files]
+        schema = union(s.schema for s in read)
+        table = pa.concat_tables([to_arrow(s.rows, name, schema) for s, name in zip(read, names, strict=True)])
         metadata = {
             "provabgs:format": FORMAT,
             "provabgs:n_galaxies": str(table.num_rows),
-            "provabgs:configs": json.dumps(shard.configs),
-            "provabgs:versions": json.dumps(shard.versions),
-            "provabgs:schema": shard.schema.to_json(),
-            SHARDS: json.dumps(shards := {path.name: str(shard.attrs["sha256"])}),
+            "provabgs:configs": json.dumps(list(dict.fromkeys(c for s in read for c in s.configs))),
+            "provabgs:versions": json.dumps(list(dict.fromkeys(v for s in read for v in s.versions))),
+            "provabgs:schema": schema.to_json(),
+            SHARDS: json.dumps(shards := {n: str(s.attrs["sha256"]) for n, s in zip(names, read, strict=True)}),
         }
         reader = SummaryReader(table.schema, table)
-        return cls(path.parent, tuple(table.column_names), metadata, shard.schema, shards, reader)
+        return cls(root, tuple(table.column_names), metadata, schema, shards, reader)
 
     def __enter__(self) -> Catalog:
         return self
@@ -131,6 +148,12 @@ class Catalog:
 
     def __len__(self) -> int:
         return self._reader.count(self._conditions)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from provabgs.catalog.notebook import catalog_html
+
+        return catalog_html(self)
 
     # -- choosing galaxies ------------------------------------------------------------------------------------------
 
@@ -329,6 +352,52 @@ class Catalog:
         for name in names:
             result[name] = out.get(name, np.empty((0, 0)))
         return result
+
+    def posteriors(self, targetids: ArrayLike | None = None) -> Iterator[Posterior]:
+        """Posteriors of the chosen galaxies as a fit returns them, with the draws that the catalog keeps.
+
+        Parameters
+        ----------
+        targetids
+            Galaxies, in the order wanted; None for all chosen ones.
+
+        Yields
+        ------
+        Posterior
+            One after another; memory stays that of one shard where galaxies of a shard follow one another.
+
+        Raises
+        ------
+        InputError
+            For a TARGETID that is not among the chosen galaxies.
+        """
+        located = self._locate(targetids)
+        rows = located["SHARD_ROW"].astype(np.int64)
+        yield from posteriors_at(self.root, self.shards, located["SHARD"], rows)
+
+    def spectrum(self, targetid: int, kind: Kind = "rest", draws: int = 100) -> ModelSpectrum:
+        """Model spectra of one galaxy, from its stored draws; the data are not needed.
+
+        Parameters
+        ----------
+        targetid
+            Galaxy.
+        kind
+            ``"rest"`` (Lsun/Angstrom) or ``"observed"`` (1e-17 erg/s/cm2/Angstrom).
+        draws
+            How many; all stored ones where there are fewer.
+
+        Returns
+        -------
+        ModelSpectrum
+            See `provabgs.catalog.models.ModelSpectrum`.
+
+        Raises
+        ------
+        InputError
+            For another kind, a TARGETID that is not among the chosen galaxies, or one without draws.
+        """
+        return model_spectrum(next(self.posteriors([targetid])), kind, draws)
 
     def iter_samples(self, names: Sequence[str]) -> Iterator[Table]:
         """Draws of all chosen galaxies, one Table per shard, for catalogs whose samples do not fit in memory."""

@@ -15,17 +15,15 @@ from numpy.typing import NDArray
 
 from provabgs.catalog.block import Block
 from provabgs.catalog.columns import (
-    FIT_QUALITY,
     LOG_PROB,
     QUANTILES,
-    SURVEY,
     SURVEY_COLUMNS,
-    Column,
     Schema,
     survey_column,
     union,
 )
 from provabgs.catalog.encode import Encoding, quantise
+from provabgs.catalog.standard_columns import FIT_QUALITY, SURVEY, Column
 from provabgs.core.arrays import thin
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status

@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from provabgs.catalog.block import with_columns
-from provabgs.catalog.columns import SURVEY, Column, Schema, union
+from provabgs.catalog.columns import Schema, union
 from provabgs.catalog.generations import forget_superseded
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.seal import seal
 from provabgs.catalog.shard import read_models, read_summary
+from provabgs.catalog.standard_columns import LOCATION, SURVEY, Column
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError
 
@@ -30,10 +31,6 @@ SHARDS = "provabgs:shards"
 ROW_GROUP = 50_000
 """Galaxies per Parquet row group: small enough to skip by sky position, large enough to compress."""
 
-_LOCATION = (
-    Column("SHARD", "S", "", "shard file, relative to the catalog's directory"),
-    Column("SHARD_ROW", "i4", "", "row in that shard"),
-)
 _DROPPED = {"CONFIG_ID", "VERSIONS_ID", "MODEL_ID", "CLIPPED"}
 _NULLABLE_INTEGERS = {c.name for c in SURVEY if c.dtype.startswith("i")}
 ARROW_TYPES = {"f4": pa.float32(), "f8": pa.float64(), "i1": pa.int8(), "i2": pa.int16(), "i4": pa.int32(),
@@ -146,7 +143,7 @@ class Origin:
 
 def summary_columns(schema: Schema) -> tuple[Column, ...]:
     """Columns of the Parquet file, in order."""
-    return (*(c for c in schema.columns if c.name not in _DROPPED), *_LOCATION)
+    return (*(c for c in schema.columns if c.name not in _DROPPED), *LOCATION)
 
 
 def to_arrow(summary: NDArray[np.void], shard: str, schema: Schema) -> pa.Table:
@@ -189,11 +186,14 @@ def _arrow_array(column: Column, values: NDArray[Any]) -> pa.Array:
 
 def _arrow_schema(schema: Schema) -> pa.Schema:
     """Arrow schema with unit and description of every column."""
-    fields = [
-        pa.field(c.name, ARROW_TYPES[c.dtype], metadata={"unit": c.unit, "description": c.description})
-        for c in summary_columns(schema)
-    ]
+    fields = [pa.field(c.name, ARROW_TYPES[c.dtype], metadata=_about(c)) for c in summary_columns(schema)]
     return pa.schema(fields)
+
+
+def _about(column: Column) -> dict[str, str]:
+    """Unit, description, meaning of null and UCD of a column, for its field."""
+    about = {"unit": column.unit, "description": column.description, "null": column.null, "ucd": column.ucd}
+    return {key: text for key, text in about.items() if text or key in ("unit", "description")}
 
 
 def _schema_of(paths: list[Path]) -> Schema:

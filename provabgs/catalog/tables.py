@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from astropy.table import Column, MaskedColumn, Table
 
-from provabgs.catalog import columns as catalog_columns
+from provabgs.catalog import standard_columns as catalog_columns
 
 
 def from_arrow(table: pa.Table, about: Mapping[str, catalog_columns.Column]) -> Table:

@@ -18,7 +18,8 @@ Open = Annotated[bool, typer.Option("--open/--no-open", help="Open it in a brows
 
 def gallery_command(
     catalog: Annotated[
-        Path, typer.Argument(help="Catalog directory, summary.parquet, or a posterior file (.h5).", show_default=False)
+        list[Path],
+        typer.Argument(help="Catalog directory, summary.parquet, or posterior files (.h5).", show_default=False),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the site.", show_default=False)],
     where: Annotated[
@@ -36,8 +37,9 @@ def gallery_command(
     from provabgs.catalog import Catalog
     from provabgs.cli.query import choose
 
-    with Catalog.open(catalog) as opened:
-        name = title or catalog.resolve().stem
+    one = len(catalog) == 1
+    with Catalog.open(catalog[0]) if one else Catalog.open_files(catalog) as opened:
+        name = title or (catalog[0].resolve().stem if one else f"{len(catalog)} posterior files")
         say(build(choose(opened, where, cone), output, name, pages))
 
 
@@ -78,7 +80,9 @@ def build(catalog: Catalog, output: Path, title: str, pages: int) -> Site:
 
 def say(site: Site) -> None:
     """What was built, and how to open it."""
+    from provabgs.cli.report import near
+
     pages = "" if site.n_pages == site.n_galaxies else f", {site.n_pages} of them with data and draws"
     galaxies = "1 galaxy" if site.n_galaxies == 1 else f"{site.n_galaxies:,} galaxies"
     typer.echo(f"{galaxies}{pages}, {site.n_bytes / 1e6:.1f} MB")
-    typer.echo(f"open {site.page}")
+    typer.echo(f"open {near(site.page)} in a browser")

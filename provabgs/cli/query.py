@@ -62,10 +62,13 @@ def query_command(
 
 def export_command(
     catalog: CatalogPath,
-    output: Annotated[Path, typer.Argument(help="File to write: .fits, .parquet, .h5 or .nc.")],
+    output: Annotated[Path, typer.Argument(help="File to write: .fits, .vot, .parquet, .h5 or .nc.")],
     form: Annotated[
-        str | None, typer.Option("--as", "--format", help="provabgs, summary or arviz; by suffix if left out.")
+        str | None, typer.Option("--as", "--format", help="provabgs, summary, models or arviz; by suffix.")
     ] = None,
+    models: Annotated[
+        bool, typer.Option("--models", help="Tables and model spectra, FITS as of FastSpecFit; same as --as models.")
+    ] = False,
     where: Where = None,
     cone: Cone = None,
 ) -> None:
@@ -75,7 +78,7 @@ def export_command(
 
     with Catalog.open(catalog) as opened:
         chosen = choose(opened, where, cone)
-        export(chosen, output, form)
+        export(chosen, output, "models" if models else form)
         typer.echo(f"wrote {len(chosen)} galaxies to {output}")
 
 

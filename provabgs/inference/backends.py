@@ -16,12 +16,13 @@ from provabgs.inference.likelihood.emulated import EmulatedLikelihood
 from provabgs.sps.attenuation import CharlotFall
 from provabgs.sps.derived import DERIVED
 from provabgs.sps.emission import Emission
-from provabgs.sps.histories import Histories
+from provabgs.sps.histories import Histories, NMFHistories
 from provabgs.sps.imf import in_masses_of
 from provabgs.sps.library import SHIPPED, SSPLibrary
 from provabgs.sps.model import SPSModel
 from provabgs.sps.nebular import NebularEmission, NebularGrid, with_nebular
 from provabgs.sps.registries import ATTENUATIONS, EMISSIONS, HISTORIES, PROPERTIES
+from provabgs.sps.released import RELEASED
 
 logger = logging.getLogger(__name__)
 
@@ -104,14 +105,16 @@ def _load_model(text: str) -> SPSModel:
                 library = with_nebular(library, grid, options.log_u, options.gas_logz)
             except InputError as err:
                 raise ConfigError(f"model.nebular: {err}") from err
-    properties = (*DERIVED, *(PROPERTIES[name] for name in options.properties))
     published = options.conventions == "published-code"
     attenuation = ATTENUATIONS[options.attenuation]()
     if published and isinstance(attenuation, CharlotFall):
         attenuation = CharlotFall(birth_cloud_slope=-1.0)
+    histories = _histories(options)
+    own = RELEASED if published and isinstance(histories, NMFHistories) and histories.is_published else DERIVED
+    properties = (*own, *(PROPERTIES[name] for name in options.properties))
     return SPSModel(
         library,
-        _histories(options),
+        histories,
         attenuation,
         tuple(emissions),
         t_birth_cloud=0.01 if published else 0.1,

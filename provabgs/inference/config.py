@@ -18,7 +18,7 @@ from provabgs.sps.nebular import GAS_LOGZ_RANGE, LOG_U_RANGE
 
 Engine = Literal["compressed", "emulator", "exact"]
 Conventions = Literal["paper", "published-code"]
-Preset = Literal["published", "honest"]
+Preset = Literal["honest", "published", "released-edr"]
 
 
 FIT_TABLE = "fit"
@@ -185,7 +185,7 @@ class SamplerOptions(BaseModel):
 
 
 class MeasureOptions(BaseModel):
-    """What is measured after a fit, on draws of the posterior (docs/guide/catalog.md)."""
+    """What is measured after a fit, on draws of the posterior (docs/datamodel.md)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -209,6 +209,18 @@ PRESETS: dict[str, dict[str, Any]] = {
             "clip_sigma": 5.0,
             "floor_spectrum": 0.003,
         }
+    },
+    "released-edr": {
+        "model": {"conventions": "published-code"},
+        "observing": {
+            "noise": (),
+            "line_mask": "none",
+            "vdisp_kms": 0.0,
+            "resolution": "ignored",
+            "bands": ("g", "r", "z"),
+            "filter_group": "decam2014",
+            "fiber_error": "released",
+        },
     },
 }
 """Options that a preset sets where the configuration does not; ``"published"`` sets none: it is the bare model."""
@@ -235,7 +247,8 @@ class FitConfig(BaseModel):
     preset: Preset = Field(
         default=DEFAULT_PRESET,
         description="'honest': errors of the stellar library, of the calibration and of the fiber's colour are part of "
-        "the noise, outliers are masked (docs/guide/trust.md); 'published': noise and masks of Hahn et al. 2023",
+        "the noise, outliers are masked (docs/guide/trust.md); 'published': noise and masks of Hahn et al. 2023; "
+        "'released-edr': what the production of the released catalog did",
     )
 
     engine: Engine = Field(

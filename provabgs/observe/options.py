@@ -28,6 +28,20 @@ class ObservingOptions(BaseModel):
     gas_vdisp_kms: float | None = Field(
         None, ge=0, le=1000, description="velocity dispersion of emission lines, km/s; the stars' if null"
     )
+    resolution: Literal["matrix", "ignored"] = Field(
+        "matrix", description="'matrix': pixels are those of the instrument; 'ignored': of a perfect one"
+    )
+    bands: tuple[str, ...] | None = Field(
+        None, description="letters of the bands that are fitted, for example g, r and z; all if null"
+    )
+    filter_group: str | None = Field(
+        None, description="speclite's group whose curves stand for those of all bands, for example decam2014"
+    )
+    fiber_error: Literal["measured", "released"] = Field(
+        "measured",
+        description="sigma of the prior of f_fiber: 'measured' from the errors of fluxes; 'released': f_fiber times "
+        "the error of the r flux in nanomaggies",
+    )
     red_end_aa: float | None = Field(
         None, gt=0, description="longest rest wavelength of pixels, Angstrom (7400 is MILES's end); no limit if null"
     )

@@ -19,6 +19,7 @@ from provabgs.core.constants import SPECTRUM_UNIT
 from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.status import Status
 from provabgs.observe import data_error  # noqa: F401, registers its noise terms
+from provabgs.observe.as_configured import as_configured
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.dispersion import Chain, Dispersion, dispersion_table, unbroadened_kms
 from provabgs.observe.dispersion_range import allowed_dispersions
@@ -157,6 +158,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
         subtracted and is not known.
     """
     options = options or ObservingOptions()
+    observation = as_configured(observation, options)
     z = observation.redshift
     require_redshift(observation, options)
     cosmology = Cosmology(options.cosmology)

@@ -22,7 +22,8 @@ from provabgs.sps.parameters import Quantity, Values
 if TYPE_CHECKING:
     from provabgs.sps.model import NodeMasses, SPSModel
 
-_TINY = 1e-30
+TINY = 1e-30
+"""Mass formed, over all of it, that stands for none in a logarithm."""
 
 
 class State(NamedTuple):
@@ -66,25 +67,25 @@ def _surviving(state: State) -> jax.Array:
     library = state.model.library
     psi = hat_weights(state.masses.logzsol, library.logzsol)
     surviving = jnp.einsum("bj,bjk,kj->b", state.masses.mass, psi, jnp.asarray(library.surviving_mass))
-    return state.log_mass + jnp.log10(jnp.maximum(surviving, _TINY))
+    return state.log_mass + jnp.log10(jnp.maximum(surviving, TINY))
 
 
 def _sfr(name: str, span_gyr: float) -> Callable[[State], jax.Array]:
     def compute(state: State) -> jax.Array:
         recent = getattr(state.moments, name)
-        return state.log_mass + jnp.log10(jnp.maximum(recent, _TINY)) - np.log10(span_gyr * 1e9)
+        return state.log_mass + jnp.log10(jnp.maximum(recent, TINY)) - np.log10(span_gyr * 1e9)
 
     return compute
 
 
 def _metallicity(state: State) -> jax.Array:
     z = state.model.histories.metallicity(state.values, state.tables, state.model.nodes)
-    mean = jnp.sum(state.masses.mass * z, axis=1) / jnp.maximum(state.moments.formed, _TINY)
-    return jnp.log10(jnp.maximum(mean, _TINY))
+    mean = jnp.sum(state.masses.mass * z, axis=1) / jnp.maximum(state.moments.formed, TINY)
+    return jnp.log10(jnp.maximum(mean, TINY))
 
 
 def _age(state: State) -> jax.Array:
-    return state.moments.age / jnp.maximum(state.moments.formed, _TINY)
+    return state.moments.age / jnp.maximum(state.moments.formed, TINY)
 
 
 DERIVED: tuple[DerivedProperty, ...] = (

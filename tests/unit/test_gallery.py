@@ -280,9 +280,29 @@ def test_the_commands_build_and_say_where(catalog: Path, tmp_path: Path) -> None
     )
     assert done.exit_code == 0, done.output
     assert "11 galaxies, 1 of them with data and draws" in done.stdout
-    assert f"open {tmp_path / 'site' / 'index.html'}" in done.stdout
+    assert f"open {tmp_path / 'site' / 'index.html'} in a browser" in done.stdout
     write_shard(tmp_path / "one.h5", [synthetic_posterior(FIRST, np.random.default_rng(0), 8)])
     done = runner.invoke(app, ["view", str(tmp_path / "one.h5"), "--no-open", "-o", str(tmp_path / "view")])
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == (tmp_path / "view" / "index.html").as_uri()
     assert read_shard(tmp_path / "one.h5")[0].targetid == FIRST
+
+
+def test_several_files_make_one_gallery(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "b").mkdir()
+    files = [tmp_path / "a.h5", tmp_path / "b" / "c.h5"]
+    for k, file in enumerate(files):
+        write_shard(file, [synthetic_posterior(10 * k + i, rng, 8) for i in range(2)])
+    options = ["-o", str(tmp_path / "site")]
+    done = CliRunner().invoke(app, ["gallery", *map(str, files), *options])
+    assert done.exit_code == 0, done.output
+    assert unpack(chunk(tmp_path / "site", "rows/0"))["TARGETID"].tolist() == [0, 1, 10, 11]
+    assert chunk(tmp_path / "site", page_name(3))["targetid"] == "11"
+    assert chunk(tmp_path / "site", "site")["title"] == "2 posterior files"
+    with Catalog.open_files(files) as opened:
+        both = opened.samples([11, 0], ["LOGMSTAR"])
+    with Catalog.open(files[1]) as opened:
+        np.testing.assert_array_equal(both["LOGMSTAR"][0], opened.samples([11], ["LOGMSTAR"])["LOGMSTAR"][0])
+    with pytest.raises(InputError, match="no posterior file"):
+        Catalog.open_files([])

@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 
 from provabgs.catalog import Catalog, write_catalog
-from provabgs.catalog.columns import FIT_QUALITY, STANDARD
+from provabgs.catalog.columns import STANDARD
 from provabgs.catalog.records import to_block, to_posteriors
+from provabgs.catalog.standard_columns import FIT_QUALITY
 from provabgs.cli.report import print_fits
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig

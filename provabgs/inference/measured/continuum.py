@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from provabgs.core.arrays import FloatArray, thin
+from provabgs.core.arrays import FloatArray, IntArray, thin
 from provabgs.inference.likelihood.exact import fit_parameters, has_dispersion
 from provabgs.inference.likelihood.marginal import template_coefficients
 from provabgs.inference.measured.spectra import Spectra
@@ -63,16 +63,13 @@ def continua(
     flux = without_lines(spectra)[pick] * spectra.flux_factor * f_fiber[:, None]
     if spectrum.dispersion is not None:
         flux = spectrum.dispersion.table.broaden(flux, np.asarray(names.get(spectra.fitted[pick], "vdisp")))
-    smooth = (
-        _smooth(posterior, observation, spectra, projection, flux.mean(axis=0))
-        if spectrum.templates.size
-        else np.zeros(spectrum.flux.size)
-    )
+    pixels = (spectrum.operator @ flux.T).T
+    pixels += _smooth(posterior, observation, spectra, projection, pick, pixels)
     place = _places(observation, spectrum)
     out: list[Continuum | None] = []
     for low, high in ranges:
         found = window(observation, low, high)
-        out.append(None if found is None else _in_window(found, place, spectrum, flux, smooth))
+        out.append(None if found is None else _in_window(found, place, pixels))
     return out, f_fiber
 
 
@@ -87,42 +84,48 @@ def without_lines(spectra: Spectra) -> FloatArray:
 
 
 def _smooth(
-    posterior: Posterior, observation: Observation, spectra: Spectra, projection: Projection, mean: FloatArray
+    posterior: Posterior,
+    observation: Observation,
+    spectra: Spectra,
+    projection: Projection,
+    pick: IntArray,
+    pixels: FloatArray,
 ) -> FloatArray:
-    """Expected errors of template and calibration ``(npix,)`` for the mean draw, from the pixels that were fitted."""
-    spectrum, config = projection.spectrum, spectra.config
+    """Errors of template and calibration ``(ndraw, npix)``: a draw of their posterior for each draw of the galaxy's.
+
+    Their coefficients are those that the fitted pixels and bands say, given the draw; lines are not among those, so
+    that the continuum under a line is as uncertain as the coefficients leave it.
+    """
+    spectrum, photometry, config = projection.spectrum, projection.photometry, spectra.config
     assert spectrum is not None
+    use = np.array([term != LINE_TERM for term in projection.template_terms], dtype=bool)
+    if not use.any():
+        return np.zeros_like(pixels)
     bands = None
-    if projection.photometry is not None and config.use == "both":
-        whole = spectra.luminosity.mean(axis=0) * spectra.flux_factor
-        bands = (projection.photometry.flux - projection.photometry.operator @ whole)[None]
+    if photometry is not None and config.use == "both":
+        bands = photometry.flux - spectra.luminosity[pick] * spectra.flux_factor @ photometry.operator.T
     left_out = masked_pixels(observation, spectrum.wave, config.observing) | clipped_pixels(posterior, spectrum.wave)
-    coefficients, _ = template_coefficients(
-        projection, (spectrum.flux - spectrum.operator @ mean)[None], bands, ~left_out
-    )
-    use = np.array([term != LINE_TERM for term in projection.template_terms])
-    return np.asarray(spectrum.templates[:, use] @ coefficients[0, use])
+    mean, covariance = template_coefficients(projection, spectrum.flux - pixels, bands, ~left_out)
+    rng = np.random.default_rng([posterior.seed, posterior.targetid & (2**64 - 1), 3])
+    drawn = mean + rng.multivariate_normal(np.zeros(len(covariance)), covariance, len(mean), method="eigh")
+    return np.asarray(drawn[:, use] @ spectrum.templates[:, use].T)
 
 
 def _places(observation: Observation, spectrum: SpectrumProjection) -> FloatArray:
     """For each pixel of the observation its place among the projected ones, -1 for those that are not."""
-    camera, out, first = np.array(spectrum.camera), [], 0
+    camera, out = np.array(spectrum.camera), []
     for s in observation.spectra:
         own = np.flatnonzero(camera == s.camera)
         place = np.full(s.wave.size, -1)
         place[np.searchsorted(s.wave, spectrum.wave[own])] = own
         out.append(place)
-        first += s.wave.size
     return np.concatenate(out)
 
 
-def _in_window(
-    found: Window, place: FloatArray, spectrum: SpectrumProjection, flux: FloatArray, smooth: FloatArray
-) -> Continuum:
+def _in_window(found: Window, place: FloatArray, pixels: FloatArray) -> Continuum:
     own = place[found.places]
     known = own >= 0
-    draws = np.zeros((len(flux), own.size))
-    rows = own[known]
-    draws[:, known] = (spectrum.operator[rows] @ flux.T).T + smooth[rows]
+    draws = np.zeros((len(pixels), own.size))
+    draws[:, known] = pixels[:, own[known]]
     ivar = np.where(known, found.ivar, 0.0)
     return Continuum(Window(found.stretches, found.wave, found.flux, ivar, found.places, found.redshift), draws)

@@ -62,7 +62,7 @@ def merged_pixels(observation: Observation) -> tuple[FloatArray, FloatArray, Flo
 
 def _quantity(index: Index, of: str) -> Measured:
     column, unit, text = _ABOUT[index.name]
-    ucd = "spect.continuum;arith.ratio" if index is DN4000 else "spect.line.eqWidth"
+    ucd = "phot.flux.density;arith.ratio" if index is DN4000 else "spect.line.eqWidth"
     if of == "model":
         return Measured(
             f"{index.name}_model", f"{column}_MODEL", rf"{{\rm {index.name}}}".replace("_", r"\_"), unit,

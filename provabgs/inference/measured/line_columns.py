@@ -13,9 +13,19 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import SPECTRUM_UNIT
+from provabgs.core.identity import stream_of
 from provabgs.inference.measured.continuum import continua
-from provabgs.inference.measured.lines import LINES, Kinematics, Line, measure_lines, ranges
-from provabgs.inference.measured.quantity import QUANTILES, VALUE_ERROR, Measured, quantiles_of
+from provabgs.inference.measured.line_quantities import (
+    EBV_BALMER,
+    LINE_SHIFT,
+    LINE_SIGMA,
+    LINES,
+    LOGSFR_HALPHA,
+    ew_of,
+    flux_of,
+)
+from provabgs.inference.measured.lines import Kinematics, Line, measure_lines, ranges
+from provabgs.inference.measured.quantity import QUANTILES, Measured, quantiles_of
 from provabgs.inference.measured.spectra import Spectra
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation
@@ -29,8 +39,6 @@ LEAST_SNR = 3.0
 """Of H alpha and of H beta, for a rate."""
 PER_DRAW = 8
 """Noise realisations for each draw of the continuum."""
-_TEXT = {name: name.replace("_", " ") for name in LINES}
-_NULL = "no usable pixels cover 80 % of the line, or no spectrum was fitted"
 
 
 def line_columns(posterior: Posterior, observation: Observation, spectra: Spectra) -> dict[Measured, FloatArray]:
@@ -54,7 +62,7 @@ def line_columns(posterior: Posterior, observation: Observation, spectra: Spectr
         return _table({}, Kinematics(np.nan, np.nan), None, None)
     under, f_fiber = continua(posterior, observation, spectra, ranges())
     lines, kinematics = measure_lines(under)
-    rng = np.random.default_rng([posterior.seed, posterior.targetid & (2**64 - 1), 2])
+    rng = np.random.default_rng([posterior.seed, stream_of(posterior.targetid, posterior.data_hash) & (2**64 - 1), 2])
     ebv, log_sfr = star_formation(lines, f_fiber, spectra.distance_cm, rng)
     return _table(lines, kinematics, ebv, log_sfr)
 
@@ -100,47 +108,9 @@ def _table(
     none = np.full(2, np.nan)
     for name in LINES:
         line = lines.get(name)
-        out[_flux(name)] = none if line is None else np.array([line.flux, line.flux_err])
-        out[_ew(name)] = none if line is None else np.array([line.ew, line.ew_err])
+        out[flux_of(name)] = none if line is None else np.array([line.flux, line.flux_err])
+        out[ew_of(name)] = none if line is None else np.array([line.ew, line.ew_err])
     out[LINE_SIGMA], out[LINE_SHIFT] = np.array([kinematics.sigma]), np.array([kinematics.shift])
     for quantity, draws in ((EBV_BALMER, ebv), (LOGSFR_HALPHA, log_sfr)):
         out[quantity] = np.full(len(QUANTILES), np.nan) if draws is None else quantiles_of(draws)
     return out
-
-
-def _flux(name: str) -> Measured:
-    return Measured(
-        f"{name.lower()}_flux", f"{name}_FLUX", rf"F_{{\rm {_TEXT[name]}}}", "1e-17 erg / (s cm2)",
-        f"flux of {_TEXT[name]} above the posterior's continuum, in the fiber, corrected for Galactic dust",
-        suffixes=VALUE_ERROR, null=_NULL, ucd="phot.flux;spect.line",
-    )  # fmt: skip
-
-
-def _ew(name: str) -> Measured:
-    return Measured(
-        f"{name.lower()}_ew", f"{name}_EW", rf"{{\rm EW}}_{{\rm {_TEXT[name]}}}", "Angstrom",
-        f"equivalent width of {_TEXT[name]}, rest frame, positive in emission",
-        suffixes=VALUE_ERROR, null=f"{_NULL}, or the continuum is below 3 sigma", ucd="spect.line.eqWidth",
-    )  # fmt: skip
-
-
-LINE_SIGMA = Measured(
-    "line_sigma", "LINE_SIGMA", r"\sigma_{\rm lines}", "km / s", "velocity dispersion of the emission lines",
-    suffixes=("",), null="no line is seen (chi^2 drops by less than 25); lines then have 100 km/s",
-    ucd="spect.line.width",
-)  # fmt: skip
-LINE_SHIFT = Measured(
-    "line_shift", "LINE_SHIFT", r"\Delta v_{\rm lines}", "km / s",
-    "velocity of the emission lines with respect to the redshift", suffixes=("",),
-    null="no line is seen; lines are then at the redshift", ucd="spect.dopplerVeloc.opt",
-)  # fmt: skip
-EBV_BALMER = Measured(
-    "ebv_balmer", "EBV_BALMER", r"E(B-V)_{\rm Balmer}", "mag",
-    "reddening of H alpha over H beta, from 2.86, curve of Cardelli et al. (1989); 0 where the ratio is below 2.86",
-    null="H alpha or H beta is absent or below 3 sigma", ucd="phys.absorption;spect.line",
-)  # fmt: skip
-LOGSFR_HALPHA = Measured(
-    "log_sfr_halpha", "LOGSFR_HALPHA", r"\log_{10} {\rm SFR}_{\rm H\alpha}", "dex(Msun / yr)",
-    "log10 of the SFR from H alpha, Balmer decrement, over f_fiber (Kennicutt & Evans 2012, Chabrier IMF)",
-    null="H alpha or H beta is absent or below 3 sigma", ucd="phys.SFR",
-)  # fmt: skip

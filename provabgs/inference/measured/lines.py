@@ -14,20 +14,9 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.inference.measured.continuum import Continuum
+from provabgs.inference.measured.line_quantities import LINES
 from provabgs.observe.line_profiles import Window
 
-LINES: dict[str, tuple[float, ...]] = {
-    "OII_3727": (3727.09, 3729.88),
-    "HBETA": (4862.68,),
-    "OIII_4959": (4960.30,),
-    "OIII_5007": (5008.24,),
-    "NII_6548": (6549.86,),
-    "HALPHA": (6564.61,),
-    "NII_6584": (6585.27,),
-    "SII_6716": (6718.29,),
-    "SII_6731": (6732.67,),
-}
-"""Names as in FastSpecFit's tables, and vacuum wavelengths, Angstrom (NIST); [O II] is the sum of its two lines."""
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("OII_3727",), ("HBETA",), ("OIII_4959", "OIII_5007"), ("NII_6548", "HALPHA", "NII_6584"), ("SII_6716", "SII_6731"),
 )  # fmt: skip

@@ -3,10 +3,12 @@
     python -m bench.scheduler_speed overhead --galaxies 20000
     python -m bench.scheduler_speed scaling --galaxies 400 --seconds 0.25
     python -m bench.scheduler_speed memory --galaxies 10000
+    python -m bench.scheduler_speed tls --repeats 7
 
 ``overhead`` runs fits that take no time and states the cost per galaxy; ``scaling`` runs fits that keep a core busy
 for a given time on 1 and 2 workers (strong: the same galaxies; weak: twice as many on two); ``memory`` follows the
-resident memory of workers and fit processes.
+resident memory of workers and fit processes; ``tls`` compares encrypted with open connections, in turns, by tasks that
+do nothing and by the start of a cluster.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from astropy.table import Table
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation
 from provabgs.pipelines import dry_run
+from provabgs.pipelines.cluster_options import ClusterOptions
+from provabgs.pipelines.clusters import open_cluster
 from provabgs.pipelines.config import RunConfig, parse_config
 from provabgs.pipelines.run import run
 from studies.support.command import ROOT, plain_parser, run_study
@@ -171,12 +175,39 @@ def memory(folder: Path, n: int) -> None:
     print(json.dumps([round(sum(m.values())) for _, m in watch.samples][:: max(1, len(watch.samples) // 12)]))
 
 
+def _tasks(tls: bool, n: int, folder: Path) -> tuple[float, float, float]:
+    """Seconds that a cluster takes to start and that `n` empty tasks take, wall and processor time of this process."""
+    start = time.perf_counter()
+    with open_cluster(ClusterOptions(workers=2, tls=tls), 2, folder) as client:
+        client.gather(client.map(abs, range(100), pure=False))
+        began, began_cpu = time.perf_counter(), time.process_time()
+        client.gather(client.map(abs, range(n), pure=False))
+        return began - start, time.perf_counter() - began, time.process_time() - began_cpu
+
+
+def tls(folder: Path, n: int, repeats: int) -> None:
+    """What TLS costs: the same empty tasks over encrypted and over open connections, in turns."""
+    rows: dict[bool, list[tuple[float, float, float]]] = {True: [], False: []}
+    for k in range(repeats):
+        for on in (True, False) if k % 2 else (False, True):
+            rows[on].append(_tasks(on, n, folder))
+            print("TLS " if on else "open", *(f"{x:.2f}" for x in rows[on][-1]), flush=True)
+    found = {on: np.array(r) for on, r in rows.items()}
+    for c, what in enumerate(("start of the cluster", f"{n} empty tasks", "the same, processor time of the scheduler")):
+        ratio = found[True][:, c] / found[False][:, c]
+        low, middle, high = np.percentile(ratio, [16, 50, 84])
+        plain, encrypted = (np.median(found[on][:, c]) for on in (False, True))
+        print(f"{what}: {plain:.2f} s open, {encrypted:.2f} s TLS, ratio {middle:.3f} ({low:.3f} to {high:.3f})")
+
+
 def work(options: argparse.Namespace) -> None:
     """Measure what was asked for; the folder is removed afterwards."""
     if options.what == "overhead":
         overhead(options.output, options.galaxies, options.batch)
     elif options.what == "scaling":
         scaling(options.output, options.galaxies, options.seconds)
+    elif options.what == "tls":
+        tls(options.output, options.galaxies, options.repeats)
     else:
         memory(options.output, options.galaxies)
     shutil.rmtree(options.output, ignore_errors=True)
@@ -185,9 +216,10 @@ def work(options: argparse.Namespace) -> None:
 def main() -> None:
     """Parse the command line and run."""
     parser = plain_parser("bench.scheduler_speed", __doc__)
-    parser.add_argument("what", nargs="?", default="overhead", choices=["overhead", "scaling", "memory"])
+    parser.add_argument("what", nargs="?", default="overhead", choices=["overhead", "scaling", "memory", "tls"])
     parser.add_argument("--galaxies", type=int, default=20_000)
     parser.add_argument("--seconds", type=float, default=0.25, help="scaling: processor time of a fit")
+    parser.add_argument("--repeats", type=int, default=7, help="tls: pairs of clusters")
     parser.add_argument("--batch", type=int, default=16)
     run_study(parser, work, {"galaxies": 20})
 

@@ -48,7 +48,7 @@ from provabgs.pipelines.driver import SchedulerLost
 from provabgs.pipelines.inputs import check_module
 from provabgs.pipelines.lock import DirectoryLock
 from provabgs.pipelines.progress import Progress
-from provabgs.pipelines.run import orderly_stop
+from provabgs.pipelines.stopping import orderly_stop
 
 WORKER_TRIES = 4
 """A piece that loses its worker this often stops the challenge."""

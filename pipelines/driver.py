@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 
 from provabgs.core.errors import ProvabgsError
 from provabgs.core.status import Status
+from provabgs.pipelines.cluster_options import BATCH_SYSTEMS
 from provabgs.pipelines.config import RunConfig
 from provabgs.pipelines.dask_worker import Group, fit_batch, has_files, inspect_group, merge_group, store_batch
 from provabgs.pipelines.plan import Plan
 from provabgs.pipelines.progress import Progress
 from provabgs.pipelines.supervisor import Batch
+from provabgs.pipelines.waiting import REPEAT_S, duration
 
 _MERGE_PRIORITY, _INSPECT_PRIORITY, _FIT_PRIORITY = 20, 10, 0
 _WINDOW = 64
@@ -81,7 +83,7 @@ class Driver:
         self._running: dict[str, tuple[Future, _Task]] = {}
         self._finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._n_threads = 1
-        self._looked = self._silent_since = 0.0
+        self._looked = self._silent_since = self._alone_since = self._told = 0.0
 
     def run(self) -> None:
         """Do everything that is left to do.
@@ -266,6 +268,17 @@ class Driver:
         """Tasks to keep on the scheduler: enough for every worker, and to show an adaptive cluster its load."""
         return max(_WINDOW, 4 * self._n_threads, 2 * (self.config.cluster.max_workers or 0))
 
+    def _tell_of_want(self, now: float) -> None:
+        """Say each minute that there is no worker; a batch system's jobs are told of by `JobPool`."""
+        if self._n_threads or self.config.cluster.kind in BATCH_SYSTEMS:
+            self._alone_since = 0.0
+            return
+        self._alone_since = self._alone_since or now
+        if now - max(self._told, self._alone_since) > REPEAT_S:
+            self._told = now
+            where = self.config.cluster.address or self.config.cluster.scheduler_file or "this machine"
+            self.progress.say(f"no worker at {where} for {duration(now - self._alone_since)}; are workers started?")
+
     def _look_at_cluster(self) -> None:
         """Count workers every few seconds; raise when the scheduler has been silent for too long."""
         now = time.monotonic()
@@ -277,6 +290,7 @@ class Driver:
             with contextlib.suppress(OSError):
                 workers = self.client.scheduler_info(n_workers=-1)["workers"]
                 self._n_threads = sum(w["nthreads"] for w in workers.values())
+                self._tell_of_want(now)
             return
         self._silent_since = self._silent_since or now
         limit = self.config.execution.scheduler_limit_s

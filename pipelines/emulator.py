@@ -46,6 +46,7 @@ from provabgs.pipelines.emulator_shards import (
     write_bases,
 )
 from provabgs.pipelines.lock import DirectoryLock
+from provabgs.pipelines.stopping import orderly_stop
 from provabgs.sps.model import SPSModel
 from provabgs.sps.sources import BuildOptions, build_library
 
@@ -117,7 +118,7 @@ def train_emulator(config: EmulatorConfig, show: Show = _silent) -> TrainingRepo
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"[emulator] work = {work}: cannot be made ({error.strerror})") from None
-    with DirectoryLock(work):
+    with DirectoryLock(work), orderly_stop():
         sweep(work)
         with report.timed("library"):
             _fill_library(config, show)

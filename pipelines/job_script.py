@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import signal
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from distributed.security import Security
 
 from provabgs.core.errors import MissingDependencyError
+from provabgs.pipelines.batch_systems import SYSTEMS
 from provabgs.pipelines.cluster_options import ClusterOptions, seconds_of
 from provabgs.pipelines.supervisor import ONE_THREAD
 
@@ -54,6 +56,20 @@ def job_script(
         scheduler=scheduler, name=name, **job_arguments(options, logs, security, environment)
     )
     return str(made.job_script())
+
+
+def ask_batch_system(options: ClusterOptions) -> str:
+    """What the batch system says of such a job, its expected start among it, without taking it.
+
+    Raises
+    ------
+    Refused
+        With the batch system's own words.
+    MissingDependencyError
+        When dask-jobqueue is not installed.
+    """
+    with tempfile.TemporaryDirectory() as logs:
+        return SYSTEMS[options.kind].ask(job_script(options, "tls://127.0.0.1:0", "job", Path(logs), None, {}))
 
 
 def job_class(kind: str) -> Any:

@@ -21,12 +21,10 @@ from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import ProvabgsError
 from provabgs.pipelines.batch_systems import BatchSystem, JobState, Refused
 from provabgs.pipelines.cluster_options import ClusterOptions
-from provabgs.pipelines.waiting import duration, in_words, some
+from provabgs.pipelines.waiting import REPEAT_S, duration, in_words, last_words, some
 
 IDLE_S = 60.0
 """Adaptive mode: workers that have had nothing to do for so long are let go."""
-REPEAT_S = 60.0
-"""How often an unchanged state of waiting is told again."""
 _GUARD = 'read -r _; [ -s "$0" ] && xargs "$@" < "$0"; exit 0'
 _UNFINISHED = frozenset({"waiting", "no-worker", "queued", "processing"})
 
@@ -47,6 +45,7 @@ class Job:
     sent: float
     state: JobState = _SENT
     since: float = field(default_factory=time.time)
+    done_before: int = 0
     had_workers: bool = False
     idle_since: float | None = None
 
@@ -82,7 +81,8 @@ class JobPool:
         self.ids_path, self.logs, self.say, self.give_up = folder / "jobs.txt", logs, say, give_up
         self.jobs: dict[str, Job] = {}
         self.failure: ProvabgsError | None = None
-        self._n_sent = self._ended_in_vain = self._refused = self._silent = 0
+        self._n_sent = self._refused = self._silent = 0
+        self._in_vain: list[Job] = []
         self._said, self._said_at = "", 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="jobs")
@@ -142,19 +142,25 @@ class JobPool:
     def _send(self, n: int) -> None:
         """Submit jobs; raises Refused at the first that is not taken."""
         for _ in range(n):
+            self._n_sent += 1
             name = f"job{os.getpid()}-{self._n_sent}"
             number = self.system.send(self.write_script(name))
-            self._n_sent += 1
-            self.jobs[number] = Job(number, name, time.monotonic())
+            self.jobs[number] = Job(number, name, time.monotonic(), done_before=self._done())
             self._note_ids()
+
+    def _done(self) -> int:
+        """Tasks that were ever finished."""
+        return sum(int(p.state_counts["memory"]) for p in list(self.scheduler.task_prefixes.values()))
 
     def _wanted(self) -> int:
         """Jobs that the unfinished work can use."""
-        options = self.options
         load = sum(t.state in _UNFINISHED for t in list(self.scheduler.tasks.values()))
-        least = options.workers or options.cores
-        most = options.max_workers or least
-        return min(_jobs(load, options.cores), _jobs(most, options.cores))
+        return min(_jobs(load, self.options.cores), self._most())
+
+    def _most(self) -> int:
+        """Jobs when there is plenty of work."""
+        options = self.options
+        return _jobs(options.max_workers or options.workers or options.cores, options.cores)
 
     # -- watching ---------------------------------------------------------------------------------------------------
 
@@ -205,8 +211,6 @@ class JobPool:
                 busy[owner] = busy.get(owner, False) or bool(worker.processing)
         for job in self.jobs.values():
             if job.name in busy:
-                if not job.had_workers:
-                    self._ended_in_vain = 0
                 job.had_workers = True
                 job.idle_since = None if busy[job.name] else job.idle_since or now
 
@@ -226,27 +230,39 @@ class JobPool:
             return
         self._note_ids()
         self.say(f"ended: {in_words((j.id, str(j.state)) for j in ended)}")
+        done = self._done()
         for job in ended:
-            self._ended_in_vain = 0 if job.had_workers else self._ended_in_vain + 1
-        if self._ended_in_vain < self.options.job_tries:
+            self._in_vain = [*self._in_vain, job] if done == job.done_before else []
+        if not self._hopeless():
             return
-        text = f"{self._ended_in_vain} jobs in a row ended without a worker; {self._log_of(ended[-1])}"
+        what = "before any batch was done" if any(j.had_workers for j in self._in_vain) else "without a worker"
+        last = ended[-1]
+        text = f"{len(self._in_vain)} jobs in a row ended {what}; {last_words(self.logs, last.id, str(last.state))}"
         if not any(j.had_workers for j in self.jobs.values()):
             raise JobsLost(f"{text}; finished batches are kept: run the same command again once the cause is gone")
         self.say(f"{text}; no more are sent while others work")
 
+    def _hopeless(self) -> bool:
+        """Whether jobs end in vain again and again.
+
+        Jobs without any worker count singly; where workers came, as many rounds of all jobs: one fault of the machine
+        may end them all at once.
+        """
+        at_once = max(1, self._most()) if any(j.had_workers for j in self._in_vain) else 1
+        return len(self._in_vain) >= self.options.job_tries * at_once
+
     def _replace(self, n: int) -> None:
         """Send more jobs; a refusal counts only when it comes again and again, and no job is left."""
-        if self._ended_in_vain >= self.options.job_tries and self.jobs:
+        if self._hopeless():
             return
         before = set(self.jobs)
         try:
             self._send(n)
             self._refused = 0
         except Refused as error:
-            self._refused += 1
+            self._refused = 0 if self.jobs else self._refused + 1
             self.say(str(error))
-            if self._refused >= self.options.job_tries and not self.jobs:
+            if self._refused >= self.options.job_tries:
                 raise JobsLost(f"{error} ({self._refused} times, and no job is left)") from None
         if sent := [i for i in self.jobs if i not in before]:
             self.say(f"jobs sent: {some(sent)}")
@@ -279,17 +295,7 @@ class JobPool:
             self.say(f"no worker yet; {text or 'no job in the queue'}, since {clock} ({duration(time.time() - since)})")
             self._said, self._said_at = text, now
 
-    def _log_of(self, job: Job) -> str:
-        """Where a job's log is and how it ends."""
-        logs = [p for p in self.logs.glob(f"*{job.id}*") if p.stat().st_size]
-        if not logs:
-            return f"job {job.id} ended as {job.state} and left no log in {self.logs}"
-        log = max(logs, key=lambda p: p.stat().st_size)
-        with contextlib.suppress(OSError):
-            last = log.read_text(errors="replace").strip().splitlines()[-1:]
-            return f"the log of job {job.id}, {log}, ends: {last[0].strip() if last else 'empty'}"
-        return f"its log: {log}"
-
 
 def _jobs(workers: int, cores: int) -> int:
+    """Jobs that hold so many workers."""
     return math.ceil(workers / cores)

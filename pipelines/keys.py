@@ -13,13 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from distributed.security import Security
 
-from provabgs.core.errors import ConfigError
+from provabgs.core.errors import ConfigError, MissingDependencyError
 
 CERTIFICATE_NAME, KEY_NAME = "certificate.pem", "key.pem"
 VALID_DAYS = 365
@@ -28,7 +24,17 @@ CLOCK_SKEW_DAYS = 1
 
 
 def make_pair() -> tuple[str, str]:
-    """A new self-signed certificate and its private key, in PEM."""
+    """A new self-signed certificate and its private key, in PEM; raises MissingDependencyError without cryptography."""
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.x509.oid import NameOID
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"keys cannot be made ({error}): pip install cryptography, or set [cluster] tls = false, which lets every "
+            "user of the machine in"
+        ) from None
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "provabgs-run")])
     now = datetime.datetime.now(tz=datetime.UTC)

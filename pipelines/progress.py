@@ -73,8 +73,9 @@ class Progress:
         with contextlib.suppress(OSError):  # a full disk is reported by what matters: the shards
             self.path.write_text(json.dumps(self.state(n_workers)))
         if not self.quiet:
-            self.stream.write(f"\r{line:<110}" + ("\n" if last else "") if terminal else line + "\n")
-            self.stream.flush()
+            with contextlib.suppress(OSError):  # the terminal may be gone, and the run go on under nohup
+                self.stream.write(f"\r{line:<110}" + ("\n" if last else "") if terminal else line + "\n")
+                self.stream.flush()
 
     def say(self, text: str) -> None:
         """Print a line of its own, above the progress line."""

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -31,6 +27,7 @@ from provabgs.pipelines.lock import DirectoryLock
 from provabgs.pipelines.manifest import check_manifest
 from provabgs.pipelines.plan import make_plan
 from provabgs.pipelines.progress import Progress
+from provabgs.pipelines.stopping import orderly_stop
 
 REPORT_NAME = "report.json"
 
@@ -134,23 +131,6 @@ def _finish(config: RunConfig, report: RunReport) -> None:
     counted = pc.value_counts(pq.read_table(output / SUMMARY_NAME, columns=["STATUS"])["STATUS"]).to_pylist()
     counts = Counter({entry["values"]: entry["counts"] for entry in counted})
     report.status = {Status(code).name: n for code, n in sorted(counts.items())}
-
-
-@contextmanager
-def orderly_stop() -> Iterator[None]:
-    """Let SIGTERM, which batch systems send before they kill, stop the run as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def load_report(output: str | Path) -> RunReport:

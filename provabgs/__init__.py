@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from provabgs.api import fit
+    from provabgs.api import fit, save
     from provabgs.catalog.query import Catalog
     from provabgs.core.status import Status
     from provabgs.inference.config import FitConfig
@@ -31,6 +31,7 @@ _WHERE: dict[str, str] = {
     "Spectrum": "provabgs.observe.observation",
     "Status": "provabgs.core.status",
     "fit": "provabgs.api",
+    "save": "provabgs.api",
 }
 """Public name -> module that defines it (PEP 562)."""
 
@@ -46,6 +47,7 @@ __all__ = [
     "Status",
     "__version__",
     "fit",
+    "save",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -130,3 +130,46 @@ def _fit_file(
     rows = iter_observations(coadd, redrock, photometry, wanted, options, redshift)
     posteriors = [fitted.posterior for fitted in fit_many(rows, config, seed)]
     return posteriors[0] if one else posteriors
+
+
+def save(
+    posteriors: Posterior | Sequence[Posterior],
+    observations: Observation | Sequence[Observation | None] | None,
+    path: str | Path,
+) -> None:
+    """Write posteriors and the data that they come from to a file that `provabgs plot`, `view` and `Catalog` open.
+
+    Parameters
+    ----------
+    posteriors
+        One, or several.
+    observations
+        The data of each in the same order; None where there are none, or for all. Figures of spectra need them.
+    path
+        ``.h5`` file; an existing one is replaced in one step.
+
+    Raises
+    ------
+    InputError
+        When the numbers of posteriors and observations differ, or data are not those that were fitted.
+    """
+    from provabgs.catalog.observed import write_fits
+
+    rows = [posteriors] if isinstance(posteriors, Posterior) else list(posteriors)
+    data: list[Observation | None] = [None] * len(rows)
+    if observations is not None:
+        data = [observations] if isinstance(observations, Observation) else list(observations)
+    if len(data) != len(rows):
+        raise InputError(f"{len(rows)} posteriors but {len(data)} observations; give one of each, in the same order")
+    for k, (posterior, observation) in enumerate(zip(rows, data, strict=True)):
+        if observation is not None and not _fits(posterior, observation):
+            raise InputError(f"observation {k} is not what posterior {k} was fitted to; give them in the same order")
+    write_fits(path, list(zip(rows, data, strict=True)))
+
+
+def _fits(posterior: Posterior, observation: Observation) -> bool:
+    """Whether a posterior is of these data, or of the spectrum or the bands among them."""
+    if posterior.data_hash in ("", observation.digest()):
+        return True
+    part = observation.part(str(posterior.config_dict().get("use", "both")))
+    return posterior.data_hash == part.digest()

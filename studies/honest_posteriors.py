@@ -22,8 +22,9 @@ import numpy as np
 
 from provabgs.inference.config import PRESETS, FitConfig, SamplerOptions
 from provabgs.inference.fit import fit_one
+from provabgs.inference.posterior import Posterior
 from studies.support.command import QUICK, run_study, study_parser
-from studies.support.honest_galaxies import NONE, HonestGalaxies, of_kind
+from studies.support.honest_galaxies import NONE, Galaxy, HonestGalaxies, of_kind
 from studies.support.lgalaxies_galaxies import LGALAXIES, LGalaxies
 from studies.support.model_galaxies import ModelGalaxies
 from studies.support.pieces import Arrays, in_order, kept_arrays
@@ -60,9 +61,13 @@ def config_of(sample: Sample, preset: str) -> FitConfig:
 
 
 def fit_galaxy(sample: Sample, number: int, preset: str) -> Arrays:
-    """Truth, rank of the truth, median and half of the 68 % interval of each property of one galaxy."""
+    """`row_of` one galaxy under a preset."""
     galaxy = galaxies_of(*sample[:3]).make(number, seed=SEED)
-    posterior = fit_one(galaxy.observation, config_of(sample, preset), seed=SEED)
+    return row_of(galaxy, fit_one(galaxy.observation, config_of(sample, preset), seed=SEED))
+
+
+def row_of(galaxy: Galaxy, posterior: Posterior) -> Arrays:
+    """What is kept of a fit: for each property truth, rank of the truth, median and half of the 68 % interval."""
     out: dict[str, object] = {"status": posterior.status.name, "n_eval": posterior.diagnostics.n_eval}
     out |= {"runtime_s": posterior.diagnostics.runtime_s, "history": galaxy.history, "sn": galaxy.truth["sn"]}
     out["chi2_per_pixel"] = posterior.chi2_spec / max(posterior.dof_spec, 1)

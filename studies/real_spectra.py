@@ -27,6 +27,8 @@ from studies.support.prior_galaxies import simulate
 from studies.support.real_galaxies import GALAXIES
 
 PROPERTIES = ("logmstar_surviving", "log_sfr_1gyr", "log_z_mw", "t_age_mw", "tau_ism")
+MEASURED = ("logml_sdss_r",)
+"""Measured after the fit: log10 of the surviving mass over the r-band luminosity, dust included."""
 
 
 class Fit(NamedTuple):
@@ -53,6 +55,7 @@ def fit_of(fit: Fit, data: Path | None, sampler: SamplerOptions) -> Arrays:
     out |= {"log_evidence": d.log_evidence, "runtime_s": d.runtime_s}
     out["chi2"] = np.array([posterior.chi2_spec, posterior.dof_spec, posterior.chi2_phot, posterior.dof_phot])
     out |= {p: posterior.quantiles(p) for p in PROPERTIES}
+    out |= {m: posterior.measured.get(m, np.full(3, np.nan)) for m in MEASURED}
     return {k: np.asarray(v) for k, v in out.items()}
 
 
@@ -88,7 +91,7 @@ def line_of(rows: list[Arrays]) -> str:
     spec = f"{chi2[0] / chi2[1]:.2f}" if chi2[1] else "-"
     phot = f"{chi2[2]:.1f}/{chi2[3]:.0f}" if chi2[3] else "-"
     cells = [f"{status.count('CONVERGED')}/{len(rows)}", f"{np.ptp(evidence):.1f}", spec, phot]
-    for p in PROPERTIES:
+    for p in (*PROPERTIES, *MEASURED):
         low, median, high = converged[0][p]
         sigma = max(0.5 * (high - low), 1e-9)
         shift = max(abs(float(r[p][1]) - median) / sigma for r in converged)
@@ -104,8 +107,9 @@ def work(options: argparse.Namespace) -> None:
     for i, (job, row) in enumerate(zip(jobs, results(options, jobs), strict=True), 1):
         rows.setdefault(job[:3], []).append(row)
         print(f"{i}/{len(jobs)} {job.name} {job.preset} {job.use} seed {job.seed}: {row['status']}", flush=True)
-    head = ("galaxy", "preset", "data", "CONVERGED", "range of ln Z", "chi2/pixel", "chi2 of bands", *PROPERTIES)
-    print("\n| " + " | ".join((*head, "evaluations")) + " |\n|" + "---|" * (len(head) + 1))
+    head = ["galaxy", "preset", "data", "CONVERGED", "range of ln Z", "chi2/pixel", "chi2 of bands"]
+    head += [*PROPERTIES, *MEASURED, "evaluations"]
+    print("\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for key, group in rows.items():
         print(f"| {' | '.join(key)} | {line_of(group)} |")
 

@@ -3,7 +3,7 @@
 Layout, in the same HDF5 file as the posteriors::
 
     /observations/ROW             attributes: targetid, redshift, ra, dec, zerr, fiber_fraction, sha256
-    /observations/ROW/spectra/K   wave (Angstrom), flux and ivar (1e-17 erg/s/cm2/A), resolution; corrected for dust
+    /observations/ROW/spectra/K   wave (Angstrom), flux and ivar (1e-17 erg/s/cm2/A), resolution, sigma_aa
     /observations/ROW/photometry  bands, flux and ivar (nanomaggies), floor (fraction)
     /observations/ROW/photometry/curves/NAME  wave (Angstrom) and response of filters that speclite does not have
 
@@ -104,7 +104,11 @@ def _write(group: h5py.Group, observation: Observation) -> None:
     )
     for k, s in enumerate(o.spectra):
         camera = group.create_group(f"spectra/{k}")
-        camera.attrs.update({"camera": s.camera, "sigma_aa": s.sigma_aa})
+        camera.attrs["camera"] = s.camera
+        if isinstance(s.sigma_aa, float):
+            camera.attrs["sigma_aa"] = s.sigma_aa
+        else:
+            _dataset(camera, "sigma_aa", s.sigma_aa)
         for name in ("wave", "flux", "ivar", "resolution"):
             if getattr(s, name) is not None:
                 _dataset(camera, name, getattr(s, name))
@@ -152,4 +156,5 @@ def _read(group: h5py.Group) -> Observation:
 def _read_camera(group: h5py.Group) -> Spectrum:
     resolution = group["resolution"][:] if "resolution" in group else None
     wave, flux, ivar = (group[name][:] for name in ("wave", "flux", "ivar"))
-    return Spectrum(str(group.attrs["camera"]), wave, flux, ivar, resolution, float(group.attrs["sigma_aa"]))
+    sigma = group["sigma_aa"][:].astype(np.float64) if "sigma_aa" in group else float(group.attrs["sigma_aa"])
+    return Spectrum(str(group.attrs["camera"]), wave, flux, ivar, resolution, sigma)

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-cluster_app = typer.Typer(help="Clusters: keys of a scheduler of your own.", no_args_is_help=True)
+cluster_app = typer.Typer(
+    help="Clusters: keys of a scheduler of your own, job scripts, a warm-up.", no_args_is_help=True
+)
+RunFile = Annotated[Path, typer.Argument(help="TOML file of the run.")]
 
 
 @cluster_app.command("keys")
@@ -20,3 +23,38 @@ def keys_command(folder: Annotated[Path, typer.Argument(help="Folder to make; on
     certificate, key = where / CERTIFICATE_NAME, where / KEY_NAME
     typer.echo(f"wrote {certificate} and {key}; give these to `dask scheduler` and `dask worker`:")
     typer.echo(f"--protocol tls --tls-ca-file {certificate} --tls-cert {certificate} --tls-key {key}")
+
+
+@cluster_app.command("script")
+def script_command(
+    path: RunFile,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes of the job.")] = 1,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; else it is printed.")] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Hand it to sbatch.")] = False,
+) -> None:
+    """Write a Slurm script that holds scheduler, workers and run in one job; it requeues itself until all is done."""
+    from provabgs.pipelines.allocation import allocation_script
+    from provabgs.pipelines.batch_systems import SYSTEMS
+    from provabgs.pipelines.clusters import CLUSTER_DIRECTORY, log_directory
+    from provabgs.pipelines.config import load_config
+
+    config = load_config(path)
+    script = allocation_script(config, path, nodes)
+    if output is not None:
+        output.write_text(script)
+        typer.echo(f"wrote {output}")
+    elif not submit:
+        typer.echo(script, nl=False)
+    if submit:
+        log_directory(config.cluster, config.run.output.absolute() / CLUSTER_DIRECTORY)  # sbatch makes none
+        typer.echo(f"submitted job {SYSTEMS['slurm'].send(script)}")
+
+
+@cluster_app.command("warmup")
+def warmup_command(path: RunFile) -> None:
+    """Fit one galaxy of a run and forget it: compiled functions then wait in the cache for all fit processes."""
+    from provabgs.core.jax import cache_folder
+    from provabgs.pipelines.config import load_config
+    from provabgs.pipelines.warmup import warm_up
+
+    typer.echo(f"{warm_up(load_config(path))}; compiled functions are in {cache_folder() or 'no cache: it is off'}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from provabgs.cli.stopped import stopped
+
 if TYPE_CHECKING:
     from provabgs.pipelines.emulator import TrainingReport
     from provabgs.pipelines.emulator_config import EmulatorConfig
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
 emulator_app = typer.Typer(
     help="Neural emulators of the SPS model: train one, or see what one is.", no_args_is_help=True
 )
-
-EXIT_STOPPED = 130
 
 
 @emulator_app.command("train")
@@ -48,9 +48,8 @@ def train_command(
 
         try:
             report = train_emulator(config, show)
-        except KeyboardInterrupt:
-            typer.echo("stopped; shards and checkpoint are kept: run the same command to go on", err=True)
-            raise typer.Exit(EXIT_STOPPED) from None
+        except KeyboardInterrupt as stop:
+            raise stopped(stop, "stopped; shards and checkpoint are kept: run the same command to go on") from None
     _show_report(report)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from provabgs.cli.stopped import stopped
+
 if TYPE_CHECKING:
     from provabgs.mocks.challenge import ChallengeConfig, Progress
 
@@ -42,10 +44,9 @@ n_samples = 1000
 [cluster]                     # as for `provabgs run`; `provabgs config init` lists all keys
 workers = 1                   # fit processes; 0 for all cores here
 # kind = "local"              # or slurm, pbs, lsf, address
-# address = "tcp://host:8786" # with kind = "address"
+# address = "tls://host:8786" # with kind = "address", and keys
 """
 
-EXIT_STOPPED = 130
 
 ConfigArgument = Annotated[Path, typer.Argument(help="Challenge configuration, TOML; `provabgs mock init` writes one.")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Fit processes, in place of [cluster] workers.")]
@@ -92,9 +93,8 @@ def challenge(
         loaded = loaded.model_copy(update={"workers": workers})
     try:
         run_challenge(loaded, limit=limit, quiet=quiet, announce=lambda line: typer.echo(line, err=True))
-    except KeyboardInterrupt:
-        typer.echo("stopped; finished pieces are kept: run the same command to go on", err=True)
-        raise typer.Exit(EXIT_STOPPED) from None
+    except KeyboardInterrupt as stop:
+        raise stopped(stop, "stopped; finished pieces are kept: run the same command to go on") from None
     _report(loaded)
 
 

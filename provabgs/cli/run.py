@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from provabgs.cli.stopped import stopped
 from provabgs.core.errors import ConfigError
 from provabgs.core.messages import on_one_line
 
@@ -21,7 +22,6 @@ config_app = typer.Typer(help="Configuration files of runs.", no_args_is_help=Tr
 
 EXIT_INCOMPLETE = 3
 """Exit code of a run that finished, but without the rows of inputs that could not be read."""
-EXIT_STOPPED = 130
 
 
 @config_app.command("init")
@@ -54,12 +54,16 @@ def run_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what it costs.")] = False,
     workers: Annotated[int | None, typer.Option(help="Fit processes, in place of [cluster] workers.")] = None,
     retry: Annotated[list[str] | None, typer.Option(help="Also fit stored rows of this STATUS again.")] = None,
+    scheduler_file: Annotated[
+        Path | None, typer.Option(help="Use the running scheduler that wrote this file, whatever [cluster] says.")
+    ] = None,
+    keys: Annotated[Path | None, typer.Option(help="Folder of the running scheduler's key pair.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress line.")] = False,
 ) -> None:
     """Fit a whole catalog on a Dask cluster; the same command goes on after any interruption."""
     from provabgs.pipelines.config import load_config
 
-    config = _adjusted(load_config(path), workers, retry or [])
+    config = _adjusted(load_config(path), workers, retry or [], scheduler_file, keys)
     if dry_run:
         from provabgs.pipelines.plan import make_plan
 
@@ -69,26 +73,33 @@ def run_command(
 
     try:
         report = run(config, quiet=quiet, announce=typer.echo)
-    except KeyboardInterrupt:
-        typer.echo("stopped; finished batches are kept: run the same command to go on", err=True)
-        raise typer.Exit(EXIT_STOPPED) from None
+    except KeyboardInterrupt as stop:
+        raise stopped(stop, "stopped; finished batches are kept: run the same command to go on") from None
     _show_report(report)
     if report.unreadable:
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _adjusted(config: RunConfig, workers: int | None, retry: list[str]) -> RunConfig:
+def _adjusted(
+    config: RunConfig, workers: int | None, retry: list[str], scheduler_file: Path | None, keys: Path | None
+) -> RunConfig:
     """Command-line options over the file's."""
     from provabgs.pipelines.config import parse_config
 
     data = config.model_dump()
     if workers is not None:
         data["cluster"]["workers"] = workers
+    if scheduler_file is not None:
+        data["cluster"] |= {"kind": "address", "address": None, "scheduler_file": scheduler_file}
+    if keys is not None:
+        data["cluster"]["keys"] = keys
     data["run"]["retry"] = (*data["run"]["retry"], *retry)
     return parse_config(data, "command line")
 
 
 def _show_plan(plan: Plan, config: RunConfig) -> None:
+    from provabgs.pipelines.cluster_options import BATCH_SYSTEMS
+    from provabgs.pipelines.job_script import ask_batch_system
     from provabgs.pipelines.plan import estimate
 
     cost = estimate(plan, config)
@@ -99,6 +110,8 @@ def _show_plan(plan: Plan, config: RunConfig) -> None:
     typer.echo(f"wall time  {cost.wall_hours:.3g} h")
     typer.echo(f"disk       {cost.disk_bytes / 1e9:.3g} GB")
     _show_problems([(str(p), reason) for p, reason in plan.unreadable], plan.n_missing)
+    if config.cluster.kind in BATCH_SYSTEMS:
+        typer.echo(f"batch job  {ask_batch_system(config.cluster)}")
 
 
 def _show_report(report: RunReport) -> None:

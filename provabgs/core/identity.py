@@ -101,3 +101,38 @@ def exact_array(values: Any, what: str) -> IntArray:
     if array.dtype.kind == "i" or (array.dtype.kind == "u" and not np.any(array > _LIMITS.max)):
         return array.astype(np.int64)
     return np.array([exact_id(v, what) for v in array.ravel().tolist()], dtype=np.int64).reshape(array.shape)
+
+
+NO_ID = -1
+"""TARGETID of a galaxy that has none."""
+
+
+def stream_of(targetid: int, data_hash: str) -> int:
+    """What the random numbers of a galaxy derive from: its TARGETID, or a hash of its data where it has none.
+
+    Parameters
+    ----------
+    targetid
+        `NO_ID` where there is none.
+    data_hash
+        Hexadecimal digits (`Observation.digest`).
+
+    Returns
+    -------
+    int
+        Fits into 64 bits.
+    """
+    return int(data_hash[:15], 16) if targetid == NO_ID and data_hash else targetid
+
+
+def name_of(targetid: int, data_hash: str) -> str:
+    """A galaxy's name in file names: its TARGETID, or the beginning of a hash of its data where it has none.
+
+    Parameters
+    ----------
+    targetid
+        `NO_ID` where there is none.
+    data_hash
+        Hexadecimal digits.
+    """
+    return f"galaxy-{data_hash[:12]}" if targetid == NO_ID and data_hash else str(targetid)

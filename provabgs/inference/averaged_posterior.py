@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 
 from provabgs.core.arrays import FloatArray, IntArray
 from provabgs.core.errors import ConfigError
+from provabgs.core.identity import stream_of
 from provabgs.inference.alternatives import Alternative, alternatives, distinct
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Diagnostics, Posterior
@@ -62,7 +63,7 @@ def combine(config: FitConfig, fits: tuple[Alternative, ...], posteriors: list[P
     best = int(np.argmax(log_z)) if known else int(np.argmax([p.log_prob.max() for p in posteriors]))
     counts = _shares(weights, max(len(p.samples) for p in posteriors))
     picks = [_evenly(len(p.samples), n) for p, n in zip(posteriors, counts, strict=True)]
-    order = _rng(seed, posteriors[0].targetid).permutation(int(counts.sum()))
+    order = _rng(seed, stream_of(posteriors[0].targetid, posteriors[0].data_hash)).permutation(int(counts.sum()))
     base = log_z if known else np.zeros(len(fits))
 
     def joined(draws: list[FloatArray]) -> FloatArray:

@@ -11,6 +11,7 @@ import numpy as np
 from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.chunks import in_chunks
 from provabgs.core.errors import ConfigError, UnusableTargetError
+from provabgs.core.identity import stream_of
 from provabgs.core.jax import jnp
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
@@ -40,6 +41,7 @@ from provabgs.observe.as_configured import as_configured
 from provabgs.observe.data_error import stand_in
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import bands_left_out, project
+from provabgs.observe.spectrum_fraction import with_spectrum_fraction
 from provabgs.sps.parameters import ParameterSet
 
 N_CHECKED = 24
@@ -86,13 +88,14 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
     start = time.perf_counter()
     try:
         load_plugins(config.plugins)
-        observation = as_configured(_select(observation, config), config.observing)
+        observation = as_configured(observation.part(config.use), config.observing)
+        fitted, assumed = with_spectrum_fraction(observation)
         model = load_model(config.model)
-        projection = project(observation, model.library, config.observing)
+        projection = project(fitted, model.library, config.observing)
         exact = ExactLikelihood(projection, model)
-        prior = prior_of(exact, observation, config)
+        prior = prior_of(exact, fitted, config)
         ratio = _prior_ratio(exact, prior, config)
-        rng = galaxy_rng(seed, observation.targetid)
+        rng = galaxy_rng(seed, stream_of(observation.targetid, observation.digest()))
         result, engine_error = _sample(exact, prior, config, rng, ratio, start + config.sampler.time_limit_s)
         result = of_the_data(exact, prior, result)
         fit = _Fit(observation, exact, prior, ratio, config, seed, rng)
@@ -101,7 +104,8 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
     except StartError as err:
         return Posterior.without_samples(Status.LIKELIHOOD_FAILED, str(err), config, seed, **identity_of(observation))
     posterior = _assemble(fit, result, engine_error, time.perf_counter() - start)
-    notes = (posterior.message, bands_left_out(observation, projection), stand_in(config.observing, model.library))
+    left_out, others = bands_left_out(observation, projection), stand_in(config.observing, model.library)
+    notes = (posterior.message, assumed, left_out, others)
     return replace(posterior, message="; ".join(m for m in notes if m))
 
 
@@ -125,7 +129,7 @@ def prior_of(exact: ExactLikelihood, observation: Observation, config: FitConfig
     exact
         Knows the parameters of the fit.
     observation
-        Gives mean and sigma of f_fiber; f_fiber is held at 1 where it has none.
+        Gives mean and sigma of f_fiber; f_fiber is held at 1 where it has none (spectrum or bands alone).
     config
         Gives `prior_bounds`.
 
@@ -214,15 +218,6 @@ def galaxy_rng(seed: int, targetid: int) -> np.random.Generator:
         Independent of those of other galaxies.
     """
     return np.random.default_rng(np.random.SeedSequence([seed, targetid & (2**64 - 1)]))
-
-
-def _select(observation: Observation, config: FitConfig) -> Observation:
-    """Leave out spectrum or photometry as configured."""
-    if config.use == "both":
-        return observation
-    keep = {k: getattr(observation, k) for k in observation.__dataclass_fields__}
-    keep |= {"photometry": None} if config.use == "spectrum" else {"spectra": ()}
-    return Observation(**keep)
 
 
 def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: float) -> Posterior:

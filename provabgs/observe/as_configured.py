@@ -39,7 +39,7 @@ def as_configured(observation: Observation, options: ObservingOptions) -> Observ
     out = observation
     if options.fiber_error == "released" and out.fiber_fraction is not None:
         out = replace(out, fiber_fraction=_released_fraction(out))
-    if options.resolution == "ignored" and any(s.resolution is not None or s.sigma_aa for s in out.spectra):
+    if options.resolution == "ignored" and any(s.resolution is not None or np.any(s.sigma_aa) for s in out.spectra):
         out = replace(out, spectra=tuple(replace(s, resolution=None, sigma_aa=0.0) for s in out.spectra))
     if out.photometry is not None and (options.bands is not None or options.filter_group is not None):
         bands = _photometry(out.photometry, options)

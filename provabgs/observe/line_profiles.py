@@ -137,7 +137,7 @@ def _stretch(s: Spectrum, rows: slice) -> Stretch:
     matrix = None
     if s.resolution is not None:
         matrix = sparse.csr_matrix(resolution_matrix(s.resolution))[rows, low:high]
-    sigma = s.sigma_aa if s.resolution is None else 0.0
+    sigma = float(np.median(np.broadcast_to(s.sigma_aa, s.wave.shape)[rows])) if s.resolution is None else 0.0
     return Stretch(rows, pixel_edges(s.wave)[low : high + 1], matrix, slice(rows.start - low, rows.stop - low), sigma)
 
 

@@ -151,7 +151,7 @@ def _extend_nodes(wave: FloatArray, reach: float) -> tuple[FloatArray, int]:
     return np.concatenate([before, wave, after]), n_low
 
 
-def velocity_sigma(wave: FloatArray, vdisp_kms: float | FloatArray, sigma_aa: float = 0.0) -> FloatArray:
+def velocity_sigma(wave: FloatArray, vdisp_kms: float | FloatArray, sigma_aa: float | FloatArray = 0.0) -> FloatArray:
     """Dispersion at each pixel: velocity dispersion and a constant instrumental part in quadrature.
 
     Parameters
@@ -161,7 +161,7 @@ def velocity_sigma(wave: FloatArray, vdisp_kms: float | FloatArray, sigma_aa: fl
     vdisp_kms
         Velocity dispersion, km/s; a number, or one for each pixel.
     sigma_aa
-        Instrumental dispersion, Angstrom.
+        Instrumental dispersion, Angstrom; a number, or one for each pixel.
 
     Returns
     -------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -123,7 +123,8 @@ class Spectrum:
         ``ndiag//2 - d``, indexed by input pixel as in `scipy.sparse.dia_matrix`), or None for no instrumental
         broadening beyond `sigma_aa`.
     sigma_aa
-        Gaussian instrumental dispersion, Angstrom, used when there is no resolution matrix; 0 for none.
+        Gaussian instrumental dispersion, Angstrom, a number or ``(npix,)``, used when there is no resolution matrix; 0
+        for none. A Quantity is converted.
     """
 
     camera: str
@@ -131,7 +132,7 @@ class Spectrum:
     flux: FloatArray
     ivar: FloatArray
     resolution: FloatArray | None = None
-    sigma_aa: float = 0.0
+    sigma_aa: float | FloatArray = 0.0
 
     def __post_init__(self) -> None:
         what = f"camera {self.camera!r}"
@@ -145,8 +146,7 @@ class Spectrum:
                 "dimensional arrays of equal length",
                 Status.BAD_DATA,
             )
-        if not (np.isfinite(self.sigma_aa) and self.sigma_aa >= 0):
-            raise UnusableTargetError(f"{what}: sigma_aa is {self.sigma_aa}; give Angstrom >= 0", Status.BAD_DATA)
+        object.__setattr__(self, "sigma_aa", _clean_sigma(self.sigma_aa, self.wave.size, what))
         if self.resolution is not None:
             object.__setattr__(self, "resolution", _clean_resolution(self.resolution, self.wave.size, what))
 
@@ -154,6 +154,23 @@ class Spectrum:
     def n_valid(self) -> int:
         """Number of pixels with ivar > 0."""
         return int(np.count_nonzero(self.ivar))
+
+
+def _clean_sigma(values: Any, npix: int, what: str) -> float | FloatArray:
+    """A line-spread function's width in Angstrom, one for all pixels or one for each."""
+    of_sigma = _plain(values, WAVE_UNIT, f"{what}: sigma_aa")
+    sigma = of_sigma.values
+    if sigma.shape not in ((), (npix,)):
+        raise UnusableTargetError(
+            f"{what}: sigma_aa has shape {sigma.shape}; give a number, or one for each of {npix} pixels",
+            Status.BAD_DATA,
+        )
+    bad = ~(np.isfinite(sigma) & (sigma >= 0)) | of_sigma.masked
+    if np.any(bad):
+        worst = sigma if sigma.ndim == 0 else sigma[np.flatnonzero(bad)[0]]
+        where = "" if sigma.ndim == 0 else f" at pixel {np.flatnonzero(bad)[0]} ({int(bad.sum())} of {npix} are bad)"
+        raise UnusableTargetError(f"{what}: sigma_aa is {worst:g}{where}; give Angstrom >= 0", Status.BAD_DATA)
+    return float(sigma) if sigma.ndim == 0 else sigma
 
 
 RESOLUTION_MAX = 10.0
@@ -318,13 +335,36 @@ class Observation:
         """Number of usable data: pixels and bands with ivar > 0."""
         return sum(s.n_valid for s in self.spectra) + (self.photometry.n_valid if self.photometry else 0)
 
+    def part(self, use: str) -> Observation:
+        """The data to be fitted: ``"both"``, or ``"spectrum"`` or ``"photometry"`` alone."""
+        if use == "both":
+            return self
+        return replace(self, photometry=None) if use == "spectrum" else replace(self, spectra=())
+
+    @classmethod
+    def from_specutils(cls, spectrum: Any, redshift: float | None = None, **options: Any) -> Observation:
+        """An observation from a ``specutils.Spectrum``; see `provabgs.observe.other_spectra.from_specutils`.
+
+        Parameters
+        ----------
+        spectrum
+            With a flux unit and an uncertainty.
+        redshift
+            That of the spectrum where None.
+        **options
+            ``air``, ``ebv``, ``camera``, ``line_width``, ``photometry`` and further fields.
+        """
+        from provabgs.observe.other_spectra import from_specutils  # which builds on this module
+
+        return from_specutils(spectrum, redshift, **options)
+
     def digest(self) -> str:
         """SHA-256 over everything that a fit depends on; written with the posterior."""
         h = hashlib.sha256(repr((self.redshift, self.fiber_fraction)).encode())
         for s in self.spectra:
-            h.update(f"{s.camera}{s.sigma_aa!r}".encode())
-            for array in (s.wave, s.flux, s.ivar, s.resolution):
-                if array is not None:
+            h.update(f"{s.camera}{s.sigma_aa!r}".encode() if isinstance(s.sigma_aa, float) else s.camera.encode())
+            for array in (s.wave, s.flux, s.ivar, s.resolution, s.sigma_aa):
+                if isinstance(array, np.ndarray):
                     h.update(np.ascontiguousarray(array).tobytes())
         if self.photometry is not None:
             h.update("|".join(self.photometry.bands).encode())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from provabgs.core.identity import name_of
 from provabgs.inference.posterior import Posterior
 from provabgs.inference.predictive import PhotometryPrediction, Predictive, SpectrumPrediction, predict
 from provabgs.observe.observation import Observation
@@ -47,7 +48,7 @@ def draw_galaxy(
     list of Path
         What was written, the summary first.
     """
-    name = stem if stem is not None else str(posterior.targetid)
+    name = stem if stem is not None else name_of(posterior.targetid, posterior.data_hash)
     predictive = predict(posterior, observation, n_draws)
     with style():
         figures = {

@@ -10,7 +10,7 @@ from provabgs.sps.attenuation import Attenuation, CharlotFall
 from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.dust_emission import DustEmission
 from provabgs.sps.emission import Emission
-from provabgs.sps.histories import BinHistories, Histories, NMFHistories
+from provabgs.sps.histories import BinHistories, DelayedTauHistories, Histories, NMFHistories
 
 HISTORIES: Registry[Callable[..., Any]] = Registry("history", "model.history")
 """Factories of histories; they take ``model.history_options`` as keyword arguments and return a `Histories`."""
@@ -24,6 +24,8 @@ PROPERTIES: Registry[DerivedProperty] = Registry("derived property", "model.prop
 
 HISTORIES.register("nmf", NMFHistories)
 HISTORIES.register("bins", BinHistories)
+HISTORIES.register("tng6", NMFHistories.tng)
+HISTORIES.register("delayed-tau", DelayedTauHistories)
 ATTENUATIONS.register("charlot-fall", CharlotFall)
 EMISSIONS.register("dust", DustEmission)
 

@@ -292,7 +292,7 @@ def test_two_runs_on_one_directory_then_a_polite_stop(bench: Bench, undisturbed:
     family = descendants(first)
     first.send_signal(signal.SIGTERM)
     out, err = first.communicate(timeout=LIMIT_S)
-    assert first.returncode == 130, out + err
+    assert first.returncode == 143, out + err
     assert "run the same command to go on" in err
     assert_gone(family)
     bench.finish()

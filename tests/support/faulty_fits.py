@@ -1,4 +1,7 @@
-"""Fits and readers that misbehave on purpose; switched by marker files in the folder PROVABGS_FAULTS."""
+"""Fits and readers that misbehave on purpose; switched by marker files in the folder PROVABGS_FAULTS.
+
+Fits wait while ``held`` exists, so that a fault can be put in the middle of a run however fast the machine is.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from provabgs.observe.target import TargetResult
 from provabgs.pipelines import dry_run
 from provabgs.pipelines.inputs import PhotometryTableReader
 
-SLOW_S = 0.02
+SLOW_S = float(os.environ.get("PROVABGS_SLOW_S", "0.02"))
 HANGS, SEGFAULTS, RAISES, EXITS = 100_003, 100_017, 200_006, 200_009
 """TARGETIDs that do so while ``PROVABGS_FAULTS/hostile`` exists."""
 
@@ -27,6 +30,8 @@ def _faulty(name: str) -> bool:
 
 def fit_observation(observation: Observation, config: FitConfig, seed: int) -> Posterior:
     time.sleep(SLOW_S)
+    while _faulty("held"):
+        time.sleep(0.1)
     if _faulty("hostile"):
         if observation.targetid == HANGS:
             while True:  # neither sleeping nor answering

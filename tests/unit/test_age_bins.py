@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from provabgs.core.errors import ConfigError, UnusableTargetError
 from provabgs.core.jax import jnp
@@ -119,13 +120,11 @@ def test_enrichment_runs_from_the_floor_to_the_metallicity_of_today() -> None:
 def test_densities_of_ratios_are_normalised(prior: Any) -> None:
     """The mean of one density over another, over draws of the other, is 1."""
     edges, rng = BinEdges(5).at(T_AGE), np.random.default_rng(1)
-    spread = np.full((400_000, 4), 1.5)
-    ratios = spread * rng.standard_t(3, spread.shape)
+    wide = 1.5 * np.sqrt(np.diagonal(prior.covariance(edges))) if isinstance(prior, Stochastic) else np.full(4, 1.5)
+    ratios = wide * rng.standard_t(3, (400_000, 4))
     share = np.asarray(shares_of_ratios(jnp.asarray(ratios), jnp.asarray(np.diff(edges))))
     np.testing.assert_allclose(log_ratios(share[:50], edges), ratios[:50], atol=1e-6)
-    from scipy import stats
-
-    log_drawn = (stats.t.logpdf(ratios / 1.5, 3) - np.log(1.5)).sum(axis=1)
+    log_drawn = (stats.t.logpdf(ratios / wide, 3) - np.log(wide)).sum(axis=1)
     weight = np.exp(prior.log_density(share, edges) - log_drawn)
     assert weight.mean() == pytest.approx(1.0, abs=5 * weight.std() / np.sqrt(len(weight)))
     assert weight.std() / np.sqrt(len(weight)) < 0.05

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from scipy.special import logsumexp
 from provabgs.core.weights import normalised
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import convergence
+from provabgs.inference.samplers import annealed
 from provabgs.inference.samplers.annealed import sample_annealed
 from provabgs.inference.samplers.base import MarginalPosterior, StartError, Target
 from provabgs.inference.samplers.mixture import combine, fit_mixture
 from provabgs.inference.samplers.pool import ProposalPool
+from provabgs.inference.samplers.populations import anneal
 from provabgs.inference.samplers.weights import truncated
 from provabgs.inference.standard import PARAMETERS
 from tests.support.parameters import N_FREE
@@ -156,3 +159,24 @@ def test_a_limit_that_is_not_reached_changes_nothing():
     one, two = (sample_annealed(target_of(two_modes), np.random.default_rng(5), o) for o in limits)
     np.testing.assert_array_equal(one.draws, two.draws)
     assert one.reason == two.reason == ""
+
+
+def test_a_mode_that_one_start_found_gets_no_further_draws(monkeypatch):
+    """Such a posterior is NOT_CONVERGED whatever is drawn; with a second start that agrees, sampling goes on."""
+    found = []
+
+    def starts(posterior, rng, end):
+        first = anneal(posterior, rng, end)
+        found[:] = [first, *(replace(first, log_evidence=first.log_evidence - gap) for gap in gaps)]
+        return found
+
+    monkeypatch.setattr(annealed, "_populations", starts)
+    hard = target_of(two_modes, lambda outer: 1.5 * np.sin(40 * outer[:, 0]))  # weights that need many draws
+    gaps = (9.0, 8.0, 7.0, 12.0, 30.0)
+    lonely = sample_annealed(hard, np.random.default_rng(0), SamplerOptions())
+    assert re.match(r"one of 6 starts found the best mode; log evidence of the starts -?\d", lonely.reason)
+    assert lonely.n_eval <= sum(p.n_eval for p in found) + annealed.MAX_FIRST
+    gaps = (0.5,)
+    agreed = sample_annealed(hard, np.random.default_rng(0), SamplerOptions())
+    assert agreed.reason == ""
+    assert agreed.convergence.passes(1.01, 400)

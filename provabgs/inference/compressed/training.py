@@ -16,6 +16,7 @@ from provabgs.inference.priors import Prior, theta_from_unit
 from provabgs.observe.linespread import spread_matrix, velocity_sigma
 from provabgs.sps.composite import Parts
 from provabgs.sps.model import SPSModel
+from provabgs.sps.parameters import ParameterSet
 
 WAVE_RANGE = (1850.0, 11500.0)
 """Rest wavelengths that the compressed likelihood learns, Angstrom."""
@@ -27,6 +28,8 @@ SMOOTHING_KMS = 150.0
 """Points are SSPs smoothed by this: what lies below the resolution of the data need not be interpolated."""
 CANDIDATE_STEP = 4
 """Every so many library wavelengths is a candidate point."""
+WALK_WIDENING = 4.0
+"""A third of the composites have steps from age bin to age bin (in SFR, in Z) larger than the prior's by this."""
 SEED = 20230202
 
 
@@ -88,8 +91,15 @@ def draw_composites(model: SPSModel, n: int, seed: int) -> tuple[FloatArray, Flo
         fifth = column["tau_ism"][::5].size
         column["tau_ism"][::5] = rng.uniform(1.0, 3.0, fifth)
         column["n_dust"][::5] = rng.uniform(-2.0, -1.0, fifth)
+    for name in names_of_walks(parameters):
+        column[name][: n // 3] *= WALK_WIDENING
     order = rng.permutation(n)
     return theta[order], t_age[order]
+
+
+def names_of_walks(parameters: ParameterSet) -> tuple[str, ...]:
+    """Parameters of histories that are steps with a peaked prior: data may ask for steps that it rarely makes."""
+    return tuple(p.name for p in parameters.of_role("shape") if p.prior in ("normal", "student-t"))
 
 
 @lru_cache(maxsize=4)

@@ -13,6 +13,7 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import SPECTRUM_UNIT
+from provabgs.core.identity import stream_of
 from provabgs.inference.measured.continuum import continua
 from provabgs.inference.measured.line_quantities import (
     EBV_BALMER,
@@ -61,7 +62,7 @@ def line_columns(posterior: Posterior, observation: Observation, spectra: Spectr
         return _table({}, Kinematics(np.nan, np.nan), None, None)
     under, f_fiber = continua(posterior, observation, spectra, ranges())
     lines, kinematics = measure_lines(under)
-    rng = np.random.default_rng([posterior.seed, posterior.targetid & (2**64 - 1), 2])
+    rng = np.random.default_rng([posterior.seed, stream_of(posterior.targetid, posterior.data_hash) & (2**64 - 1), 2])
     ebv, log_sfr = star_formation(lines, f_fiber, spectra.distance_cm, rng)
     return _table(lines, kinematics, ebv, log_sfr)
 

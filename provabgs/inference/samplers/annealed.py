@@ -6,7 +6,8 @@
 3. Independence Metropolis chains walk over the pool, and the convergence criterion is applied to them. While it fails,
    a proposal fitted to the pool adds to it, until the budget ends. After convergence is first reached, sampling
    continues to a stricter criterion (`AIM`), because poorly covered regions show up only later as large importance
-   weights. The criterion is then applied again.
+   weights. The criterion is then applied again. A mode that one of six populations alone found is no posterior to be
+   believed, and gets no further draws.
 4. What is returned is resampled from the weighted pool: the same posterior with less Monte Carlo error than the chains,
    which stand still where weights are heavy and so are the stricter judges.
 
@@ -90,10 +91,13 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
     if len(agreeing) > 1:
         proposal = combine(agreeing[0].proposal, agreeing[1].proposal)
     n_more, n_components = _in_time(_first(pool), n_eval, start, end), FIRST_COMPONENTS
+    lonely = _lonely(evidence, len(agreeing))
     while True:
         pool.add(proposal, n_more, rng)
         n_eval += n_more
         report = _judge(pool, target, rng)
+        if lonely:  # NOT_CONVERGED whatever follows: data that the model cannot describe would take minutes
+            break
         n_more = _whole_batches(GROWTH * len(pool))
         if report.passes(options.rhat, options.ess) and (report.passes(*AIM) or n_eval + n_more > options.aim_eval):
             break
@@ -117,7 +121,7 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         "annealed",
         log_evidence=float(np.mean([p.log_evidence for p in agreeing])),
         evidence_spread=_spread(evidence),
-        reason=_unfinished(populations, options.time_limit_s) or _lonely(evidence, len(agreeing)),
+        reason=_unfinished(populations, options.time_limit_s) or lonely,
         message=f"efficiency {efficiency:.3f}, log evidence of the populations {_listed(evidence)}",
     )
 

@@ -6,11 +6,13 @@ from provabgs.sps.histories.base import Histories, HistoryTables, LinearBlock, M
 from provabgs.sps.histories.bases import HistoryBases
 from provabgs.sps.histories.bins import BinHistories
 from provabgs.sps.histories.composed import ComposedHistories
+from provabgs.sps.histories.delayed_tau import DelayedTauHistories
 from provabgs.sps.histories.nmf import NMFHistories
 
 __all__ = [
     "BinHistories",
     "ComposedHistories",
+    "DelayedTauHistories",
     "Histories",
     "HistoryBases",
     "HistoryTables",

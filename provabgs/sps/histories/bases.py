@@ -14,7 +14,8 @@ from astropy.table import Table
 from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
-from provabgs.core.errors import InputError
+from provabgs.core.errors import InputError, UnusableTargetError
+from provabgs.core.status import Status
 from provabgs.sps.histories.base import HistoryTables
 from provabgs.sps.interpolation import hat_weights
 
@@ -31,7 +32,7 @@ class HistoryBases:
     Parameters
     ----------
     time
-        ``(nknot,)`` lookback time, Gyr, increasing, > 0.
+        ``(nknot,)`` lookback time, Gyr, increasing, >= 0.
     sfh
         ``(nbasis, nknot)`` star-formation bases, >= 0, any normalisation.
     zh
@@ -40,12 +41,12 @@ class HistoryBases:
 
     def __init__(self, time: ArrayLike, sfh: ArrayLike, zh: ArrayLike) -> None:
         time, sfh, zh = (np.asarray(a, dtype=np.float64) for a in (time, sfh, zh))
-        if np.any(np.diff(time) <= 0) or sfh.shape[1:] != time.shape or zh.shape[1:] != time.shape:
+        if np.any(np.diff(time) <= 0) or time[0] < 0 or sfh.shape[1:] != time.shape or zh.shape[1:] != time.shape:
             raise InputError("history bases need increasing times and one value per time and basis")
         if np.any(sfh < 0) or np.any(zh < 0):
             raise InputError("history bases must be non-negative")
-        # linear extrapolation to t = 0 (as published), never below zero; constant beyond the last knot
-        self.time = np.concatenate([[0.0], time, [OLDEST_KNOT_GYR]])
+        # linear extrapolation to t = 0 (as published), never below zero, unless it is a knot; constant beyond the last
+        self.time = np.concatenate([[0.0] if time[0] > 0 else [], time, [OLDEST_KNOT_GYR]])
         self.sfh = self._extend(time, sfh)
         self.zh = self._extend(time, zh)
         self._cumulative = [self._cumulative_at_knots(kind) for kind in range(3)]
@@ -60,11 +61,28 @@ class HistoryBases:
         zh = np.array([table[f"zh{i}"] for i in range(1, 3)])
         return cls(np.array(table["t_lookback"]), sfh, zh)
 
+    @classmethod
+    def tng(cls) -> HistoryBases:
+        """Six SFH bases of IllustrisTNG histories, youngest first, with the published metallicity bases."""
+        from provabgs.data import data_path
+
+        table, published = Table.read(data_path("tng6_bases.ecsv")), cls.published()
+        time = np.array(table["t_lookback"])
+        sfh = np.array([table[f"sfh{i}"] for i in range(1, 7)])
+        return cls(time, sfh, published.metallicity_bases(time))
+
     @staticmethod
     def _extend(time: FloatArray, values: FloatArray) -> FloatArray:
+        if time[0] == 0:
+            return np.concatenate([values, values[:, -1:]], axis=1)
         slope = (values[:, 1] - values[:, 0]) / (time[1] - time[0])
         first = np.maximum(values[:, 0] - slope * time[0], 0.0)
         return np.concatenate([first[:, None], values, values[:, -1:]], axis=1)
+
+    @property
+    def least_t_age_gyr(self) -> float:
+        """Age of the universe, Gyr, below which some basis has formed nothing: it cannot be normalised."""
+        return float(self.time[np.maximum(np.argmax(self.sfh > 0, axis=1) - 1, 0)].max())
 
     def metallicity_bases(self, t: ArrayLike) -> FloatArray:
         """ZH bases at lookback times ``(n,)``, Gyr; ``(nzbasis, n)``."""
@@ -153,6 +171,8 @@ class HistoryBases:
         ------
         InputError
             When an age is not positive, or `binning` or `normalisation` is unknown.
+        UnusableTargetError
+            When a basis has formed nothing at one of the ages.
         """
         t_age = np.asarray(t_age, dtype=np.float64)
         if np.any(~(t_age > 0)):
@@ -160,6 +180,12 @@ class HistoryBases:
         if normalisation not in get_args(Normalisation):
             raise InputError(f"unknown normalisation {normalisation!r}; use 'per-basis' or 'joint'")
         formed = self._over(0, t_age)
+        if not np.all(formed > 0):
+            raise UnusableTargetError(
+                f"a history basis forms no stars before the universe is {self.least_t_age_gyr:.3g} Gyr old, the galaxy "
+                f"is seen at {t_age.min():.3g} Gyr; use model.history = 'bins'",
+                Status.REDSHIFT_OUT_OF_RANGE,
+            )
         if binning == "exact":
             mass = self._exact_masses(t_age, node_age) / formed[..., None]
         elif binning == "published":

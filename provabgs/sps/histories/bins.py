@@ -118,7 +118,7 @@ class BinnedStars(Components):
         self.edges, self.prior = edges, prior
         self.parameters, self.fractions = prior.parameters, prior.fractions
         self.log_prior_ratio = prior.log_prior_ratio
-        self.resolved_gyr = edges.first
+        self.resolved_gyr, self.least_t_age_gyr = edges.first, edges.oldest_inner
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
         """See `Histories.tables`; `HistoryTables.more` holds the widths of the bins and what the prior needs."""
@@ -183,7 +183,6 @@ class BinHistories(ComposedHistories):
         edges = BinEdges(n_bins, edges_gyr)
         stars = BinnedStars(edges, bin_prior(prior, edges.n, prior_options))
         super().__init__(stars, metallicity_of(metallicity, z_prior, z_options), burst)
-        self.least_t_age_gyr = edges.oldest_inner
 
     @property
     def bins(self) -> BinnedStars:

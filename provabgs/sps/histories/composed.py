@@ -23,6 +23,8 @@ from provabgs.sps.parameters import Parameter, Values
 
 BURST_RANGE_GYR = (0.01, 13.27)
 """Range of the burst's age in the published prior."""
+ENRICHED_GYR = 0.003
+"""Z that follows the masses is not constant in starbursts: over 30 Myr it errs by nats of ln L, over this by 0.02."""
 TOTAL_MASS = Parameter(
     name="logmstar",
     column="LOGMSTAR_FORMED",
@@ -66,6 +68,8 @@ class StarFormation(Protocol):
     """See `LinearBlock`."""
     resolved_gyr: float
     """See `Histories`."""
+    least_t_age_gyr: float
+    """See `Histories`."""
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
         """See `Histories.tables`."""
@@ -92,6 +96,7 @@ class Components:
     """Default methods of star formation in linear components: a subclass gives `shares` and `component_rates`."""
 
     log_prior_ratio: Callable[[jax.Array], jax.Array] | None = None
+    least_t_age_gyr: float = 0.0
 
     def shares(self, values: Values, tables: HistoryTables) -> jax.Array:
         """Fraction of each component in the mass, ``(batch, ncomponent)``, 1 in sum."""
@@ -171,8 +176,13 @@ class ComposedHistories:
         self.linear_block = LinearBlock(
             TOTAL_MASS.name, () if sampled else stars.fractions, None if sampled else stars.log_prior_ratio
         )
-        self.least_t_age_gyr = 0.0
-        self.resolved_gyr = min(stars.resolved_gyr, BURST_RANGE_GYR[0]) if burst else stars.resolved_gyr
+        self.least_t_age_gyr = stars.least_t_age_gyr
+        resolved = (
+            stars.resolved_gyr,
+            *((BURST_RANGE_GYR[0],) if burst else ()),
+            *((ENRICHED_GYR,) if sampled else ()),
+        )
+        self.resolved_gyr = min(resolved)
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
         """See `Histories.tables`; computed on the host in double precision.

@@ -26,6 +26,8 @@ GAMMA_RANGE = (4.5e-5, 1.5e-2)
 """Range of each metallicity coefficient in the published prior, absolute Z."""
 Z_RANGE = (1.9e-4, 4.49e-2)
 """Range of metallicities of the other histories: a hundredth of the solar value to the published maximum."""
+Z_PARAMETERS = ("metallicity",)
+"""Parameters beside the gammas that have a prior of either kind."""
 RISE_RANGE_DEX = (0.0, 1.5)
 EDGES_GYR = (0.3, 1.0, 3.0, 6.0)
 """Default lookback times between which `Binned` has one metallicity each."""

@@ -63,6 +63,7 @@ class NMFStars(Components):
         self.bases, self.binning, self.normalisation = bases, binning, normalisation
         self.parameters = tuple(_fraction(i + 1) for i in range(len(bases.sfh)))
         self.fractions = tuple(p.name for p in self.parameters)
+        self.least_t_age_gyr = bases.least_t_age_gyr
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
         """See `Histories.tables`."""
@@ -118,6 +119,11 @@ class NMFHistories(ComposedHistories):
         options = dict(z_options or {}) | ({"bases": self.bases} if metallicity == "nmf" else {})
         metals = metallicity_of(metallicity, z_prior, options)
         super().__init__(NMFStars(self.bases, binning, normalisation), metals, burst=True)
+
+    @classmethod
+    def tng(cls, **options: Any) -> NMFHistories:
+        """Six bases of IllustrisTNG histories in place of the published four: ``model.history = "tng6"``."""
+        return cls(HistoryBases.tng(), **options)
 
     @property
     def is_published(self) -> bool:

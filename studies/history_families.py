@@ -1,0 +1,136 @@
+"""Families of histories on galaxies that none of them made: the table of docs/studies/histories.md.
+
+    python -m studies.history_families --galaxies 36
+
+The galaxies are those of `studies.honest_posteriors --kind own --histories foreign`: stars of the library that ships,
+with delayed, quenched and bursty star formation, metallicities that rise while stars form, and imperfect data. Each is
+fitted with the preset ``honest`` under each family and prior. Reported per family: truths within the 68 and 95 %
+intervals, median pull, median sigma, evaluations and processor seconds a galaxy. One file per galaxy and family is kept
+in the output folder, and those that are there are not fitted again; galaxies go round the families, so that a study
+that is stopped has as many of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from provabgs.inference.config import FitConfig, ModelOptions, SamplerOptions
+from provabgs.inference.fit import fit_one
+from studies.honest_posteriors import LEVELS, PROPERTIES, SEED, Sample, config_of, galaxies_of, row_of
+from studies.support.command import QUICK, run_study, study_parser
+from studies.support.pieces import Arrays, in_order, kept_arrays
+
+BINS = 10
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "nmf": ("nmf", {}),
+    "nmf-enriching": ("nmf", {"metallicity": "enriching"}),
+    "dirichlet": ("bins", {"n_bins": BINS}),
+    "dirichlet-enriching": ("bins", {"n_bins": BINS, "metallicity": "enriching"}),
+    "continuity": ("bins", {"n_bins": BINS, "prior": "continuity"}),
+    "continuity-enriching": ("bins", {"n_bins": BINS, "prior": "continuity", "metallicity": "enriching"}),
+    "continuity-bins": ("bins", {"n_bins": BINS, "prior": "continuity", "metallicity": "bins"}),
+    "continuity-wide": (
+        "bins",
+        {"n_bins": BINS, "prior": "continuity", "prior_options": {"sigma_dex": 1.0}, "metallicity": "enriching"},
+    ),
+    "delayed-tau-enriching": ("delayed-tau", {"burst": True, "metallicity": "enriching"}),
+    "tng6": ("tng6", {}),
+    "stochastic-enriching": ("bins", {"n_bins": BINS, "prior": "stochastic", "metallicity": "enriching"}),
+}
+"""Names of the families: history and its options."""
+DEFAULT = ("nmf", "nmf-enriching", "continuity", "continuity-enriching")
+EVIDENCE, CPU = "log_evidence", "cpu_s"
+
+
+def family_config(sample: Sample, family: str) -> FitConfig:
+    """The preset ``honest`` under another family."""
+    history, options = FAMILIES[family]
+    base = config_of(sample, "honest")
+    return base.model_copy(update={"model": ModelOptions(history=history, history_options=options)})
+
+
+def fit_galaxy(sample: Sample, number: int, family: str) -> Arrays:
+    """`row_of` one galaxy under a family, with evidence and processor seconds."""
+    galaxy, start = galaxies_of(*sample[:3]).make(number, seed=SEED), time.process_time()
+    posterior = fit_one(galaxy.observation, family_config(sample, family), seed=SEED)
+    more = {CPU: time.process_time() - start, EVIDENCE: posterior.diagnostics.log_evidence}
+    return row_of(galaxy, posterior) | {k: np.asarray(v) for k, v in more.items()}
+
+
+def kept_fit(folder: Path, sample: Sample, number: int, family: str) -> Arrays:
+    """`fit_galaxy`, from its file where it is there."""
+    path = folder / family / f"{number}.npz"
+    return kept_arrays(path, lambda: fit_galaxy(sample, number, family)) | {"family": np.asarray(family)}
+
+
+HEADER = (
+    "| family | galaxies | "
+    + " | ".join(PROPERTIES)
+    + " | evaluations | CPU s |\n|---|---|"
+    + "---|" * len(PROPERTIES)
+    + "---|---|"
+)
+
+
+def cell(rows: list[Arrays], name: str) -> str:
+    """One property: per cent within 68 / 95 %, median pull, median sigma."""
+    truth, rank, median, sigma = np.array([r[name] for r in rows]).T
+    inside = [f"{100 * np.mean(np.abs(rank - 0.5) < level / 2):.0f}" for level in LEVELS]
+    kept = np.isfinite(median - truth) & (np.abs(truth) < 25)  # a galaxy that formed nothing has no log SFR
+    pull = (median - truth)[kept] / np.maximum(sigma[kept], 1e-9)
+    return f"{inside[0]} / {inside[1]}, {np.median(pull):+.1f}, {np.median(sigma):.2f}"
+
+
+def table_of(rows: dict[str, list[Arrays]]) -> str:
+    """Markdown, one row per family."""
+    lines = [HEADER]
+    for family, fits in rows.items():
+        cost = np.median([float(r["n_eval"]) for r in fits])
+        cpu = np.median([float(r.get(CPU, r["runtime_s"])) for r in fits])
+        converged = sum(str(r["status"]) == "CONVERGED" for r in fits)
+        cells = " | ".join(cell(fits, name) for name in PROPERTIES)
+        lines.append(f"| {family} | {converged} of {len(fits)} | {cells} | {cost:,.0f} | {cpu:.0f} |")
+    return "\n".join(lines)
+
+
+def work(options: argparse.Namespace) -> None:
+    """Fit, and print the table: cells are truths within 68 / 95 %, median pull, median sigma."""
+    families = options.families.split(",")
+    if unknown := [f for f in families if f not in FAMILIES]:
+        raise SystemExit(f"no family {unknown[0]!r}; choose from {', '.join(FAMILIES)}")
+    sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit, aim_eval=options.aim_eval)
+    sample = Sample("own", None, "foreign", sampler)
+    jobs = [(options.output, sample, i, f) for i in range(options.first, options.galaxies) for f in families]
+    rows: dict[str, list[Arrays]] = defaultdict(list)
+    for row in in_order(kept_fit, jobs, options.workers):
+        family = str(row["family"])
+        rows[family].append(row)
+        ages = row["t_age_mw"]
+        print(
+            f"{family} {len(rows[family])} {row['history']} {row['status']} {int(row['n_eval'])} "
+            f"age {ages[0]:.2f}: {ages[2]:.2f} +- {ages[3]:.2f}",
+            flush=True,
+        )
+    print(f"\n{table_of(rows)}\n")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = study_parser("studies.history_families", __doc__)
+    parser.add_argument("--families", default=",".join(DEFAULT), help=f"of {', '.join(FAMILIES)}, with commas between")
+    parser.add_argument("--galaxies", type=int, default=36, help="number of the last galaxy; kinds take turns")
+    parser.add_argument("--first", type=int, default=0, help="number of the first galaxy")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--time-limit", type=float, default=600.0, help="seconds a fit")
+    parser.add_argument("--aim-eval", type=int, default=0, help="sampler.aim_eval; 0 stops at convergence")
+    run_study(parser, work, {"galaxies": 1, "time_limit": 60.0, "families": "continuity-enriching"}, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ export MPLBACKEND ?= Agg
 
 .PHONY: help demo test test-slow bench studies-smoke docs lint format unit coverage clean distclean
 help:
-	@echo "make demo       fit a real DESI galaxy: table, posterior file and figures under demo/"
+	@echo "make demo       fit a real DESI galaxy: table, posterior file, figures and a gallery under demo/"
 	@echo "make test       lint, types and the tests (about ten minutes on two cores)"
 	@echo "make coverage   the tests with line coverage"
 	@echo "make test-slow  the long studies"
@@ -78,6 +78,7 @@ demo: $(VENV)/.runtime $(COADD)
 	$(BIN)/provabgs plot $(DEMO)/galaxy.h5 -o $(DEMO)/figures
 	$(BIN)/provabgs mock challenge mocks/demo.toml
 	@echo "posterior: $(DEMO)/galaxy.h5   figures: $(DEMO)/figures   mock challenge: $(DEMO)/challenge/results"
+	$(BIN)/provabgs gallery $(DEMO)/galaxy.h5 $(DEMO)/challenge/fits/*/*.h5 --title "provabgs demo" -o $(DEMO)/gallery
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
 

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import h5py
 import numpy as np
 from astropy import constants as const
 from astropy import units as u
 
 from provabgs.core.arrays import FloatArray
-from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.errors import InputError
+from provabgs.core.hdf5 import create, reading
 
 FORMAT = "provabgs-noise-model-1"
 NOISE_FILE = "desi_noise_model.h5"
@@ -158,7 +158,7 @@ class NoiseModel(NamedTuple):
 
     def save(self, path: str | Path) -> None:
         """Write as HDF5, single precision."""
-        with h5py.File(path, "w") as f:
+        with create(path) as f:
             f.attrs["format"] = FORMAT
             for key, value in self.provenance.items():
                 f.attrs[f"provenance_{key}"] = value
@@ -182,14 +182,12 @@ class NoiseModel(NamedTuple):
         from provabgs.data import data_path
 
         path = data_path(NOISE_FILE) if path is None else Path(path)
-        try:
-            with h5py.File(path, "r") as f:
-                if f.attrs.get("format") != FORMAT:
-                    raise DataFileError(f"{path}: not a noise model of format {FORMAT!r}")
-                fields = [k for k in CameraNoise._fields if k != "name"]
-                cameras = {c: CameraNoise(c, **{k: f[c][k][:].astype(np.float64) for k in fields}) for c in CAMERAS}
-                prefix = "provenance_"
-                provenance = {k.removeprefix(prefix): str(v) for k, v in f.attrs.items() if k.startswith(prefix)}
-        except (OSError, KeyError) as err:
-            raise DataFileError(f"{path}: cannot be read as a noise model ({err}); copy or build it again") from err
+        with reading(path, FORMAT, "a noise model", "copy or build it again") as c:
+            fields = [k for k in CameraNoise._fields if k != "name"]
+            cameras = {
+                name: CameraNoise(name, **{k: c.numbers(f"{name}/{k}").astype(np.float64) for k in fields})
+                for name in CAMERAS
+            }
+            prefix = "provenance_"
+            provenance = {k.removeprefix(prefix): v for k, v in c.words("").items() if k.startswith(prefix)}
         return cls(cameras, provenance)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from provabgs.core.errors import DataFileError
+from provabgs.core.hdf5 import create, reading
 from provabgs.data import data_path
 from provabgs.mocks.histories import ComponentHistory, SimulatedGalaxies
 
@@ -30,7 +29,7 @@ _UNITS = {
 
 def save_galaxies(galaxies: SimulatedGalaxies, path: str | Path) -> None:
     """Write galaxies as HDF5 (gzip + shuffle, single precision: 1e-7 of each value)."""
-    with h5py.File(path, "w") as f:
+    with create(path) as f:
         f.attrs["format"] = FORMAT
         f.attrs["hubble"] = galaxies.hubble
         for key, value in galaxies.provenance.items():
@@ -60,23 +59,15 @@ def load_galaxies(path: str | Path | None = None) -> SimulatedGalaxies:
         When the file is missing or is not of this format.
     """
     path = data_path(SAMPLE_FILE) if path is None else Path(path)
-    if not path.is_file():
-        raise DataFileError(f"{path}: no such file")
-    try:
-        with h5py.File(path, "r") as f:
-            if f.attrs.get("format") != FORMAT:
-                raise DataFileError(f"{path}: not a file of format {FORMAT!r} (found {f.attrs.get('format')!r})")
-            arrays = {
-                name: f[name][:].astype(np.float64) if f[name].dtype.kind == "f" else f[name][:] for name in _UNITS
-            }
-            parts = {
-                who: ComponentHistory(
-                    f[f"{who}_mass_formed"][:].astype(np.float64), f[f"{who}_metallicity"][:].astype(np.float64)
-                )
-                for who in ("disk", "bulge")
-            }
-            prefix = "provenance_"
-            provenance = {k.removeprefix(prefix): str(v) for k, v in f.attrs.items() if k.startswith(prefix)}
-            return SimulatedGalaxies(**arrays, **parts, hubble=float(f.attrs["hubble"]), provenance=provenance)
-    except (OSError, KeyError) as err:
-        raise DataFileError(f"{path}: cannot be read as simulated galaxies ({err}); copy or build it again") from err
+    with reading(path, FORMAT, "simulated galaxies", "copy or build it again") as c:
+        arrays = {name: c.numbers(name) for name in _UNITS}
+        arrays = {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in arrays.items()}
+        parts = {
+            who: ComponentHistory(
+                c.numbers(f"{who}_mass_formed").astype(np.float64), c.numbers(f"{who}_metallicity").astype(np.float64)
+            )
+            for who in ("disk", "bulge")
+        }
+        prefix = "provenance_"
+        provenance = {k.removeprefix(prefix): v for k, v in c.words("").items() if k.startswith(prefix)}
+        return SimulatedGalaxies(**arrays, **parts, hubble=c.number("hubble"), provenance=provenance)

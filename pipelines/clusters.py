@@ -160,14 +160,18 @@ def log_directory(options: ClusterOptions, folder: Path) -> Path:
     Raises
     ------
     ConfigError
-        When it cannot be made: jobs would end without a word.
+        When it cannot be made, or has blanks in its name: jobs would end without a word.
     """
-    logs = options.log_directory or folder / "logs"
+    logs = (options.log_directory or folder / "logs").absolute()
+    if any(c.isspace() for c in str(logs)):
+        raise ConfigError(
+            f"[cluster] log_directory = {str(logs)!r}: headers of job scripts take no blanks; choose another"
+        )
     try:
         logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"[cluster] log_directory = {logs}: cannot be made ({error.strerror})") from None
-    return logs.absolute()
+    return logs
 
 
 def _scheduler(options: ClusterOptions, keys: Security | None) -> SpecCluster:

@@ -29,6 +29,10 @@ class RunOptions(Section):
     fit: str = Field(DEFAULT_FIT, description="what samples one observation, as 'module:function'")
     retry: tuple[str, ...] = Field(("INPUT_ERROR",), description="STATUS of stored rows to fit again, by name")
     allow_mixed: bool = Field(False, description="accept rows made by different versions or fit settings")
+    umask: str | None = Field(
+        None, pattern="^0?[0-7]{3}$", description="of all files, on all nodes: '0002' lets the group write"
+    )
+    group: str | None = Field(None, description="group that the directory, and what is made in it, belongs to")
 
     @field_validator("retry")
     @classmethod
@@ -51,7 +55,10 @@ class InputOptions(Section):
     targets: Annotated[Path | None, BESIDE_FILE] = Field(
         None, description="FITS, Parquet, ECSV or CSV table: fit its TARGETIDs only"
     )
-    reader: str = Field("desi", description="'desi' (coadds), 'photometry' (tables of fluxes), or 'module:object'")
+    reader: str = Field(
+        "desi",
+        description="'desi' (coadds), 'sdss' (spec files), 'photometry' (tables of fluxes), or 'module:object'",
+    )
     root: Annotated[Path | None, BESIDE_FILE] = Field(
         None, description="inputs are named relative to it in the catalog; else by file name"
     )

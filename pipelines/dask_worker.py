@@ -29,6 +29,7 @@ from provabgs.core.errors import ConfigError, DataFileError, ProvabgsError
 from provabgs.core.status import Status
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.config import RunConfig
+from provabgs.pipelines.sharing import set_umask
 from provabgs.pipelines.supervisor import Batch, FitProcess
 
 WORK_DIRECTORY = "work"
@@ -120,7 +121,7 @@ def fit_process(config_json: str) -> tuple[RunConfig, FitProcess]:
     if getattr(_LOCAL, "config_json", None) != config_json:
         if hasattr(_LOCAL, "process"):
             _LOCAL.process.close()
-        _LOCAL.config = RunConfig.model_validate_json(config_json)
+        _LOCAL.config = _configured(config_json)
         _LOCAL.process = FitProcess(_LOCAL.config)
         _LOCAL.config_json = config_json
     return _LOCAL.config, _LOCAL.process
@@ -131,9 +132,16 @@ def has_files(root: Path, pixel: int) -> bool:
     return bool(_shards(root, pixel)) or (root / WORK_DIRECTORY / str(pixel)).is_dir()
 
 
+def _configured(config_json: str) -> RunConfig:
+    """The run's configuration; this process makes its files by the umask that it names."""
+    config = RunConfig.model_validate_json(config_json)
+    set_umask(config.run)
+    return config
+
+
 def inspect_group(config_json: str, group: Group) -> GroupState:
     """Read and verify everything on disk for a group; damaged files are removed, to be made again."""
-    config = RunConfig.model_validate_json(config_json)
+    config = _configured(config_json)
     stored, damaged = _load(config, group.pixel)
     retry = {int(Status[name]) for name in config.run.retry}
     rows = _latest(stored, retry)
@@ -155,7 +163,7 @@ def merge_group(config_json: str, group: Group) -> GroupState:
     StorageError
         When a shard cannot be written.
     """
-    config = RunConfig.model_validate_json(config_json)
+    config = _configured(config_json)
     root = config.run.output
     stored, damaged = _load(config, group.pixel)
     # a row that is to be retried is replaced by its work file, but kept where there is none

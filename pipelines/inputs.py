@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +23,7 @@ from provabgs.observe.observation import Observation
 from provabgs.observe.target import TargetResult
 from provabgs.pipelines.config import InputOptions
 from provabgs.pipelines.tables import floats, fluxes, is_blank, read_table, row_ids
+from provabgs.sdss import SpecOptions, read_spec
 from provabgs.surveys import Band, load_system, survey_columns
 
 
@@ -57,8 +59,16 @@ def make_reader(options: InputOptions) -> Reader:
     ConfigError
         For a name that is none, or options that it does not take.
     """
-    known: dict[str, Callable[[InputOptions], Reader]] = {"desi": DesiReader, "photometry": PhotometryTableReader}
+    known: dict[str, Callable[[InputOptions], Reader]] = {
+        "desi": DesiReader, "photometry": PhotometryTableReader, "sdss": SDSSReader
+    }  # fmt: skip
     factory = known.get(options.reader) or load_object(options.reader, "[inputs] reader")
+    lacking = [name for name in ("pattern", "scan", "read") if not hasattr(factory, name)]
+    if not isinstance(factory, type) or lacking:  # looked at before it is called: a name may be anything
+        raise ConfigError(
+            f"[inputs] reader = {options.reader!r} is no reader (it lacks {', '.join(lacking) or 'a class'}); name a "
+            "class with pattern, scan and read, as docs/guide/survey.md says"
+        )
     reader: Reader = factory(options)
     return reader
 
@@ -74,8 +84,8 @@ def load_object(spec: str, key: str) -> Any:
     module, _, name = spec.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{key} = {spec!r}: give 'module:object' ({error})") from None
+    except Exception as error:  # a module may raise anything while it is imported
+        raise ConfigError(f"{key} = {spec!r}: give 'module:object' ({first_line(error)})") from None
 
 
 def check_module(spec: str, key: str) -> None:
@@ -117,6 +127,33 @@ class DesiReader:
         for result in iter_observations(path, None, self.photometry, list(dict.fromkeys(targetids)), self.options):
             if result.row in wanted:
                 yield result
+
+
+class SDSSReader:
+    """Spectra of SDSS and BOSS, one file each; ``[inputs] options`` are those of `provabgs.sdss.SpecOptions`."""
+
+    pattern: tuple[str, ...] = ("spec-*.fits", "spec-*.fits.gz")
+
+    def __init__(self, options: InputOptions) -> None:
+        known = [f.name for f in fields(SpecOptions)]
+        for name in options.options:
+            if name not in known:
+                raise ConfigError(f"[inputs] options.{name} is no option of the sdss reader ({', '.join(known)})")
+        self.options = SpecOptions(**options.options)
+
+    def scan(self, path: Path) -> Scan:
+        """Read the file: it holds one target."""
+        target = read_spec(path, self.options)
+        seen = target.observation
+        ra, dec = (target.ra, target.dec) if seen is None else (seen.ra, seen.dec)
+        return Scan(np.array([target.targetid]), np.zeros(1, np.int32), np.array([ra]), np.array([dec]))
+
+    def read(self, path: Path, targetids: Sequence[int], rows: Sequence[int]) -> Iterator[TargetResult]:
+        """Read the one target."""
+        del rows
+        target = read_spec(path, self.options)
+        if target.targetid in targetids:
+            yield target
 
 
 class PhotometryTableReader:

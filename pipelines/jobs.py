@@ -21,19 +21,17 @@ from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import ProvabgsError
 from provabgs.pipelines.batch_systems import BatchSystem, JobState, Refused
 from provabgs.pipelines.cluster_options import ClusterOptions
-from provabgs.pipelines.waiting import REPEAT_S, duration, in_words, last_words, some
+from provabgs.pipelines.waiting import REPEAT_S, REPEAT_WITH_WORKERS_S, duration, in_words, last_words, some
 
 IDLE_S = 60.0
 """Adaptive mode: workers that have had nothing to do for so long are let go."""
 _GUARD = 'read -r _; [ -s "$0" ] && xargs "$@" < "$0"; exit 0'
 _UNFINISHED = frozenset({"waiting", "no-worker", "queued", "processing"})
-
-
 _SENT = JobState("SENT")
 
 
 class JobsLost(ProvabgsError):
-    """Jobs end before they have done anything, or are refused again and again."""
+    """Jobs end before they have done anything, or are refused time after time."""
 
 
 @dataclass
@@ -83,7 +81,7 @@ class JobPool:
         self.failure: ProvabgsError | None = None
         self._n_sent = self._refused = self._silent = 0
         self._in_vain: list[Job] = []
-        self._said, self._said_at = "", 0.0
+        self._said, self._said_at = "", -math.inf
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="jobs")
         self._guard: subprocess.Popen[bytes] | None = None
@@ -230,9 +228,8 @@ class JobPool:
             return
         self._note_ids()
         self.say(f"ended: {in_words((j.id, str(j.state)) for j in ended)}")
-        done = self._done()
         for job in ended:
-            self._in_vain = [*self._in_vain, job] if done == job.done_before else []
+            self._in_vain = [*self._in_vain, job] if self._done() == job.done_before else []
         if not self._hopeless():
             return
         what = "before any batch was done" if any(j.had_workers for j in self._in_vain) else "without a worker"
@@ -283,16 +280,18 @@ class JobPool:
     # -- telling ----------------------------------------------------------------------------------------------------
 
     def _tell(self) -> None:
-        """Say what is waited for while there is no worker; again every minute."""
-        if self.scheduler.workers:
-            self._said = ""
+        """Say which jobs are waited for; again every minute while nobody works, more rarely while others do."""
+        n_workers = len(self.scheduler.workers)
+        awaited = [j for j in self.jobs.values() if not (n_workers and j.had_workers)]
+        if n_workers and not awaited:
             return
-        text = in_words((j.id, str(j.state)) for j in self.jobs.values())
-        now = time.monotonic()
-        if text != self._said or now - self._said_at >= REPEAT_S:
-            since = min((j.since for j in self.jobs.values()), default=time.time())
+        text, now = in_words((j.id, str(j.state)) for j in awaited), time.monotonic()
+        often = REPEAT_WITH_WORKERS_S if n_workers else REPEAT_S
+        if now - self._said_at >= often or (not n_workers and text != self._said):
+            since = min((j.since for j in awaited), default=time.time())
             clock = time.strftime("%H:%M:%S", time.localtime(since))
-            self.say(f"no worker yet; {text or 'no job in the queue'}, since {clock} ({duration(time.time() - since)})")
+            who = f"{n_workers} workers at work, others awaited" if n_workers else "no worker yet"
+            self.say(f"{who}; {text or 'no job in the queue'}, since {clock} ({duration(time.time() - since)})")
             self._said, self._said_at = text, now
 
 

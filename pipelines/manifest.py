@@ -11,6 +11,7 @@ from typing import Any
 import provabgs
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import ConfigError, DataFileError
+from provabgs.core.files import read_text
 from provabgs.pipelines.config import RunConfig
 from provabgs.surveys import load_system
 
@@ -32,9 +33,10 @@ def check_manifest(config: RunConfig) -> None:
     mine = _settings(config)
     if path.exists():
         try:
-            theirs = json.loads(path.read_text())
-            assert theirs["format"] == FORMAT
-        except (OSError, ValueError, KeyError, TypeError, AssertionError):
+            theirs = json.loads(read_text(path))
+            if theirs["format"] != FORMAT or not isinstance(theirs["settings"], dict):
+                raise ValueError
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             raise DataFileError(f"{path}: not a manifest that this version can read; choose another output") from None
         difference = _difference(theirs["settings"], mine)
         if difference and not config.run.allow_mixed:

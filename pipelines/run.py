@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from provabgs.catalog.layout import SUMMARY_NAME
 from provabgs.catalog.summary import build_summary
 from provabgs.core.atomic import atomic_path, sweep
-from provabgs.core.errors import ConfigError
 from provabgs.core.status import Status
 from provabgs.inference.fit import check_names
 from provabgs.pipelines.clusters import open_cluster
@@ -27,6 +26,7 @@ from provabgs.pipelines.lock import DirectoryLock
 from provabgs.pipelines.manifest import check_manifest
 from provabgs.pipelines.plan import make_plan
 from provabgs.pipelines.progress import Progress
+from provabgs.pipelines.sharing import make_output
 from provabgs.pipelines.stopping import orderly_stop
 
 REPORT_NAME = "report.json"
@@ -95,10 +95,7 @@ def run(config: RunConfig, *, quiet: bool = False, announce: Callable[[str], Non
     output = config.run.output
     check_module(config.run.fit, "[run] fit")  # a misspelt name should not wait for workers to be found out
     check_names(config.fit)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"[run] output = {output}: cannot be made ({error.strerror})") from None
+    make_output(config.run)
     with DirectoryLock(output), orderly_stop():
         check_manifest(config)
         sweep(output)

@@ -241,7 +241,10 @@ class FitProcess:
         lifeline_out, self._lifeline = os.pipe()
         theirs = (request_out, reply_in, lifeline_out)
         command = [sys.executable, "-m", "provabgs.pipelines.process", *map(str, theirs)]
-        self._process = subprocess.Popen(command, pass_fds=theirs, env=fit_environment(), stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, pass_fds=theirs, env=fit_environment(), stdin=subprocess.DEVNULL,
+            process_group=0,  # a terminal's Ctrl-C is not for it: it leaves with its lifeline
+        )  # fmt: skip
         for descriptor in theirs:
             os.close(descriptor)
         self._requests = Connection(request_in, readable=False)

@@ -10,6 +10,8 @@ from pathlib import Path
 MOST_IDS = 4
 REPEAT_S = 60.0
 """How often an unchanged state of waiting is told again, seconds."""
+REPEAT_WITH_WORKERS_S = 600.0
+"""The same for jobs that are still awaited while others work."""
 
 
 def in_words(jobs: Iterable[tuple[str, str]]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from provabgs.api import fit, save
+    from provabgs.api import draw, fit, save
     from provabgs.catalog.query import Catalog
     from provabgs.core.status import Status
     from provabgs.inference.config import FitConfig
@@ -30,6 +30,7 @@ _WHERE: dict[str, str] = {
     "SSPLibrary": "provabgs.sps.library",
     "Spectrum": "provabgs.observe.observation",
     "Status": "provabgs.core.status",
+    "draw": "provabgs.api",
     "fit": "provabgs.api",
     "save": "provabgs.api",
 }
@@ -46,6 +47,7 @@ __all__ = [
     "Spectrum",
     "Status",
     "__version__",
+    "draw",
     "fit",
     "save",
 ]

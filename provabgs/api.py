@@ -15,6 +15,8 @@ from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from provabgs.desi.targets import ReadOptions
 
 
@@ -130,6 +132,41 @@ def _fit_file(
     rows = iter_observations(coadd, redrock, photometry, wanted, options, redshift)
     posteriors = [fitted.posterior for fitted in fit_many(rows, config, seed)]
     return posteriors[0] if one else posteriors
+
+
+def draw(posterior: Posterior, observation: Observation | None = None, *, n_draws: int = 200) -> Figure:
+    """Draw a galaxy: a page of spectrum, bands, histories and properties, or the corner plot where there are no data.
+
+    Parameters
+    ----------
+    posterior
+        With samples.
+    observation
+        The data that were fitted; ``provabgs.catalog.observed.read_fitted(file, row)`` reads those of a posterior file.
+    n_draws
+        Draws that bands are computed from.
+
+    Returns
+    -------
+    Figure
+        A matplotlib figure, which notebooks show.
+
+    Raises
+    ------
+    InputError
+        For a posterior without samples.
+    """
+    from provabgs.inference.predictive import predict
+    from provabgs.plotting.galaxy import corner_figure, summary_figure
+    from provabgs.plotting.style import style
+
+    if not len(posterior.samples):
+        who = f"TARGETID {posterior.targetid}"
+        raise InputError(f"{who}: no samples to draw, STATUS {posterior.status.name}: {posterior.message}")
+    with style():
+        if observation is None:
+            return corner_figure(posterior)
+        return summary_figure(posterior, predict(posterior, observation, n_draws))
 
 
 def save(

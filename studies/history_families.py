@@ -6,8 +6,7 @@ The galaxies are those of `studies.honest_posteriors --kind own --histories fore
 with delayed, quenched and bursty star formation, metallicities that rise while stars form, and imperfect data. Each is
 fitted with the preset ``honest`` under each family and prior. Reported per family: truths within the 68 and 95 %
 intervals, median pull, median sigma, evaluations and processor seconds a galaxy. One file per galaxy and family is kept
-in the output folder, and those that are there are not fitted again; galaxies go round the families, so that a study
-that is stopped has as many of each.
+in the output folder, and those that are there are not fitted again.
 """
 
 from __future__ import annotations
@@ -106,7 +105,8 @@ def work(options: argparse.Namespace) -> None:
         raise SystemExit(f"no family {unknown[0]!r}; choose from {', '.join(FAMILIES)}")
     sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit, aim_eval=options.aim_eval)
     sample = Sample("own", None, "foreign", sampler)
-    jobs = [(options.output, sample, i, f) for i in range(options.first, options.galaxies) for f in families]
+    numbers = range(options.first, options.galaxies)
+    jobs = [(options.output, sample, i, f) for f in families for i in numbers]  # a model is made once
     rows: dict[str, list[Arrays]] = defaultdict(list)
     for row in in_order(kept_fit, jobs, options.workers):
         family = str(row["family"])

@@ -21,6 +21,7 @@ from provabgs.catalog.shard import write_block
 from provabgs.catalog.shard_file import DAMAGE, open_shard
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError
+from provabgs.core.hdf5 import attribute
 
 
 def replace_shard(root: Path, name: str, block: Block, *, attrs: Mapping[str, Any] | None = None) -> None:
@@ -120,6 +121,6 @@ def _keep(root: Path, name: str) -> None:
 
 def _sha256(f: h5py.File) -> str:
     try:
-        return str(f.attrs["sha256"])
+        return str(attribute(f, "sha256"))
     except DAMAGE:
         return "unreadable"

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -20,7 +21,7 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
 from provabgs.catalog import expression, tables
-from provabgs.catalog.columns import LOG_PROB, Schema
+from provabgs.catalog.columns import LOG_PROB, Schema, union
 from provabgs.catalog.evaluate import Numbers, Value, at, from_arrow, number, truth
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.models import Kind, ModelSpectrum, model_spectrum, posteriors_at
@@ -77,7 +78,7 @@ class Catalog:
         """
         path = Path(path)
         if path.suffix == ".h5":
-            return cls._open_shard(path)
+            return cls.open_files([path])
         summary = path / SUMMARY_NAME if path.is_dir() else path
         if not summary.is_file():
             hint = "; its shards are there: `provabgs run` on it finishes it" if shard_paths(path) else ""
@@ -101,20 +102,34 @@ class Catalog:
         return cls(summary.parent, tuple(seal.schema.names), metadata, schema, shards, reader)
 
     @classmethod
-    def _open_shard(cls, path: Path) -> Catalog:
-        """Open one posterior file; its summary is small enough to hold."""
-        shard = read_summary(path)
-        table = to_arrow(shard.rows, path.name, shard.schema)
+    def open_files(cls, paths: Sequence[str | Path]) -> Catalog:
+        """Open several posterior files as one catalog; their summaries are held in memory.
+
+        Raises
+        ------
+        InputError
+            For no file at all.
+        DataFileError
+            When one is no posterior file or is damaged, or when two files have different quantities in one column.
+        """
+        files = list(dict.fromkeys(Path(p) if len(paths) == 1 else Path(p).resolve() for p in paths))
+        if not files:
+            raise InputError("no posterior file was given")
+        read = [read_summary(p) for p in files]
+        root = files[0].parent if len(files) == 1 else Path(os.path.commonpath([p.parent for p in files]))
+        names = [p.relative_to(root).as_posix() for p in files]
+        schema = union(s.schema for s in read)
+        table = pa.concat_tables([to_arrow(s.rows, name, schema) for s, name in zip(read, names, strict=True)])
         metadata = {
             "provabgs:format": FORMAT,
             "provabgs:n_galaxies": str(table.num_rows),
-            "provabgs:configs": json.dumps(shard.configs),
-            "provabgs:versions": json.dumps(shard.versions),
-            "provabgs:schema": shard.schema.to_json(),
-            SHARDS: json.dumps(shards := {path.name: str(shard.attrs["sha256"])}),
+            "provabgs:configs": json.dumps(list(dict.fromkeys(c for s in read for c in s.configs))),
+            "provabgs:versions": json.dumps(list(dict.fromkeys(v for s in read for v in s.versions))),
+            "provabgs:schema": schema.to_json(),
+            SHARDS: json.dumps(shards := {n: str(s.attrs["sha256"]) for n, s in zip(names, read, strict=True)}),
         }
         reader = SummaryReader(table.schema, table)
-        return cls(path.parent, tuple(table.column_names), metadata, shard.schema, shards, reader)
+        return cls(root, tuple(table.column_names), metadata, schema, shards, reader)
 
     def __enter__(self) -> Catalog:
         return self
@@ -133,6 +148,12 @@ class Catalog:
 
     def __len__(self) -> int:
         return self._reader.count(self._conditions)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from provabgs.catalog.notebook import catalog_html
+
+        return catalog_html(self)
 
     # -- choosing galaxies ------------------------------------------------------------------------------------------
 

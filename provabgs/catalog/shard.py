@@ -31,6 +31,7 @@ from provabgs.catalog.records import DEFAULT_SAMPLES, to_block, to_posteriors
 from provabgs.catalog.shard_file import DAMAGE, FORMAT, Verified, dataset, open_shard, texts
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError
+from provabgs.core.hdf5 import LIBVER, attribute, fix_texts, fixed
 from provabgs.core.messages import first_line
 from provabgs.inference.posterior import Posterior
 
@@ -107,7 +108,7 @@ def write_block(path: str | Path, block: Block, *, attrs: Mapping[str, Any] | No
 
 def _image(block: Block, attrs: Mapping[str, Any]) -> bytes:
     """The HDF5 file of a block."""
-    with h5py.File("shard", "w", driver="core", backing_store=False, libver=("v110", "v110")) as f:
+    with h5py.File("shard", "w", driver="core", backing_store=False, libver=LIBVER) as f:
         for key, value in attrs.items():
             f.attrs[key] = json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
         f.attrs["format"] = FORMAT
@@ -124,10 +125,10 @@ def _image(block: Block, attrs: Mapping[str, Any]) -> bytes:
             _dataset(f, f"samples/{column}", array).attrs["unit"] = units.get(column, "")
         for column, array in block.scale.items():
             _dataset(f, f"scale/{column}", array)
-        text = h5py.string_dtype()
-        f.create_dataset("configs", data=np.array(block.configs, dtype=object), dtype=text)
-        f.create_dataset("versions", data=np.array(block.versions, dtype=object), dtype=text)
-        f.create_dataset("models", data=np.array(block.models, dtype=object), dtype=text)
+        for name, texts_ in (("configs", block.configs), ("versions", block.versions), ("models", block.models)):
+            data = [text.encode() for text in texts_]
+            f.create_dataset(name, data=np.array(data, dtype=fixed(data)))
+        fix_texts(f)
         f.flush()
         image: bytes = f.id.get_file_image()
     return image
@@ -160,14 +161,14 @@ def read_block(path: str | Path, *, verify: bool = True) -> Block:
             block = Block(
                 summary=_rows(dataset(f, "summary")),
                 samples={c: dataset(f, f"samples/{c}")[:] for c in columns},
-                scale={c: dataset(f, f"scale/{c}")[:] for c in columns} if f.attrs["encoding"] == "uint16" else {},
+                scale={c: dataset(f, f"scale/{c}")[:] for c in columns} if attribute(f, "encoding") == "uint16" else {},
                 configs=texts(f, "configs"),
                 versions=texts(f, "versions"),
                 models=models,
             )
             whole = not verify or (
                 np.array_equal(checksums := pieces(block), dataset(f, "pieces")[:])
-                and digest(block, checksums) == str(f.attrs["sha256"])
+                and digest(block, checksums) == attribute(f, "sha256")
                 and np.array_equal(dataset(f, IDS)[:], block.summary["TARGETID"])
             )
         except DAMAGE as error:
@@ -204,7 +205,9 @@ def read_summary(path: str | Path) -> ShardSummary:
     with open_shard(path) as f:
         try:
             verified = Verified(f)
-            attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in f.attrs.items()}
+            attrs = {
+                k: v.item() if isinstance(v, np.generic) else v for k, v in ((k, attribute(f, k)) for k in f.attrs)
+            }
             configs, versions = texts(f, "configs"), texts(f, "versions")
             rows = _rows(dataset(f, "summary"))
             verified.check_summary(rows)

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from provabgs.catalog.columns import Schema, union
 from provabgs.catalog.digest import IDS, PIECE_ROWS, SUMMARY, piece, piece_names, root
 from provabgs.core.errors import DataFileError
+from provabgs.core.hdf5 import attribute
 from provabgs.core.messages import first_line
 
 FORMAT = "provabgs-posteriors-3"
-DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, AttributeError)
+MAX_BYTES = 4 << 30
+"""Largest array; draws of one column of a full shard take 1 MB."""
+DAMAGE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
 """What h5py raises on reading damaged structures (checksums, object headers, type descriptions)."""
 
 
@@ -35,7 +38,7 @@ def open_shard(path: str | Path) -> h5py.File:
     except DAMAGE as error:
         raise DataFileError(f"{path}: truncated or not an HDF5 file ({first_line(error)})") from None
     try:
-        found = f.attrs.get("format")
+        found = attribute(f, "format") if "format" in f.attrs else None
     except DAMAGE:
         found = None
     if found == FORMAT:
@@ -79,6 +82,8 @@ def dataset(f: h5py.File, name: str) -> h5py.Dataset:
         raise ValueError(f"{name} is no dataset")
     if here.is_virtual or here.external:
         raise ValueError(f"the numbers of {name} lie in another file, which a posterior file must not do")
+    if here.size is None or here.size * here.dtype.itemsize > MAX_BYTES:
+        raise ValueError(f"{name} has shape {here.shape}, more than a posterior file holds")
     return here
 
 
@@ -118,12 +123,12 @@ class Verified:
         self._file = f
         self.models = texts(f, "models")
         self.columns = union(Schema.from_json(m) for m in self.models).sample_columns
-        self.encoding = str(f.attrs["encoding"])
-        self.sha256 = str(f.attrs["sha256"])
+        self.encoding = str(attribute(f, "encoding"))
+        self.sha256 = str(attribute(f, "sha256"))
         names = piece_names(self.columns)
         self._checksums = dataset(f, "pieces")[:]
         self._row = {name: i for i, name in enumerate(names)}
-        tables = str(f.attrs["tables_sha256"])
+        tables = str(attribute(f, "tables_sha256"))
         found = root(self._checksums, names=names, encoding=self.encoding, models=self.models, tables=tables)
         if found != self.sha256 or self._checksums.shape[0] != len(names):
             raise ValueError("its checksums or its description do not match its SHA-256")

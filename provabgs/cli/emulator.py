@@ -18,7 +18,7 @@ emulator_app = typer.Typer(
 )
 
 
-@emulator_app.command("train")
+@emulator_app.command("train", short_help="Train an emulator, or go on with the training.")
 def train_command(
     path: Annotated[Path, typer.Argument(help="TOML file; pipelines/emulator.toml made what ships.")],
     workers: Annotated[int | None, typer.Option(help="Worker processes, in place of [cluster] workers.")] = None,
@@ -28,24 +28,12 @@ def train_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Train an emulator and write its weights; the same command goes on after any interruption."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from provabgs.cli.progress import progress
     from provabgs.pipelines.emulator import train_emulator
     from provabgs.pipelines.emulator_config import load_emulator_config
 
     config = adjusted(load_emulator_config(path), workers, slurm)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
-        tasks: dict[str, int] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            stage = what.partition(":")[0]
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(what, total=total)
-            bar.update(bar.tasks[tasks[stage]].id, completed=done, total=total, description=what)
-
+    with progress("training", quiet=quiet) as show:
         try:
             report = train_emulator(config, show)
         except KeyboardInterrupt as stop:
@@ -53,7 +41,7 @@ def train_command(
     _show_report(report)
 
 
-@emulator_app.command("info")
+@emulator_app.command("info", short_help="Say what weights are: conventions, range, errors.")
 def info_command(file: Annotated[Path, typer.Argument(help="Weights to look at, .h5.")]) -> None:
     """Say what weights are: conventions, training range, errors, where they come from, and their hash."""
     from rich.console import Console

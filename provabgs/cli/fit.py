@@ -192,48 +192,26 @@ def _attributes(coadd: Path, options: ReadOptions) -> dict[str, Any]:
 
 def _fit_with_progress(targets: list[TargetResult], config: FitConfig, seed: int) -> list[Fitted]:
     """Fit, with a bar on stderr that tells rate and time left; Ctrl-C ends with the rows done so far."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
+    from provabgs.cli.progress import progress
     from provabgs.inference.fit import fit_many
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-
-    def ticking() -> Iterator[TargetResult]:
-        for target in targets:
-            bar.update(task, description=f"fitting {target.targetid}")
-            yield target
 
     fitted: list[Fitted] = []
     n_fit = sum(t.observation is not None for t in targets)
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("fitting", total=n_fit, rate="")
+
+    def done() -> int:
+        return sum(f.observation is not None for f in fitted)
+
+    def ticking() -> Iterator[TargetResult]:
+        for target in targets:
+            show(f"fitting: {target.targetid}", done(), n_fit)
+            yield target
+
+    with progress("fitting") as show:
         try:
             for result in fit_many(ticking(), config, seed):
                 fitted.append(result)
-                if result.observation is not None:
-                    done = sum(f.observation is not None for f in fitted)
-                    elapsed = bar.tasks[0].elapsed or 0.0
-                    bar.update(task, completed=done, rate=f"{elapsed / done:.1f} s each")
         except KeyboardInterrupt:
             if not fitted:
                 raise
-            bar.console.print(f"interrupted: keeping the {len(fitted)} of {len(targets)} rows done")
+            typer.echo(f"interrupted: keeping the {len(fitted)} of {len(targets)} rows done", err=True)
     return fitted

@@ -18,7 +18,8 @@ Open = Annotated[bool, typer.Option("--open/--no-open", help="Open it in a brows
 
 def gallery_command(
     catalog: Annotated[
-        Path, typer.Argument(help="Catalog directory, summary.parquet, or a posterior file (.h5).", show_default=False)
+        list[Path],
+        typer.Argument(help="Catalog directory, summary.parquet, or posterior files (.h5).", show_default=False),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the site.", show_default=False)],
     where: Annotated[
@@ -26,6 +27,10 @@ def gallery_command(
     ] = None,
     cone: Annotated[str | None, typer.Option(help="RA,DEC,RADIUS in degrees.")] = None,
     pages: Pages = 500,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of the run: spectra and bands are read from its inputs again."),
+    ] = None,
     title: Title = "",
 ) -> None:
     """Build a static site of a catalog: an overview, and a page per galaxy.
@@ -36,9 +41,10 @@ def gallery_command(
     from provabgs.catalog import Catalog
     from provabgs.cli.query import choose
 
-    with Catalog.open(catalog) as opened:
-        name = title or catalog.resolve().stem
-        say(build(choose(opened, where, cone), output, name, pages))
+    one = len(catalog) == 1
+    with Catalog.open(catalog[0]) if one else Catalog.open_files(catalog) as opened:
+        name = title or (catalog[0].resolve().stem if one else f"{len(catalog)} posterior files")
+        say(build(choose(opened, where, cone), output, name, pages, data))
 
 
 def view_command(
@@ -67,18 +73,26 @@ def view_command(
         webbrowser.open(site.page.as_uri())
 
 
-def build(catalog: Catalog, output: Path, title: str, pages: int) -> Site:
+def build(catalog: Catalog, output: Path, title: str, pages: int, data: Path | None = None) -> Site:
     """Build a site and show how far it is."""
     from provabgs.cli.progress import progress
     from provabgs.gallery.site import build_site
 
+    observation_of = None
+    if data is not None:
+        from provabgs.pipelines.config import load_config
+        from provabgs.pipelines.reread import data_of
+
+        observation_of = data_of(load_config(data))
     with progress("reading") as show:
-        return build_site(catalog, output, title=title, pages=pages, progress=show)
+        return build_site(catalog, output, title=title, pages=pages, observation_of=observation_of, progress=show)
 
 
 def say(site: Site) -> None:
     """What was built, and how to open it."""
+    from provabgs.cli.report import near
+
     pages = "" if site.n_pages == site.n_galaxies else f", {site.n_pages} of them with data and draws"
     galaxies = "1 galaxy" if site.n_galaxies == 1 else f"{site.n_galaxies:,} galaxies"
     typer.echo(f"{galaxies}{pages}, {site.n_bytes / 1e6:.1f} MB")
-    typer.echo(f"open {site.page}")
+    typer.echo(f"open {near(site.page)} in a browser")

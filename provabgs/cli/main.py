@@ -31,21 +31,22 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 app.command()(fit)
-app.command()(plot)
-app.command("view")(view_command)
-app.command("gallery")(gallery_command)
-app.command("run")(run_command)
-app.command("query")(query_command)
-app.command("export")(export_command)
-app.command("compare")(compare_command)
+app.command(short_help="Draw spectrum, bands, corner, histories, a summary page.")(plot)
+app.command("view", short_help="Show a posterior file in a browser.")(view_command)
+app.command("gallery", short_help="Build a static site of a catalog, a page per galaxy.")(gallery_command)
+app.command("run", short_help="Fit a whole catalog on a Dask cluster, or go on with it.")(run_command)
+app.command("query", short_help="Choose galaxies of a catalog; print or save them.")(query_command)
+app.command("export", short_help="Write a catalog in the published layout, or for ArviZ.")(export_command)
+app.command("compare", short_help="Compare a catalog with FastSpecFit, CIGALE, MPA-JHU.")(compare_command)
 app.add_typer(config_app, name="config")
-app.add_typer(cluster_app, name="cluster")
-app.add_typer(ssp_app, name="ssp")
+app.add_typer(cluster_app, name="cluster", short_help="Keys, job scripts and checks of clusters.")
+app.add_typer(ssp_app, name="ssp", short_help="SSP libraries: build one, or see what one is.")
 app.add_typer(mock_app, name="mock")
-app.add_typer(population_app, name="population")
-app.add_typer(emulator_app, name="emulator")
+app.add_typer(population_app, name="population", short_help="Populations from posteriors: densities, priors.")
+app.add_typer(emulator_app, name="emulator", short_help="Neural emulators of the model: train, inspect.")
 
 
 def _print_version(wanted: bool) -> None:

@@ -121,7 +121,7 @@ def _bins(edges: str) -> FloatArray:
 
 def add_mass_function(app: typer.Typer) -> None:
     """Register the command as ``mass-function`` of a group."""
-    app.command("mass-function")(mass_function_command)
+    app.command("mass-function", short_help="The stellar mass function of a catalog.")(mass_function_command)
 
 
 def _print(found: _Result) -> None:

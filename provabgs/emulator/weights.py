@@ -7,10 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from provabgs.core.hdf5 import create, reading
 from provabgs.core.jax import jax, jnp
 from provabgs.emulator.component import CHECKED, ComponentEmulator, Functions
 from provabgs.emulator.encoding import Encoding
@@ -21,6 +21,8 @@ from provabgs.emulator.training_spectra import Parts
 
 FORMAT = "provabgs-emulator-1"
 _DOUBLE = ("wave", "low", "high")
+_CURVE = "training_curve"
+_CURE = "train one with `provabgs emulator train`, or copy it again"
 _LAYOUT = ("n_young", "n_old", "n_basis")
 
 Arrays = dict[str, NDArray]
@@ -41,7 +43,7 @@ def save_emulator(emulator: ComponentEmulator, path: str | Path, curve: NDArray[
     arrays = _to_arrays(emulator)
     attributes: dict[str, Any] = {"conventions": emulator.conventions, "library_sha256": emulator.library_digest}
     attributes |= {name: int(getattr(emulator.layout, name)) for name in _LAYOUT}
-    with h5py.File(path, "w") as f:
+    with create(path) as f:
         f.attrs["format"] = FORMAT
         f.attrs["checked"] = ", ".join(CHECKED)
         f.attrs.update(attributes)
@@ -56,7 +58,7 @@ def save_emulator(emulator: ComponentEmulator, path: str | Path, curve: NDArray[
                 shuffle=True if array.size > 1000 else None,
             )
         if curve is not None:
-            f.create_dataset("training_curve", data=curve).attrs["columns"] = "step, training error, held-out error"
+            f.create_dataset(_CURVE, data=curve).attrs["columns"] = "step, training error, held-out error"
 
 
 def load_emulator(path: str | Path) -> ComponentEmulator:
@@ -67,36 +69,13 @@ def load_emulator(path: str | Path) -> ComponentEmulator:
     EmulatorFileError
         When the file is missing, not HDF5, of another version, incomplete, holds NaN, or does not match its hash.
     """
-    path = Path(path)
-    if not path.exists():
-        raise EmulatorFileError(f"{path}: no such file; train one with `provabgs emulator train`")
-    try:
-        with h5py.File(path, "r") as f:
-            found = f.attrs.get("format")
-            if found != FORMAT:
-                raise EmulatorFileError(
-                    f"{path}: weights of format {found!r}, this version reads {FORMAT!r}; retrain with "
-                    "`provabgs emulator train`, or use the provabgs that wrote them"
-                )
-            arrays: Arrays = {}
-            f.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-            attributes: dict[str, Any] = {k: str(f.attrs[k]) for k in ("conventions", "library_sha256")}
-            attributes |= {k: int(f.attrs[k]) for k in _LAYOUT}
-            expected, provenance = str(f.attrs["sha256"]), {k: str(v) for k, v in f["provenance"].attrs.items()}
-    except (OSError, KeyError, ValueError) as err:
-        if isinstance(err, EmulatorFileError):
-            raise
-        raise EmulatorFileError(f"{path}: cannot be read as emulator weights ({err}); copy it again") from err
-    arrays.pop("training_curve", None)
-    bad = [name for name, array in arrays.items() if not np.all(np.isfinite(array))]
-    if bad:
-        raise EmulatorFileError(f"{path}: {bad[0]} holds NaN or infinite numbers; retrain or copy it again")
-    if digest(arrays, attributes) != expected:
-        raise EmulatorFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
-    try:
-        return _from_arrays(arrays, attributes, provenance)
-    except KeyError as err:
-        raise EmulatorFileError(f"{path}: lacks {err}; copy it again") from err
+    with reading(Path(path), FORMAT, "emulator weights", _CURE, EmulatorFileError) as contents:
+        arrays: Arrays = {name: contents.numbers(name) for name in contents.arrays if name != _CURVE}
+        attributes: dict[str, Any] = {k: contents.text(k) for k in ("conventions", "library_sha256")}
+        attributes |= {k: contents.whole(k) for k in _LAYOUT}
+        if digest(arrays, attributes) != contents.text("sha256"):
+            raise EmulatorFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
+        return _from_arrays(arrays, attributes, contents.words("provenance"))
 
 
 @lru_cache(maxsize=4)
@@ -118,8 +97,8 @@ def default_emulator(conventions: str = "paper") -> ComponentEmulator:
 
 def training_curve(path: str | Path) -> NDArray[np.float64]:
     """Training curve of a weights file, ``(nlook, 3)``; empty when it holds none."""
-    with h5py.File(path, "r") as f:
-        return f["training_curve"][()] if "training_curve" in f else np.zeros((0, 3))
+    with reading(Path(path), FORMAT, "emulator weights", _CURE, EmulatorFileError) as contents:
+        return contents.numbers(_CURVE) if _CURVE in contents.arrays else np.zeros((0, 3))
 
 
 def digest(arrays: Arrays, attributes: dict[str, Any]) -> str:
@@ -150,6 +129,35 @@ def _to_arrays(emulator: ComponentEmulator) -> Arrays:
     }
 
 
+def _check_shapes(arrays: Arrays, layout: Layout) -> None:
+    """Raise ValueError unless arrays fit together."""
+    n_wave, n_node, n_met = (arrays[k].size for k in ("wave", "burst/log_age", "burst/log_z"))
+    n_burst, n_feature = arrays["functions/burst"].shape[0], arrays["network/W0"].shape[0]
+    expected: dict[str, tuple[int, ...]] = {
+        "wave": (n_wave,), "low": (len(CHECKED),), "high": (len(CHECKED),),
+        "functions/young": (layout.n_young, n_wave), "functions/old": (layout.n_old, n_wave),
+        "functions/burst": (n_burst, n_wave), "burst/table": (n_met * n_node, n_burst),
+        "burst/log_age": (n_node,), "burst/log_z": (n_met,), "burst/zh": (2, n_node), "burst/young": (n_node,),
+        "network/shift": (layout.n_output,), "network/scale": (layout.n_output,),
+    }  # fmt: skip
+    width = n_feature
+    for i in range(sum(name.startswith("network/W") for name in arrays)):
+        after = arrays[f"network/b{i}"].size
+        expected |= {f"network/W{i}": (width, after), f"network/b{i}": (after,)}
+        width = after
+    expected["network/last"] = (width + n_feature + 1, layout.n_output)
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name} has shape {arrays[name].shape}, the other arrays say {shape}")
+    if not (np.all(np.diff(arrays["wave"]) > 0) and arrays["wave"][0] > 0):
+        raise ValueError("wavelengths are not increasing")
+    if not np.all(arrays["low"] < arrays["high"]):
+        raise ValueError("its training range is empty")
+    used = (*layout.parts.young, *layout.parts.old)
+    if not all(0 <= k < layout.n_basis for k in used):
+        raise ValueError(f"its parts name SFH bases beyond {layout.n_basis}")
+
+
 def _from_arrays(arrays: Arrays, attributes: dict[str, Any], provenance: dict[str, str]) -> ComponentEmulator:
     def single(name: str) -> jax.Array:
         return jnp.asarray(arrays[name], jnp.float32)
@@ -161,11 +169,13 @@ def _from_arrays(arrays: Arrays, attributes: dict[str, Any], provenance: dict[st
     encoding = Encoding(*(single(f"encoding/{k}") for k in Encoding._fields))
     burst = BurstTable(*(single(f"burst/{k}") for k in BurstTable._fields))
     parts = Parts(*(tuple(int(i) for i in arrays[f"parts/{k}"]) for k in Parts._fields))
+    layout = Layout(parts, *(attributes[k] for k in _LAYOUT))
+    _check_shapes(arrays, layout)
     return ComponentEmulator(
         wave=arrays["wave"],
         functions=Functions(*(arrays[f"functions/{k}"] for k in Functions._fields)),
         arrays=EmulatorArrays(encoding, network, single("network/shift"), single("network/scale"), burst),
-        layout=Layout(parts, *(attributes[k] for k in _LAYOUT)),
+        layout=layout,
         low=arrays["low"],
         high=arrays["high"],
         conventions=attributes["conventions"],

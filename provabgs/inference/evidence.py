@@ -1,12 +1,14 @@
-"""The evidence as a density of the data, so that fits under different noise or different stars can be compared.
+"""The evidence as a density of the data, so that fits under different noise, stars or histories can be compared.
 
 Likelihood backends leave constants out: the normalisation of the Gaussian, which depends on the noise model, and for a
-compressed backend an offset from the exact ln L. Both are added here, once per fit.
+compressed backend an offset from the exact ln L. Samplers leave out that of the prior, which depends on the numbers of
+masses and of other parameters. All are added here, once per fit.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import gammaln
 
 from provabgs.core.arrays import thin
 from provabgs.inference.likelihood import ExactLikelihood
@@ -43,6 +45,31 @@ def log_normalisation(projection: Projection) -> float:
     return float(-0.5 * (log_det - np.log(ivar).sum() + ivar.size * np.log(2 * np.pi)))
 
 
+def log_prior_normalisation(exact: ExactLikelihood, prior: Prior) -> float:
+    """Ln of what makes the prior of a marginalised posterior integrate to 1.
+
+    Samplers have ``exp(-x^2 / 2)`` in each outer coordinate, and ``M^-n da`` in the n masses, which integrates to
+    ``ln(M_high / M_low) / (n - 1)!``; where components are weighted (joint normalisation), times the weights.
+
+    Parameters
+    ----------
+    exact
+        Knows the linear block and the history tables.
+    prior
+        The galaxy's prior.
+
+    Returns
+    -------
+    float
+        Nats.
+    """
+    block = exact.model.linear_block
+    low, high = (float(e) for e in prior.edges(block.total))
+    weight = np.asarray(exact.tables.weight, dtype=np.float64) if block.fractions else np.ones(1)
+    out = gammaln(block.n) - np.log(np.log(10) * (high - low)) - np.log(weight / weight.mean()).sum()
+    return float(out - 0.5 * np.log(2 * np.pi) * len(prior.parameters.nonlinear_coordinates))
+
+
 def of_the_data(exact: ExactLikelihood, prior: Prior, result: SamplerResult) -> SamplerResult:
     """A sampler's result with ln L and evidence as densities of the data.
 
@@ -59,11 +86,12 @@ def of_the_data(exact: ExactLikelihood, prior: Prior, result: SamplerResult) -> 
     -------
     SamplerResult
         With one constant added to ln L of all draws and to the evidence: the mean difference of the exact and the
-        sampled ln L over draws, and `log_normalisation`.
+        sampled ln L over draws, and `log_normalisation`. `log_prior_normalisation` is added to the evidence alone.
     """
     flat, log_likelihood = result.draws.reshape(-1, result.draws.shape[-1]), result.log_likelihood.reshape(-1)
     pick = thin(len(flat), N_CHECKED)
     spectrum, bands = exact.chi2(to_theta(flat[pick], prior))
     offset = float(np.mean(-0.5 * (spectrum + bands) - log_likelihood[pick]))
     constant = log_normalisation(exact.projection) + (offset if np.isfinite(offset) else 0.0)
-    return result._replace(log_likelihood=result.log_likelihood + constant, log_evidence=result.log_evidence + constant)
+    evidence = result.log_evidence + constant + log_prior_normalisation(exact, prior)
+    return result._replace(log_likelihood=result.log_likelihood + constant, log_evidence=evidence)

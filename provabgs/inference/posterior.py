@@ -236,6 +236,12 @@ class Posterior:
         draws = self[name]
         return np.quantile(draws, q) if draws.size else np.full(len(q), np.nan)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from provabgs.inference.notebook import posterior_html
+
+        return posterior_html(self)
+
     def config_dict(self) -> dict[str, Any]:
         """The fit configuration as a dictionary."""
         return dict(json.loads(self.config))

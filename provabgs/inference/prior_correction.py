@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
 from provabgs.core.errors import ConfigError
+from provabgs.core.files import read_text
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.priors import Prior, theta_from_latent
 from provabgs.sps.derived import derived_properties
@@ -60,7 +61,9 @@ class PriorCorrection(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    redshift: float = Field(description="where the factors were found; they serve its neighbourhood")
+    redshift: float = Field(
+        ge=0, allow_inf_nan=False, description="where the factors were found; they serve its neighbourhood"
+    )
     factors: tuple[Factor, ...] = Field(min_length=1)
 
     def save(self, path: str | Path) -> None:
@@ -77,13 +80,13 @@ def load_correction(path: str | Path) -> PriorCorrection:
         When the file is missing or not a corrected prior.
     """
     try:
-        return PriorCorrection.model_validate_json(Path(path).read_text())
-    except (OSError, UnicodeDecodeError) as err:
+        return PriorCorrection.model_validate_json(read_text(path))
+    except (OSError, ValueError) as err:
+        if isinstance(err, ValidationError):
+            raise ConfigError(f"{path}: not a corrected prior: {err.errors()[0]['msg']}") from None
         raise ConfigError(
             f"{path}: no readable corrected prior ({err}); `provabgs population prior` makes one"
         ) from None
-    except ValidationError as err:
-        raise ConfigError(f"{path}: not a corrected prior: {err.errors()[0]['msg']}") from None
 
 
 def correction_from(value: Any) -> Any:

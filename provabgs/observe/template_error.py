@@ -14,12 +14,12 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import ConfigError, DataFileError, InputError
+from provabgs.core.hdf5 import create, reading
 from provabgs.sps.library import SSPLibrary
 
 FORMAT = "provabgs-template-error-1"
@@ -28,6 +28,12 @@ GROUPS = ("all", "without-bc03", "without-emiles")
 """Components learnt from all libraries, or with one held out for validation on galaxies made of its stars."""
 RANGE_SLACK = 0.01
 """Data may reach this far, as a fraction of the wavelength, beyond the components, which are constant there."""
+
+
+_LARGEST = 10.0
+"""Fractional error beyond which the numbers are something else."""
+_ARRAYS = ("wave", "modes", "residual", "transfer")
+_CURE = "build it with `python -m provabgs.data.build_template_error`, or copy it again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +74,16 @@ class TemplateError:
 
     def __post_init__(self) -> None:
         n = self.wave.size
-        if n < 2 or not np.all(np.diff(self.wave) > 0):
+        if self.wave.ndim != 1 or n < 2 or not np.all(np.diff(self.wave) > 0):
             raise InputError("template error: wavelengths must be two or more and strictly increasing")
+        if not (self.wave[0] > 0 and self.wave[-1] < 1e9):
+            raise InputError(f"template error: wavelengths {self.wave[0]:g} to {self.wave[-1]:g} are no Angstrom")
         for name, shape in (("modes", (len(self.modes), n)), ("residual", (n,)), ("transfer", (n,))):
             array = getattr(self, name)
             if array.shape != shape or not np.all(np.isfinite(array)):
                 raise InputError(f"template error: {name} must be finite and of shape {shape}, not {array.shape}")
+            if np.abs(array).max(initial=0.0) > _LARGEST:
+                raise InputError(f"template error: {name} reaches {np.abs(array).max():g}; it is a fraction")
 
     @property
     def n_component(self) -> int:
@@ -184,7 +194,7 @@ class TemplateError:
 
     def save(self, path: str | Path) -> None:
         """Write as one group of an HDF5 file, which is made if need be; a group of that name is replaced."""
-        with h5py.File(path, "a") as f:
+        with create(path, "a") as f:
             f.attrs["format"] = FORMAT
             if self.group in f:
                 del f[self.group]
@@ -226,32 +236,20 @@ class TemplateError:
         ConfigError
             When it has no such group.
         """
-        path = Path(path)
-        if not path.exists():
-            raise DataFileError(f"{path}: no such file; build it with `python -m provabgs.data.build_template_error`")
-        try:
-            with h5py.File(path, "r") as f:
-                if f.attrs.get("format") != FORMAT:
-                    raise DataFileError(
-                        f"{path}: not a template error of format {FORMAT!r} (found {f.attrs.get('format')!r}); "
-                        "build it with `python -m provabgs.data.build_template_error`"
-                    )
-                if group not in f:
-                    raise ConfigError(f"{path}: no group {group!r}; it has {', '.join(f)} (template_error_group)")
-                g = f[group]
-                arrays = {k: g[k][:].astype(np.float64) for k in ("wave", "modes", "residual", "transfer")}
-                out = cls(
-                    **arrays,
-                    library_sha256=str(g.attrs["library_sha256"]),
-                    library_source=str(g.attrs["library_source"]),
-                    group=group,
-                    provenance={k: str(v) for k, v in g["provenance"].attrs.items()},
-                )
-                expected = str(g.attrs["sha256"])
-        except (OSError, KeyError) as err:
-            raise DataFileError(f"{path}: cannot be read as a template error ({err}); copy or build it again") from err
-        if out.digest() != expected:
-            raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
+        with reading(Path(path), FORMAT, "a template error", _CURE) as c:
+            groups = [name for name in c.attrs if name and "/" not in name]
+            if group not in groups:
+                raise ConfigError(f"{path}: no group {group!r}; it has {', '.join(groups)} (template_error_group)")
+            arrays = {k: c.numbers(f"{group}/{k}").astype(np.float64) for k in _ARRAYS}
+            out = cls(
+                **arrays,
+                library_sha256=c.text("library_sha256", group),
+                library_source=c.text("library_source", group),
+                group=group,
+                provenance=c.words(f"{group}/provenance"),
+            )
+            if out.digest() != c.text("sha256", group):
+                raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
         return out
 
     @classmethod

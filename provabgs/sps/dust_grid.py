@@ -11,12 +11,12 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
+from provabgs.core.hdf5 import Contents
 from provabgs.sps.gridfile import load_grid, save_grid
 from provabgs.sps.interpolation import hat_weights
 
@@ -86,6 +86,8 @@ class DustGrid:
             axis = getattr(self, name)
             if axis.ndim != 1 or axis.size < 2 or not np.all(np.diff(axis) > 0):
                 raise InputError(f"dust grid: axis {name!r} must be one-dimensional and strictly increasing")
+            if not np.all(np.isfinite(axis)) or (name not in ("uv_log_z", "uv_log_age", "qpah") and axis[0] <= 0):
+                raise InputError(f"dust grid: axis {name!r} must be finite, and above 0")
         grid = (self.qpah.size, self.umin.size, 2)
         stars = (self.uv_log_z.size, self.uv_log_age.size, self.uv_edges.size - 1)
         for name, expected in (("shape", (*grid, self.wave.size)), ("power", grid), ("uv_ratio", stars)):
@@ -212,8 +214,8 @@ class DustGrid:
             When the file is missing, not HDF5, not such a grid, or its content does not match its hash.
         """
 
-        def build(f: h5py.File, provenance: dict[str, str]) -> DustGrid:
-            return cls(**{name: f[name][:] for name in _UNITS}, provenance=provenance)
+        def build(contents: Contents, provenance: dict[str, str]) -> DustGrid:
+            return cls(**{name: contents.numbers(name) for name in _UNITS}, provenance=provenance)
 
         return load_grid(path, FORMAT, "dust-emission grid", "data/README.md", build)
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import h5py
+import numpy as np
 
-from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.errors import DataFileError
+from provabgs.core.hdf5 import Contents, create, fixed, reading
 
 _PACKED = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
 
@@ -45,20 +46,19 @@ def save_grid(path: str | Path, grid: Grid, form: str, units: Mapping[str, str],
     texts
         Sequences of texts to write besides, by name.
     """
-    with h5py.File(Path(path), "w") as f:
+    with create(path) as f:
         f.attrs["format"] = form
         f.attrs["sha256"] = grid.digest()
         f.create_group("provenance").attrs.update(grid.provenance)
         for name, values in texts.items():
-            f.create_dataset(name, data=[text.encode() for text in values])
+            data = [text.encode() for text in values]
+            f.create_dataset(name, data=np.array(data, dtype=fixed(data)))
         for name, unit in units.items():
             array = getattr(grid, name)
             f.create_dataset(name, data=array, **(_PACKED if array.ndim > 1 else {})).attrs["unit"] = unit
 
 
-def load_grid(
-    path: str | Path, form: str, what: str, recipe: str, build: Callable[[h5py.File, dict[str, str]], G]
-) -> G:
+def load_grid(path: str | Path, form: str, what: str, recipe: str, build: Callable[[Contents, dict[str, str]], G]) -> G:
     """Read a grid that `save_grid` wrote.
 
     Parameters
@@ -72,7 +72,7 @@ def load_grid(
     recipe
         The page that says how to make one.
     build
-        From the open file and the provenance to the grid.
+        From the file's contents and the provenance to the grid.
 
     Returns
     -------
@@ -84,17 +84,8 @@ def load_grid(
     DataFileError
         When the file is missing, not HDF5, not such a grid, or its content does not match its hash.
     """
-    path = Path(path)
-    if not path.exists():
-        raise DataFileError(f"{path}: no such file; make a {what} as {recipe} says")
-    try:
-        with h5py.File(path, "r") as f:
-            found, expected = f.attrs.get("format"), str(f.attrs.get("sha256"))
-            if found != form:
-                raise DataFileError(f"{path}: not a {what} of format {form!r} (found {found!r})")
-            grid = build(f, {k: str(v) for k, v in f["provenance"].attrs.items()})
-    except (OSError, KeyError, InputError) as err:
-        raise DataFileError(f"{path}: cannot be read as a {what} ({err}); make or copy it again") from err
-    if grid.digest() != expected:
-        raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
+    with reading(Path(path), form, f"a {what}", f"make a {what} as {recipe} says, or copy it again") as contents:
+        grid = build(contents, contents.words("provenance"))
+        if grid.digest() != contents.text("sha256"):
+            raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
     return grid

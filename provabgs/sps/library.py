@@ -10,14 +10,26 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.core.constants import FSPS_LSUN_CGS
 from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.hdf5 import create, reading
 
 FORMAT = "provabgs-ssp-1"
+_BOUNDS: dict[str, tuple[float, float, str]] = {
+    "wave": (1.0, 1e9, "Angstrom"),
+    "log_age": (2.0, 10.5, "log10(yr)"),
+    "logzsol": (-6.0, 2.0, "log10(Z/z_solar)"),
+    "spectrum": (0.0, 1e6, "Lsun/Angstrom per Msun formed"),
+    "surviving_mass": (0.0, 1.1, "Msun per Msun formed"),
+    "z_solar": (0.005, 0.05, "(absolute metallicity)"),
+    "lsun_cgs": (3.7e33, 4.0e33, "erg/s"),
+}
+"""What quantities of stellar populations may be: wide, and narrow enough that another unit lies outside."""
+_AXES = ("wave", "log_age", "logzsol", "surviving_mass")
+_CURE = "rebuild it with `provabgs ssp build`, or copy it again"
 SHIPPED = "mist"
 """Name of the library that ships, where configurations name libraries."""
 
@@ -69,16 +81,28 @@ class SSPLibrary:
 
     def __post_init__(self) -> None:
         shape = (self.logzsol.size, self.log_age.size, self.wave.size)
+        if any(getattr(self, name).ndim != 1 for name in ("wave", "log_age", "logzsol", "line_nodes")):
+            raise InputError("SSP axes must be one-dimensional")
         if self.spectrum.shape != shape:
             raise InputError(f"SSP spectrum has shape {self.spectrum.shape}, its axes (Z, age, wave) say {shape}")
         if self.surviving_mass.shape != shape[:2]:
             raise InputError(f"SSP surviving_mass has shape {self.surviving_mass.shape}, expected {shape[:2]}")
         for name in ("wave", "log_age", "logzsol"):
             axis = getattr(self, name)
-            if axis.ndim != 1 or axis.size < 2 or not np.all(np.diff(axis) > 0):
+            if axis.size < 2 or not np.all(np.diff(axis) > 0):
                 raise InputError(f"SSP axis {name!r} must be one-dimensional and strictly increasing")
         if not np.all(np.isfinite(self.spectrum)) or self.spectrum.min() < 0:
             raise InputError("SSP spectrum holds NaN, infinite or negative luminosities")
+        for name, (low, high, unit) in _BOUNDS.items():
+            values = np.asarray(getattr(self, name))
+            if not np.all((values >= low) & (values <= high)):  # also where they are NaN
+                raise InputError(
+                    f"SSP {name} spans {np.min(values):g} to {np.max(values):g}, expected {low:g} to {high:g} {unit}"
+                )
+        if not self.spectrum.any(axis=-1).all():
+            raise InputError("SSP spectrum is dark at all wavelengths for some age and metallicity")
+        if not self.imf.strip():
+            raise InputError("SSP imf is empty; say which initial mass function the masses are in")
         if self.line_nodes.size and not (self.line_nodes.min() > 0 and self.line_nodes.max() < self.wave.size - 1):
             raise InputError("SSP line_nodes must lie inside the wavelength axis")
 
@@ -93,16 +117,23 @@ class SSPLibrary:
         return self.z_solar * 10.0**self.logzsol
 
     def digest(self) -> str:
-        """SHA-256 over axes and spectra: what a posterior file records to say which library it was fitted with."""
+        """SHA-256 over all numbers and their meaning: which library a posterior was fitted with.
+
+        Solar metallicity, IMF, solar luminosity and line nodes count where they differ from the ordinary ones (the
+        defaults of this class). Provenance does not count.
+        """
         h = hashlib.sha256()
         for array in (self.wave, self.log_age, self.logzsol, self.spectrum, self.surviving_mass):
             h.update(np.ascontiguousarray(array).tobytes())
+        ordinary = (type(self).z_solar, type(self).imf, type(self).lsun_cgs)
+        if (self.z_solar, self.imf, self.lsun_cgs) != ordinary or self.line_nodes.size:
+            h.update(repr((self.z_solar, self.imf, self.lsun_cgs, self.line_nodes.tolist())).encode())
         return h.hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Write the library as HDF5 (gzip + shuffle: any h5py opens it)."""
         path = Path(path)
-        with h5py.File(path, "w") as f:
+        with create(path) as f:
             f.attrs["format"] = FORMAT
             f.attrs["z_solar"] = self.z_solar
             f.attrs["imf"] = self.imf
@@ -139,33 +170,22 @@ class SSPLibrary:
         DataFileError
             When the file is missing, not HDF5, not an SSP library, or its content does not match its hash.
         """
-        path = Path(path)
-        if not path.exists():
-            raise DataFileError(f"{path}: no such file; build one with `provabgs ssp build`")
-        try:
-            with h5py.File(path, "r") as f:
-                if f.attrs.get("format") != FORMAT:
-                    raise DataFileError(
-                        f"{path}: not an SSP library of format {FORMAT!r} "
-                        f"(found {f.attrs.get('format')!r}); rebuild it with `provabgs ssp build`"
-                    )
-                library = cls(
-                    wave=f["wave"][:],
-                    log_age=f["log_age"][:],
-                    logzsol=f["logzsol"][:],
-                    spectrum=f["spectrum"][:],
-                    surviving_mass=f["surviving_mass"][:],
-                    z_solar=float(f.attrs["z_solar"]),
-                    imf=str(f.attrs["imf"]),
-                    lsun_cgs=float(f.attrs["lsun_cgs"]),
-                    provenance={k: str(v) for k, v in f["provenance"].attrs.items()},
-                    line_nodes=f["line_nodes"][:] if "line_nodes" in f else np.zeros(0, np.int64),
-                )
-                expected = str(f.attrs["sha256"])
-        except (OSError, KeyError) as err:
-            raise DataFileError(f"{path}: cannot be read as an SSP library ({err}); rebuild or copy it again") from err
-        if library.digest() != expected:
-            raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
+        with reading(Path(path), FORMAT, "an SSP library", _CURE) as c:
+            nodes = c.numbers("line_nodes") if "line_nodes" in c.arrays else np.zeros(0, np.int64)
+            if nodes.dtype.kind not in "iu":
+                raise ValueError("line_nodes are no integers")
+            numbers = {k: c.numbers(k).astype(np.float64, copy=False) for k in _AXES}
+            library = cls(
+                **numbers,
+                spectrum=c.numbers("spectrum").astype(np.float32, copy=False),
+                z_solar=c.number("z_solar"),
+                imf=c.text("imf"),
+                lsun_cgs=c.number("lsun_cgs"),
+                provenance=c.words("provenance"),
+                line_nodes=nodes.astype(np.int64),
+            )
+            if library.digest() != c.text("sha256"):
+                raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")
         return library
 
     @classmethod

@@ -10,6 +10,7 @@ hundredths): the calibration term of the noise model takes it up.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +18,12 @@ import numpy as np
 from astropy.io import fits
 
 from provabgs import Observation, Photometry, Spectrum
-from provabgs.core.arrays import FloatArray
 from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
 from provabgs.core.errors import DataFileError
 from provabgs.observe.filters import effective_wavelength
+from provabgs.sdss import read_spec
 from provabgs.sps.sources.air import air_to_vacuum
 
-N_DIAGONAL = 21
 NGC3073_BANDS = {
     "sdss2010-u": 0.69,
     "sdss2010-g": 1.1,
@@ -51,44 +51,21 @@ def _file(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def gaussian_resolution(sigma_pixels: FloatArray) -> FloatArray:
-    """DESI's band format of a Gaussian line-spread function.
-
-    Parameters
-    ----------
-    sigma_pixels
-        ``(npix,)`` of each output pixel.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(21, npix)`` rows of offsets 10 to -10, indexed by input pixel; each output pixel's weights sum to 1.
-    """
-    n, half = sigma_pixels.size, N_DIAGONAL // 2
-    out = np.zeros((N_DIAGONAL, n))
-    offsets = np.arange(-half, half + 1)
-    kernel = np.exp(-0.5 * (offsets[:, None] / np.maximum(sigma_pixels, 0.3)) ** 2)
-    kernel /= kernel.sum(axis=0)
-    for k, offset in enumerate(offsets):  # output pixel i takes input pixel i + offset
-        i = np.arange(max(0, -int(offset)), min(n, n - int(offset)))
-        out[half + offset, i + offset] = kernel[k, i]
-    return out
+BLUEST_AA = 3600.0
+"""Rest-frame Angstrom from which on the library has the resolution of MILES."""
 
 
-def sdss(path: Path, redshift: float) -> tuple[Spectrum, FloatArray]:
-    """An SDSS spec file of DR12 or later, and its flux."""
-    with fits.open(path) as hdus:
-        t = hdus["COADD"].data
-    wave = 10.0 ** t["loglam"].astype(float)
-    ivar = np.where(t["and_mask"] == 0, t["ivar"], 0.0).astype(float)
-    ivar[wave / (1 + redshift) < 3600] = 0.0
-    flux = t["flux"].astype(float)
-    return Spectrum("sdss", wave, flux, ivar, gaussian_resolution(t["wdisp"].astype(float))), flux
+def sdss(path: Path, redshift: float) -> Spectrum:
+    """The spectrum of an SDSS spec file, without what is bluer than the library's good part."""
+    seen = read_spec(path, redshift=redshift).observation
+    assert seen is not None
+    spectrum = seen.spectra[0]
+    return replace(spectrum, ivar=np.where(spectrum.wave / (1 + redshift) < BLUEST_AA, 0.0, spectrum.ivar))
 
 
 def _ngc(name: str, redshift: float, published: str) -> Callable[[Path], RealGalaxy]:
     def read(folder: Path) -> RealGalaxy:
-        spectrum, _ = sdss(_file(folder, name), redshift)
+        spectrum = sdss(_file(folder, name), redshift)
         return RealGalaxy(Observation(redshift=redshift, spectra=(spectrum,)), published)
 
     return read
@@ -96,8 +73,8 @@ def _ngc(name: str, redshift: float, published: str) -> Callable[[Path], RealGal
 
 def _ngc3073(folder: Path) -> RealGalaxy:
     redshift = 0.003763
-    spectrum, flux = sdss(_file(folder, "NGC3073_SDSS_DR18.fits"), redshift)
-    level = float(np.median(flux))
+    spectrum = sdss(_file(folder, "NGC3073_SDSS_DR18.fits"), redshift)
+    level = float(np.median(spectrum.flux))
     lam = np.array([effective_wavelength(b) for b in NGC3073_BANDS])
     nmgy = np.array(list(NGC3073_BANDS.values())) * level * SPECTRUM_UNIT * lam**2 / C_AA / NANOMAGGY_CGS
     bands = Photometry(tuple(NGC3073_BANDS), nmgy, 1 / (0.02 * nmgy) ** 2)

@@ -75,6 +75,39 @@ def test_strangers_are_refused_everywhere(cluster: Client) -> None:
         Client(everywhere[0], timeout=3)
 
 
+KNOCK = """
+import socket, ssl, sys
+host, port, *keys = sys.argv[1:]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+if keys:
+    context.load_cert_chain(*keys)
+with socket.create_connection((host, int(port)), 10) as plain, context.wrap_socket(plain) as s:
+    print("let in" if s.recv(1) else "closed")
+"""
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not SYSTEM_PYTHON.exists(), reason="only root can be somebody else")
+def test_another_user_is_refused(cluster: Client, tmp_path: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    keys = cluster.security
+    files = []
+    for name, text in (("c.pem", keys.tls_client_cert), ("k.pem", keys.tls_client_key)):
+        (tmp_path / name).write_text(text)
+        files.append(str(tmp_path / name))
+    for address in addresses(cluster):
+        host, port = address.removeprefix("tls://").split(":")
+        knock = [str(SYSTEM_PYTHON), "-c", KNOCK, host, port]
+        owner = subprocess.run([*knock, *files], capture_output=True, text=True, timeout=60)
+        assert owner.stdout == "let in\n", owner.stderr  # the test can tell
+        stranger = subprocess.run(
+            knock, user=nobody.pw_uid, group=nobody.pw_gid, cwd="/", capture_output=True, text=True, timeout=60
+        )
+        assert "let in" not in stranger.stdout
+        assert "alert" in stranger.stderr.lower() or stranger.stdout == "closed\n", stranger.stderr
+
+
 def test_other_ports_only_show_pages_to_this_machine(cluster: Client) -> None:
     known = {int(a.rpartition(":")[2]) for a in addresses(cluster)}
     others = [(ip, port) for ip, port in listening() if port not in known]

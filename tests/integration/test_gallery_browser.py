@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +18,7 @@ from provabgs.catalog.query import Catalog
 from provabgs.gallery.site import build_site
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.pipelines.dry_run import synthetic_posterior
-from tests.support.browser import browser, messages, open_page, wait_for
+from tests.support.browser import browser, messages, open_page, requests, wait_for
 from tests.support.galleries import FIRST, HOSTILE, small_catalog
 
 
@@ -95,12 +94,6 @@ def apply_filter(driver: Any, query: str) -> None:
     box = driver.find_element("id", "filter")
     box.clear()
     box.send_keys(query, "\n")
-
-
-def requests(driver: Any) -> list[str]:
-    """Addresses that pages asked for since this was last called."""
-    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 
 
 def test_the_overview_opens_from_a_folder(driver: Any, site: Path, catalog: Path) -> None:
@@ -274,6 +267,23 @@ def test_a_page_draws_spectrum_bands_and_corner(driver: Any, one: Path) -> None:
     driver.find_element("xpath", "//button[starts-with(., 'All')]").click()
     wait_for(lambda: "beta1" in corner.get_attribute("aria-label"), driver)
     assert messages(driver) == []
+
+
+def test_next_leads_through_the_selection_of_its_own_site(driver: Any, site: Path, one: Path) -> None:
+    open_page(driver, (site / "index.html").as_uri())
+    apply_filter(driver, f"TARGETID in ({FIRST + 2}, {FIRST + 5}, {FIRST + 9})")
+    wait_for(lambda: text(driver, "#count") == "3 of 13 galaxies", driver)
+    chosen = [row["TARGETID"] for row in table(driver)]
+    driver.find_element("link text", chosen[0]).click()
+    for targetid in chosen:
+        wait_for(lambda targetid=targetid: targetid in text(driver, "h1"), driver)
+        following = driver.find_element("id", "next")
+        if following.is_displayed():
+            following.click()
+    assert targetid == chosen[-1]
+    assert not following.is_displayed()
+    open_page(driver, f"{one.as_uri()}/galaxy.html#0")
+    assert not driver.find_element("id", "next").is_displayed()
 
 
 def test_dragging_over_the_spectrum_zooms_in(driver: Any, one: Path) -> None:

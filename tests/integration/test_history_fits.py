@@ -19,6 +19,8 @@ from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.projection import project
+from provabgs.sps.histories import BinHistories, LinearBlock
+from provabgs.sps.registries import HISTORIES
 
 REDSHIFT, SNR = 0.1, 20.0
 COMMON = {"logmstar": 10.5, "metallicity": 0.012, "tau_bc": 0.6, "tau_ism": 0.3, "n_dust": -0.2, "f_fiber": 1.0}
@@ -103,3 +105,26 @@ def check_reweighting(posterior: Posterior) -> None:
     for prior, says in (("flat", "no such prior"), (None, "use 'log' or 'linear'")):
         with pytest.raises(ConfigError, match=says):
             reweight_history(posterior, prior, z_prior="flat")
+
+
+def sampled_fractions(**options: Any) -> BinHistories:
+    """Age bins whose flat fractions are sampled like any other parameter: nothing but the total mass is integrated."""
+    histories = BinHistories(**options)
+    fractions = histories.linear_block.fractions
+    histories.parameters = tuple(replace(p, role="shape") if p.name in fractions else p for p in histories.parameters)
+    histories.linear_block = LinearBlock(histories.linear_block.total, ())
+    return histories
+
+
+def test_integrated_and_sampled_fractions_are_one_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same quantiles and same evidence, its prior normalised, from 4 + 4 and from 8 + 1 dimensions."""
+    monkeypatch.setitem(HISTORIES._known, "sampled", sampled_fractions)
+    config = config_of("dirichlet")
+    other = config.model_copy(update={"model": config.model.model_copy(update={"history": "sampled"})})
+    integrated, sampled = fitted("dirichlet"), fit_one(mock("dirichlet"), other, seed=3)
+    assert sampled.status == Status.CONVERGED, sampled.message
+    for name in ("logmstar", "t_age_mw", "log_z_mw", "log_sfr_1gyr", "fbin3", "tau_ism"):
+        width = integrated[name].std()
+        np.testing.assert_allclose(sampled.quantiles(name), integrated.quantiles(name), atol=0.25 * width)
+    assert sampled.diagnostics.log_evidence == pytest.approx(integrated.diagnostics.log_evidence, abs=0.7)
+    assert integrated.diagnostics.n_eval < 0.5 * sampled.diagnostics.n_eval

@@ -1,6 +1,7 @@
-"""Thousands of damaged DESI files: each is refused in one line, or read; no traceback, no hang, no silent change.
+"""Thousands of damaged files: each is refused in one line, or read; no traceback, no hang, no silent change.
 
-`pytest tests/integration/test_mutations.py -m slow` reads 20,000 of them.
+DESI files (`tests.support.mutations`) and files of our own (`tests.support.store_mutations`: shards, summaries,
+manifests, SSP libraries, grids, weights, priors). `pytest tests/integration/test_mutations.py -m slow` reads 20,000.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ ROOT = Path(__file__).resolve().parents[2]
 THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
 
 
-def damaged(folder: Path, first: int, count: int) -> list[dict]:
+KINDS = ("mutations", "store_mutations")
+
+
+def damaged(kind: str, folder: Path, first: int, count: int) -> list[dict]:
     """Outcomes of mutations, read in a process of their own with limits on memory and time."""
-    command = [sys.executable, "-m", "tests.support.mutations", str(folder), str(SEED), str(first), str(count)]
+    command = [sys.executable, "-m", f"tests.support.{kind}", str(folder), str(SEED), str(first), str(count)]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -50,11 +54,13 @@ def check(records: list[dict]) -> None:
     assert 0.2 * len(records) < refused < 0.95 * len(records)  # neither everything nor nothing was noticed
 
 
-def test_two_thousand_damaged_files(tmp_path: Path) -> None:
-    check(damaged(tmp_path, 0, 2000))
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_thousand_damaged_files(kind: str, tmp_path: Path) -> None:
+    check(damaged(kind, tmp_path, 0, 1000))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", range(10))
-def test_twenty_thousand_damaged_files(tmp_path: Path, batch: int) -> None:
-    check(damaged(tmp_path, 2000 * batch, 2000))
+@pytest.mark.parametrize("kind", KINDS)
+def test_twenty_thousand_damaged_files(kind: str, batch: int, tmp_path: Path) -> None:
+    check(damaged(kind, tmp_path, 1000 * batch, 1000))

@@ -5,11 +5,12 @@ Complete means that the catalog equals an undisturbed one, row by row and draw b
 
 from __future__ import annotations
 
+import grp
 import re
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -73,12 +74,12 @@ class SlurmBench(Bench):
         self.environment |= {"SLURM_CONF": str(slurm.conf), "PROVABGS_SLOW_S": "0.1"}
         self.cluster()
 
-    def cluster(self, more: str = "", workers: int = 4, batch: int = 8, **changes: str) -> None:
+    def cluster(self, more: str = "", workers: int = 4, batch: int = 8, run: str = "", **changes: str) -> None:
         text = CLUSTER.format(workers=workers)
         for key, value in changes.items():
             text, n = re.subn(rf"^{key} = .*$", f'{key} = "{value}"', text, flags=re.MULTILINE)
             text += "" if n else f'{key} = "{value}"\n'
-        self.write(cluster=text + more)
+        self.write(cluster=text + more, run=run)
         text = self.config.read_text().replace("time_limit_s = 60", "time_limit_s = 600")
         self.config.write_text(text.replace("batch = 8", f"batch = {batch}"))
 
@@ -98,6 +99,14 @@ class SlurmBench(Bench):
         wait_for(lambda: self.n_work_files() >= 1, limit=120)
         (self.faults / "held").touch()
         return process, jobs
+
+    def replaced(self, fault: Callable[[], object], *lost: str) -> list[str]:
+        """Let a fault befall jobs; ids of the two that run once others have taken their place."""
+        fault()
+        wait_for(
+            lambda: not set(lost) & set(self.slurm.jobs("RUNNING")) and len(self.slurm.jobs("RUNNING")) == 2, 120, 0.2
+        )
+        return sorted(self.slurm.jobs("RUNNING"), key=int)
 
     def release(self) -> None:
         (self.faults / "held").unlink()
@@ -121,51 +130,44 @@ def bench(tmp_path: Path, inputs: Path, slurm: Slurm) -> Iterator[SlurmBench]:
     slurm.ask("scancel", "-u", "root")
 
 
-def test_cancelled_jobs_are_replaced(bench: SlurmBench, undisturbed: Path) -> None:
-    process, first = bench.start_and_hold()
+def test_lost_jobs_are_replaced(bench: SlurmBench, undisturbed: Path) -> None:
+    bench.cluster('directives = ["--no-requeue"]')
+    process, (cancelled, _) = bench.start_and_hold()
     keys = bench.output / "cluster" / "keys"
     assert stat.S_IMODE(keys.stat().st_mode) == 0o700
     assert {stat.S_IMODE(p.stat().st_mode) for p in keys.iterdir()} == {0o600}
-    bench.slurm.ask("scancel", first[0])
-    wait_for(lambda: len(set(bench.slurm.jobs("RUNNING")) - set(first)) == 1)
-    second = list(bench.slurm.jobs("RUNNING"))
-    bench.slurm.ask("scancel", *second)
-    wait_for(lambda: len(set(bench.slurm.jobs("RUNNING")) - set(second)) == 2)
-    bench.release()
-    printed = bench.end(process, 0)
-    assert re.search(rf"ended: job {first[0]}: CANCELLED", printed)
-    assert printed.count("jobs sent:") >= 3
-    assert differences(undisturbed, bench.output) == []
-    logs = bench.output / "cluster" / "logs"
-    assert list(logs.glob(f"provabgs-{first[0]}.*"))
-
-
-def test_walltime_and_dead_node(bench: SlurmBench, undisturbed: Path) -> None:
-    bench.cluster('directives = ["--no-requeue"]')
-    process, first = bench.start_and_hold()
-    node = bench.slurm.ask("squeue", "-h", "-j", first[0], "-o", "%N")
-    bench.slurm.ask("scontrol", "update", f"JobId={first[1]}", "EndTime=now")  # looked at twice a minute
-    bench.slurm.kill_node(node)
+    late, dead = bench.replaced(lambda: bench.slurm.ask("scancel", cancelled), cancelled)
+    bench.slurm.ask("scontrol", "update", f"JobId={late}", "EndTime=now")  # Slurm looks twice a minute
+    node = bench.slurm.ask("squeue", "-h", "-j", dead, "-o", "%N")
     try:
-        wait_for(lambda: not set(first) & set(bench.slurm.jobs("RUNNING")), limit=120)
+        bench.replaced(lambda: bench.slurm.kill_node(node), late, dead)
+        both = bench.running(2)
+        bench.replaced(lambda: bench.slurm.ask("scancel", *both), *both)
         bench.release()
         printed = bench.end(process, 0)
     finally:
         bench.slurm.start_node(node)
         bench.slurm.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
-    assert f"job {first[0]}: NODE_FAIL" in printed, printed
-    assert re.search(rf"job {first[1]}: TIMEOUT", printed), printed
+    for number, how in ((cancelled, "CANCELLED"), (late, "TIMEOUT"), (dead, "NODE_FAIL")):
+        assert f"job {number}: {how}" in printed, printed
+    assert re.search(rf"ended: jobs {both[0]}, {both[1]}: CANCELLED", printed), printed
     assert differences(undisturbed, bench.output) == []
+    assert list((bench.output / "cluster" / "logs").glob(f"provabgs-{cancelled}.*"))
 
 
 def test_adaptive_run_replaces_jobs_that_end_by_themselves(bench: SlurmBench, undisturbed: Path) -> None:
-    bench.cluster("max_workers = 4", workers=2)  # there is work for two jobs
+    # there is work for two jobs
+    bench.cluster("max_workers = 4", workers=2, run='umask = "0007"\ngroup = "nogroup"')
     process, first = bench.start_and_hold()
     bench.slurm.end_processes(first[0], signal.SIGTERM)
     wait_for(lambda: len(set(bench.slurm.jobs("RUNNING")) - set(first)) == 1)
     bench.release()
     printed = bench.end(process, 0)
     assert re.search(rf"ended: job {first[0]}: (COMPLETED|FAILED)", printed), printed
+    group = grp.getgrnam("nogroup").gr_gid
+    made = [p for p in bench.output.rglob("*") if "logs" not in p.parts]
+    assert len(made) > 10
+    assert {(p.stat().st_gid, p.stat().st_mode & 0o0077) for p in made if p.is_file()} == {(group, 0o060)}
     assert differences(undisturbed, bench.output) == []
 
 

@@ -84,6 +84,22 @@ def test_figures_are_shown_somewhere() -> None:
     assert {p.name for p in (DOCS / "figures").glob("*.png")} <= shown
 
 
+def quoted_messages(text: str) -> list[list[str]]:
+    """Messages in the first column of tables, each in the pieces between its dots."""
+    cells = [row.split("|")[1] for row in text.splitlines() if row.startswith("| ")]
+    spans = [span for cell in cells for span in re.findall(r"`([^`]+ [^`]+)`", cell)]
+    return [[piece.strip(" ,") for piece in span.split("...") if piece.strip(" ,")] for span in spans]
+
+
+def test_messages_of_the_troubleshooting_page_exist() -> None:
+    places = [p for folder in CODE[:3] for kind in ("py", "js") for p in (ROOT / folder).rglob(f"*.{kind}")]
+    source = "\n".join(p.read_text() for p in (*places, ROOT / "Makefile"))
+    messages = quoted_messages((DOCS / "guide" / "troubleshooting.md").read_text())
+    assert len(messages) > 7
+    assert ["is no gallery", "and not empty"] in messages
+    assert not [piece for message in messages for piece in message if piece not in source]
+
+
 @pytest.mark.parametrize(
     ("text", "wide", "links", "pages"),
     [

@@ -284,7 +284,7 @@ def damage(weights: Path, kind: str) -> None:
     ("kind", "message"),
     [
         ("truncated", "cannot be read as emulator weights"),
-        ("version", "weights of format 'provabgs-emulator-0', this version reads 'provabgs-emulator-1'; retrain"),
+        ("version", "not emulator weights of format 'provabgs-emulator-1' .found 'provabgs-emulator-0'.; train one"),
         ("bit", "does not match its recorded SHA-256"),
         ("conventions", "does not match its recorded SHA-256"),
         ("nan", "burst/table holds NaN"),

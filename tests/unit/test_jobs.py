@@ -17,7 +17,7 @@ import pytest
 from provabgs.pipelines.batch_systems import SYSTEMS, BatchSystem, JobState, Refused
 from provabgs.pipelines.cluster_options import ClusterOptions
 from provabgs.pipelines.jobs import IDLE_S, JobPool, JobsLost
-from provabgs.pipelines.waiting import duration, in_words, last_words
+from provabgs.pipelines.waiting import REPEAT_WITH_WORKERS_S, duration, in_words, last_words
 
 QUEUE = """#!{python}
 import json, os, sys
@@ -116,6 +116,12 @@ def test_waiting_is_told_once_until_it_changes(bed: Bed) -> None:
         bed.states(j1="RUNNING")
         pool.look()
         assert "job 2: PENDING (why); job 1: RUNNING (why)" in bed.said[-1]
+        bed.workers(f"{pool.jobs['1'].name}-0")
+        pool._said_at -= 2 * REPEAT_WITH_WORKERS_S
+        pool.look()
+        pool.look()
+        told = [s for s in bed.said if s.startswith("1 workers at work, others awaited; job 2: PENDING (why), since ")]
+        assert len(told) == 1
         bed.workers(*(f"{j.name}-0" for j in pool.jobs.values()))
         pool.look()
         assert len([s for s in bed.said if s.startswith("no worker yet")]) == 2

@@ -158,6 +158,7 @@ def test_bad_grid_files(grid, tmp_path):
         f["lines"][0, 0, 0, 0] = np.nan
     with pytest.raises(DataFileError, match="NaN"):
         NebularGrid.load(tmp_path / "g.h5")
+    grid.save(tmp_path / "g.h5")
     with h5py.File(tmp_path / "g.h5", "r+") as f:
         del f["continuum"]
     with pytest.raises(DataFileError, match="continuum"):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from provabgs.cli.run import config_app, run_command
 from provabgs.core.errors import ConfigError
 from provabgs.pipelines.cluster_options import ClusterOptions, seconds_of
-from provabgs.pipelines.clusters import dask_environment
+from provabgs.pipelines.clusters import dask_environment, log_directory
 from provabgs.pipelines.config import RunConfig, load_config, parse_config, template
 from provabgs.pipelines.job_script import job_arguments, job_script
 from provabgs.pipelines.keys import write_pair
@@ -129,6 +129,12 @@ def test_batch_system_jobs_carry_limits_keys_and_settings(tmp_path: Path) -> Non
 def test_clusters_are_checked_with_the_configuration(table: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config({**GOOD, "cluster": table})
+
+
+def test_log_folders_that_no_job_header_can_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[cluster\] log_directory = .*my out.* no blanks"):
+        log_directory(ClusterOptions(kind="slurm"), tmp_path / "my out")
+    assert log_directory(ClusterOptions(kind="slurm"), tmp_path / "out").is_dir()
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ PG.Chart = class {
     c.strokeStyle = PG.theme("grid");
     c.lineWidth = 1;
     c.beginPath();
-    for (const v of PG.Chart.ticks(this.x, b.width / 90)) { const p = Math.round(this.px(v)) + 0.5; c.moveTo(p, b.top); c.lineTo(p, b.top + b.height); }
+    for (const v of PG.Chart.ticks(this.x, Math.max(3.9, b.width / 90))) { const p = Math.round(this.px(v)) + 0.5; c.moveTo(p, b.top); c.lineTo(p, b.top + b.height); }
     for (const v of PG.Chart.ticks(this.y, b.height / 50)) { const p = Math.round(this.py(v)) + 0.5; c.moveTo(b.left, p); c.lineTo(b.left + b.width, p); }
     c.stroke();
   }
@@ -122,7 +122,7 @@ PG.Chart = class {
     c.font = "12px system-ui, sans-serif";
     c.textAlign = "center";
     c.textBaseline = "top";
-    const xs = PG.Chart.ticks(this.x, b.width / 90), ys = PG.Chart.ticks(this.y, b.height / 50);
+    const xs = PG.Chart.ticks(this.x, Math.max(3.9, b.width / 90)), ys = PG.Chart.ticks(this.y, b.height / 50);
     if (this.x.label !== null) {
       for (const v of xs) {
         const p = this.px(v);

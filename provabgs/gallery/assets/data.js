@@ -114,10 +114,12 @@ const PG = (() => {
   }
   window.addEventListener("unhandledrejection", (event) => fail(event.reason));
 
-  /* What was chosen in the overview, for next and previous on pages. */
+  /* What was chosen in the overview, for next and previous on pages. Sites opened from folders share one storage, so
+     that the place of the site is part of the key. */
+  const key = `provabgs-rows ${location.pathname.replace(/[^/]*$/, "")}`;
   const memory = {
-    set(rows) { try { sessionStorage.setItem("provabgs-rows", JSON.stringify(rows)); } catch { /* no storage: by row */ } },
-    get() { try { return JSON.parse(sessionStorage.getItem("provabgs-rows") || "null"); } catch { return null; } },
+    set(rows) { try { sessionStorage.setItem(key, JSON.stringify(rows)); } catch { /* no storage: by row */ } },
+    get() { try { return JSON.parse(sessionStorage.getItem(key) || "null"); } catch { return null; } },
   };
 
   return { put, load, unpack, column, row, hasPage, page, el, number, isMissing, statusName, flagsOf, cell, theme, fail,

@@ -73,7 +73,6 @@ PG.overview = (() => {
     values = { x, y, colour };
     sprite = null;
     if (moved) { Object.assign(chart.x, axis(state.x)); Object.assign(chart.y, axis(state.y)); chart.home = [{ ...chart.x }, { ...chart.y }]; }
-    legend();
     chart.redraw();
   }
 
@@ -109,8 +108,9 @@ PG.overview = (() => {
       return;
     }
     const seen = sprite || (sprite = inView());
-    if (seen.count > FEW) picture(c, bin());
+    if (seen.count > FEW) { const cells = bin(); picture(c, cells); legend(cells.counts.reduce((a, b) => (a > b ? a : b), 1)); }
     else {
+      legend();
       const colour = colourOf(state.colour), radius = seen.count < 300 ? 4 : seen.count < 3000 ? 2.5 : 1.6;
       c.globalAlpha = seen.count < 300 ? 0.9 : 0.6;
       for (const i of seen.found) {
@@ -188,10 +188,15 @@ PG.overview = (() => {
     c.setLineDash([]);
   }
 
-  function legend() {
+  /* What colours mean: of points, or the number of galaxies in a cell of a density. */
+  function legend(most = 0) {
+    const wanted = `${state.colour} ${most}`;
+    if (legend.shown === wanted) return;
+    legend.shown = wanted;
     const c = info(state.colour), colour = colourOf(state.colour), box = $("legend"), items = [];
     const item = (shade, text) => items.push(PG.el("span", { class: "key" }, dot(shade), text));
-    if (state.colour === "STATUS") {
+    if (most) { for (const n of [1, Math.round(Math.sqrt(most)), most]) item(`rgb(${cividis(0.1 + (0.9 * Math.log1p(n)) / Math.log1p(most))})`, String(n)); items.push(PG.el("span", { class: "quiet", text: "galaxies per cell" })); }
+    else if (state.colour === "STATUS") {
       item(colour(0), "CONVERGED"); item(colour(1), "NOT_CONVERGED"); item(colour(2), "ENGINE_ERROR"); item(colour(10), "no samples");
     } else if (state.colour === "FLAG") { item(colour(0), "FLAG 0"); item(colour(1), "doubtful"); }
     else if (c.categories) c.categories.slice(0, 7).forEach((name, k) => item(colour(k), name || "–"));

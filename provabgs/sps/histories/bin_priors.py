@@ -176,13 +176,41 @@ class Dirichlet:
         return ()
 
     def shares(self, values: Values, width: jax.Array, more: Any) -> jax.Array:
-        """See `BinPrior.shares`."""
+        """See `BinPrior.shares`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        width
+            ``(n,)`` or ``(batch, n)`` widths of the bins.
+        more
+            From `more`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, n)``, 1 in sum.
+        """
         del width, more
         share = jnp.stack([values[n] for n in self.fractions], axis=-1)
         return share / jnp.sum(share, axis=-1, keepdims=True)
 
     def log_density(self, share: FloatArray, edges: FloatArray) -> FloatArray:
-        """See `BinPrior.log_density`: the density of fractions times ``prod f_i ln(10)^(n - 1)``."""
+        """See `BinPrior.log_density`: the density of fractions times ``prod f_i ln(10)^(n - 1)``.
+
+        Parameters
+        ----------
+        share
+            ``(n_draw, n)`` fractions of the mass.
+        edges
+            ``(n + 1,)`` edges, Gyr.
+
+        Returns
+        -------
+        FloatArray
+            ``(n_draw,)``.
+        """
         del edges
         n = len(self.alpha)
         of_alpha = gammaln(self.alpha.sum()) - gammaln(self.alpha).sum()
@@ -233,12 +261,40 @@ class Continuity:
         return ()
 
     def shares(self, values: Values, width: jax.Array, more: Any) -> jax.Array:
-        """See `BinPrior.shares`."""
+        """See `BinPrior.shares`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        width
+            ``(n,)`` or ``(batch, n)`` widths of the bins.
+        more
+            From `more`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, n)``, 1 in sum.
+        """
         del more
         return shares_of_ratios(jnp.stack([values[p.name] for p in self.parameters], axis=-1), width)
 
     def log_density(self, share: FloatArray, edges: FloatArray) -> FloatArray:
-        """See `BinPrior.log_density`."""
+        """See `BinPrior.log_density`.
+
+        Parameters
+        ----------
+        share
+            ``(n_draw, n)`` fractions of the mass.
+        edges
+            ``(n + 1,)`` edges, Gyr.
+
+        Returns
+        -------
+        FloatArray
+            ``(n_draw,)``.
+        """
         x = log_ratios(share, edges) / self.sigma
         end = RATIO_RANGE_DEX[1] / self.sigma
         within = end / np.sqrt(2 + end**2)
@@ -318,14 +374,42 @@ class Stochastic:
         return np.asarray(np.linalg.cholesky(self.covariance(edges)), dtype=np.float64)
 
     def shares(self, values: Values, width: jax.Array, more: Any) -> jax.Array:
-        """See `BinPrior.shares`."""
+        """See `BinPrior.shares`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        width
+            ``(n,)`` or ``(batch, n)`` widths of the bins.
+        more
+            From `more`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, n)``, 1 in sum.
+        """
         x = jnp.stack([values[p.name] for p in self.parameters], axis=-1)
         factor = jnp.asarray(more, x.dtype)
         ratios = x @ factor.T if factor.ndim == 2 else jnp.einsum("bij,bj->bi", factor, x)
         return shares_of_ratios(ratios, width)
 
     def log_density(self, share: FloatArray, edges: FloatArray) -> FloatArray:
-        """See `BinPrior.log_density`."""
+        """See `BinPrior.log_density`.
+
+        Parameters
+        ----------
+        share
+            ``(n_draw, n)`` fractions of the mass.
+        edges
+            ``(n + 1,)`` edges, Gyr.
+
+        Returns
+        -------
+        FloatArray
+            ``(n_draw,)``.
+        """
         factor = self.more(edges)
         x = linalg.solve_triangular(factor, log_ratios(share, edges).T, lower=True)
         constant = 0.5 * len(factor) * np.log(2 * np.pi) + np.log(np.diagonal(factor)).sum()

@@ -121,7 +121,20 @@ class BinnedStars(Components):
         self.resolved_gyr, self.least_t_age_gyr = edges.first, edges.oldest_inner
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
-        """See `Histories.tables`; `HistoryTables.more` holds the widths of the bins and what the prior needs."""
+        """See `Histories.tables`; `HistoryTables.more` holds the widths of the bins and what the prior needs.
+
+        Parameters
+        ----------
+        t_age
+            Age of the universe at the galaxy, Gyr; any shape.
+        node_age
+            ``(nage,)`` ages of the SSP library, Gyr.
+
+        Returns
+        -------
+        HistoryTables
+            With the leading axes of `t_age`.
+        """
         edges = self.edges.at(t_age)
         low, high = edges[..., :-1], edges[..., 1:]
         recent = [np.clip((span - low) / (high - low), 0.0, 1.0) for span in (0.1, 1.0)]
@@ -136,12 +149,38 @@ class BinnedStars(Components):
         )
 
     def shares(self, values: Values, tables: HistoryTables) -> jax.Array:
-        """See `Components.shares`."""
+        """See `Components.shares`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, n)``, 1 in sum.
+        """
         width, more = tables.more
         return self.prior.shares(values, jnp.asarray(width), more)
 
     def component_rates(self, t_age: float, time: FloatArray) -> FloatArray:
-        """See `Components.component_rates`."""
+        """See `Components.component_rates`.
+
+        Parameters
+        ----------
+        t_age
+            Age of the universe at the galaxy, Gyr; any shape.
+        time
+            ``(n,)`` lookback times from the galaxy, Gyr.
+
+        Returns
+        -------
+        FloatArray
+            ``(ncomponent, n)`` 1/Gyr.
+        """
         edges = self.edges.at(t_age)
         inside = (time >= edges[:-1, None]) & (time < edges[1:, None])
         return np.asarray(inside / np.diff(edges)[:, None], dtype=np.float64)

@@ -72,7 +72,20 @@ class StarFormation(Protocol):
     """See `Histories`."""
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
-        """See `Histories.tables`."""
+        """See `Histories.tables`.
+
+        Parameters
+        ----------
+        t_age
+            Age of the universe at the galaxy, Gyr; any shape.
+        node_age
+            ``(nage,)`` ages of the SSP library, Gyr.
+
+        Returns
+        -------
+        HistoryTables
+            With the leading axes of `t_age`.
+        """
         ...
 
     def nodes(self, age: FloatArray) -> Any:
@@ -80,15 +93,58 @@ class StarFormation(Protocol):
         ...
 
     def masses(self, values: Values, tables: HistoryTables, nodes: Any) -> jax.Array:
-        """Mass on the nodes ``(batch, nage)``, 1 in sum."""
+        """Mass on the nodes ``(batch, nage)``, 1 in sum.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+        nodes
+            From `nodes`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nage)``, 1 in sum.
+        """
         ...
 
     def moments(self, values: Values, tables: HistoryTables) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Fractions formed in the last 0.1 and 1 Gyr, and mean age in Gyr, each ``(batch,)``."""
+        """Fractions formed in the last 0.1 and 1 Gyr, and mean age in Gyr, each ``(batch,)``.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+
+        Returns
+        -------
+        tuple of jax.Array
+            Fractions formed in the last 0.1 and 1 Gyr, and mean age in Gyr, each ``(batch,)``.
+        """
         ...
 
     def rate(self, values: Values, t_age: float, time: FloatArray) -> FloatArray:
-        """Star-formation rate ``(batch, n)`` at lookback times ``(n,)``, 1/Gyr."""
+        """Star-formation rate ``(batch, n)`` at lookback times ``(n,)``, 1/Gyr.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        t_age
+            Age of the universe at the galaxy, Gyr; any shape.
+        time
+            ``(n,)`` lookback times from the galaxy, Gyr.
+
+        Returns
+        -------
+        FloatArray
+            ``(batch, n)`` 1/Gyr.
+        """
         ...
 
 
@@ -99,15 +155,54 @@ class Components:
     least_t_age_gyr: float = 0.0
 
     def shares(self, values: Values, tables: HistoryTables) -> jax.Array:
-        """Fraction of each component in the mass, ``(batch, ncomponent)``, 1 in sum."""
+        """Fraction of each component in the mass, ``(batch, ncomponent)``, 1 in sum.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, n)``, 1 in sum.
+        """
         raise NotImplementedError
 
     def component_rates(self, t_age: float, time: FloatArray) -> FloatArray:
-        """Rate of each component per unit of its mass, ``(ncomponent, n)``, 1/Gyr."""
+        """Rate of each component per unit of its mass, ``(ncomponent, n)``, 1/Gyr.
+
+        Parameters
+        ----------
+        t_age
+            Age of the universe at the galaxy, Gyr; any shape.
+        time
+            ``(n,)`` lookback times from the galaxy, Gyr.
+
+        Returns
+        -------
+        FloatArray
+            ``(ncomponent, n)`` 1/Gyr.
+        """
         raise NotImplementedError
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
-        """See `Histories.tables`."""
+        """See `Histories.tables`.
+
+        Parameters
+        ----------
+        t_age
+            Age of the universe at the galaxy, Gyr; any shape.
+        node_age
+            ``(nage,)`` ages of the SSP library, Gyr.
+
+        Returns
+        -------
+        HistoryTables
+            With the leading axes of `t_age`.
+        """
         raise NotImplementedError
 
     def nodes(self, age: FloatArray) -> None:
@@ -115,12 +210,40 @@ class Components:
         del age
 
     def masses(self, values: Values, tables: HistoryTables, nodes: Any) -> jax.Array:
-        """See `StarFormation.masses`."""
+        """See `StarFormation.masses`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+        nodes
+            From `nodes`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nage)``, 1 in sum.
+        """
         del nodes
         return mix(self.shares(values, tables), tables.mass)
 
     def moments(self, values: Values, tables: HistoryTables) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """See `StarFormation.moments`."""
+        """See `StarFormation.moments`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+
+        Returns
+        -------
+        tuple of jax.Array
+            Fractions formed in the last 0.1 and 1 Gyr, and mean age in Gyr, each ``(batch,)``.
+        """
         share = self.shares(values, tables)
         return (
             mean(share, tables.formed_100myr),
@@ -129,7 +252,22 @@ class Components:
         )
 
     def rate(self, values: Values, t_age: float, time: FloatArray) -> FloatArray:
-        """See `StarFormation.rate`."""
+        """See `StarFormation.rate`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        t_age
+            Age of the universe at the galaxy, Gyr; any shape.
+        time
+            ``(n,)`` lookback times from the galaxy, Gyr.
+
+        Returns
+        -------
+        FloatArray
+            ``(batch, n)`` 1/Gyr.
+        """
         tables = self.tables(t_age, np.array([1e-3, 20.0]))
         share = self.shares({k: jnp.asarray(v) for k, v in values.items()}, tables)
         return np.asarray(share) @ self.component_rates(t_age, time)

@@ -56,7 +56,20 @@ class DelayedTau:
     """The rate changes by 3 % over it for the shortest tau."""
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
-        """See `Histories.tables`: of constant star formation, since nothing but `t_age` is read."""
+        """See `Histories.tables`: of constant star formation, since nothing but `t_age` is read.
+
+        Parameters
+        ----------
+        t_age
+            Age of the universe at the galaxy, Gyr; any shape.
+        node_age
+            ``(nage,)`` ages of the SSP library, Gyr.
+
+        Returns
+        -------
+        HistoryTables
+            With the leading axes of `t_age`.
+        """
         t_age = np.asarray(t_age, dtype=float)
         start, stop = np.zeros((*t_age.shape, 1)), t_age[..., None]
         recent = [np.minimum(span / stop, 1.0) for span in (0.1, 1.0)]
@@ -76,13 +89,41 @@ class DelayedTau:
         return jnp.maximum(first[:, None] - time, 0.0), values["tau"][:, None]
 
     def masses(self, values: Values, tables: HistoryTables, nodes: Any) -> jax.Array:
-        """See `StarFormation.masses`."""
+        """See `StarFormation.masses`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+        nodes
+            From `nodes`.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nage)``, 1 in sum.
+        """
         since, tau = self._since(values, tables.t_age, KNOTS_GYR)
         mass = (since * jnp.exp(-since / tau)) @ jnp.asarray(nodes, since.dtype)
         return mass / jnp.sum(mass, axis=1, keepdims=True)
 
     def moments(self, values: Values, tables: HistoryTables) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """See `StarFormation.moments`; in closed form."""
+        """See `StarFormation.moments`; in closed form.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+
+        Returns
+        -------
+        tuple of jax.Array
+            Fractions formed in the last 0.1 and 1 Gyr, and mean age in Gyr, each ``(batch,)``.
+        """
         since, tau = self._since(values, tables.t_age, np.array([0.0, 0.1, 1.0]))
         formed = tau**2 * _gamma2(since / tau)
         total = formed[:, 0]
@@ -91,7 +132,22 @@ class DelayedTau:
         return 1 - formed[:, 1] / total, 1 - formed[:, 2] / total, since[:, 0] - after
 
     def rate(self, values: Values, t_age: float, time: FloatArray) -> FloatArray:
-        """See `StarFormation.rate`."""
+        """See `StarFormation.rate`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        t_age
+            Age of the universe at the galaxy, Gyr; any shape.
+        time
+            ``(n,)`` lookback times from the galaxy, Gyr.
+
+        Returns
+        -------
+        FloatArray
+            ``(batch, n)`` 1/Gyr.
+        """
         since, tau = self._since({k: jnp.asarray(v) for k, v in values.items()}, t_age, time)
         first = jnp.asarray(values["first_stars"])[:, None] * t_age
         return np.asarray(since * jnp.exp(-since / tau) / (tau**2 * _gamma2(first / tau)))

@@ -105,7 +105,22 @@ class NMFMetallicity:
         return self.bases.metallicity_bases(age)
 
     def at(self, values: Values, nodes: FloatArray, formed: jax.Array | None = None) -> jax.Array:
-        """See `Metallicity.at`."""
+        """See `Metallicity.at`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        nodes
+            From `nodes`.
+        formed
+            ``(batch, nage)`` fraction of the mass that formed before, or None.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nage)`` absolute Z.
+        """
         del formed
         gammas = jnp.stack([values[n] for n in self._names], axis=-1)
         return jnp.clip(gammas @ jnp.asarray(nodes, dtype=gammas.dtype), *Z_RANGE_PROVABGS)
@@ -130,7 +145,22 @@ class Constant:
         return age.size
 
     def at(self, values: Values, nodes: int, formed: jax.Array | None = None) -> jax.Array:
-        """See `Metallicity.at`."""
+        """See `Metallicity.at`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        nodes
+            From `nodes`.
+        formed
+            ``(batch, nage)`` fraction of the mass that formed before, or None.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nage)`` absolute Z.
+        """
         del formed
         return jnp.repeat(values["metallicity"][:, None], nodes, axis=1)
 
@@ -168,7 +198,22 @@ class Enriching:
         del age
 
     def at(self, values: Values, nodes: Any, formed: jax.Array | None) -> jax.Array:
-        """See `Metallicity.at`."""
+        """See `Metallicity.at`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        nodes
+            From `nodes`.
+        formed
+            ``(batch, nage)`` fraction of the mass that formed before, or None.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nage)`` absolute Z.
+        """
         del nodes
         assert formed is not None
         floor = 10.0 ** -values["z_rise"][:, None]
@@ -228,7 +273,22 @@ class Binned:
         return (np.asarray(age) > self.edges[:, None]).astype(float)
 
     def at(self, values: Values, nodes: FloatArray, formed: jax.Array | None = None) -> jax.Array:
-        """See `Metallicity.at`."""
+        """See `Metallicity.at`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        nodes
+            From `nodes`.
+        formed
+            ``(batch, nage)`` fraction of the mass that formed before, or None.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, nage)`` absolute Z.
+        """
         del formed
         steps = jnp.stack([values[p.name] for p in self.parameters[1:]], axis=-1)
         down = steps @ jnp.asarray(nodes, dtype=steps.dtype)

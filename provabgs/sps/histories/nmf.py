@@ -66,17 +66,56 @@ class NMFStars(Components):
         self.least_t_age_gyr = bases.least_t_age_gyr
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
-        """See `Histories.tables`."""
+        """See `Histories.tables`.
+
+        Parameters
+        ----------
+        t_age
+            Age of the universe at the galaxy, Gyr; any shape.
+        node_age
+            ``(nage,)`` ages of the SSP library, Gyr.
+
+        Returns
+        -------
+        HistoryTables
+            With the leading axes of `t_age`.
+        """
         return self.bases.tables(t_age, node_age, self.binning, self.normalisation)
 
     def shares(self, values: Values, tables: HistoryTables) -> jax.Array:
-        """See `Components.shares`."""
+        """See `Components.shares`.
+
+        Parameters
+        ----------
+        values
+            Parameter values by name, each ``(batch,)``.
+        tables
+            From `tables`, for one galaxy or one per batch entry.
+
+        Returns
+        -------
+        jax.Array
+            ``(batch, n)``, 1 in sum.
+        """
         share = jnp.stack([values[n] for n in self.fractions], axis=-1)
         share = share * jnp.asarray(tables.weight, dtype=share.dtype)
         return share / jnp.sum(share, axis=1, keepdims=True)
 
     def component_rates(self, t_age: float, time: FloatArray) -> FloatArray:
-        """See `Components.component_rates`."""
+        """See `Components.component_rates`.
+
+        Parameters
+        ----------
+        t_age
+            Age of the universe at the galaxy, Gyr; any shape.
+        time
+            ``(n,)`` lookback times from the galaxy, Gyr.
+
+        Returns
+        -------
+        FloatArray
+            ``(ncomponent, n)`` 1/Gyr.
+        """
         return self.bases.sfh_bases(time, t_age)
 
 

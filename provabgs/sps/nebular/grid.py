@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
+from provabgs.core.hdf5 import Contents
 from provabgs.core.jax import jax, jnp
 from provabgs.sps.gridfile import load_grid, save_grid
 from provabgs.sps.interpolation import hat_weights
@@ -37,6 +37,11 @@ LYMAN_LIMIT_AA = 911.753
 """Ionisation threshold of hydrogen, vacuum Angstrom (CODATA: h c / 13.598 eV)."""
 _HC = 6.62607015e-27 * 2.99792458e18
 """h c, erg Angstrom."""
+_BOUNDS = {
+    "log_u": (-10.0, 5.0), "gas_logz": (-6.0, 3.0), "gas_log_age": (2.0, 10.5), "line_wave": (1.0, 1e9),
+    "wave": (1.0, 1e9), "star_log_z": (-10.0, 0.0), "star_log_age": (2.0, 10.5), "log_photon_rate": (-300.0, 60.0),
+}  # fmt: skip
+"""What the axes may be: wide, and narrow enough that other units lie outside."""
 _AXES = ("log_u", "gas_logz", "gas_log_age", "wave", "star_log_z", "star_log_age")
 _UNITS = {
     "log_u": "log10 of ionising photons per hydrogen atom",
@@ -115,6 +120,12 @@ class NebularGrid:
                 raise InputError(f"nebular grid: {name!r} has shape {values.shape}, its axes say {(*shape, last)}")
             if not np.all(np.isfinite(values)) or values.min() < 0:
                 raise InputError(f"nebular grid: {name!r} holds NaN, infinite or negative luminosities")
+        for name, (low, high) in _BOUNDS.items():
+            values = getattr(self, name)
+            if not np.all((values >= low) & (values <= high)):
+                raise InputError(
+                    f"nebular grid: {name!r} spans {values.min():g} to {values.max():g}, expected {low:g} to {high:g}"
+                )
         if len(self.line_names) != self.line_wave.size or not np.all(self.line_wave > 0):
             raise InputError(f"nebular grid: {len(self.line_names)} line names for {self.line_wave.size} wavelengths")
         expected = (self.star_log_z.size, self.star_log_age.size)
@@ -224,9 +235,9 @@ class NebularGrid:
             When the file is missing, not HDF5, not a nebular grid, or its content does not match its hash.
         """
 
-        def build(f: h5py.File, provenance: dict[str, str]) -> NebularGrid:
-            names = tuple(n.decode() for n in f["line_names"][:])
-            return cls(line_names=names, provenance=provenance, **{name: f[name][:] for name in _UNITS})
+        def build(contents: Contents, provenance: dict[str, str]) -> NebularGrid:
+            arrays = {name: contents.numbers(name) for name in _UNITS}
+            return cls(line_names=contents.texts("line_names"), provenance=provenance, **arrays)
 
         return load_grid(path, FORMAT, "nebular grid", "docs/guide/nebular.md", build)
 

@@ -25,7 +25,7 @@ def keys_command(folder: Annotated[Path, typer.Argument(help="Folder to make; on
     typer.echo(f"--protocol tls --tls-ca-file {certificate} --tls-cert {certificate} --tls-key {key}")
 
 
-@cluster_app.command("script")
+@cluster_app.command("script", short_help="Write a Slurm script that holds a whole run.")
 def script_command(
     path: RunFile,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes of the job.")] = 1,
@@ -50,7 +50,7 @@ def script_command(
         typer.echo(f"submitted job {SYSTEMS['slurm'].send(script)}")
 
 
-@cluster_app.command("warmup")
+@cluster_app.command("warmup", short_help="Compile on this machine what fits will need.")
 def warmup_command(path: RunFile) -> None:
     """Fit one galaxy of a run and forget it: compiled functions then wait in the cache for all fit processes."""
     from provabgs.core.jax import cache_folder

@@ -27,6 +27,10 @@ def gallery_command(
     ] = None,
     cone: Annotated[str | None, typer.Option(help="RA,DEC,RADIUS in degrees.")] = None,
     pages: Pages = 500,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of the run: spectra and bands are read from its inputs again."),
+    ] = None,
     title: Title = "",
 ) -> None:
     """Build a static site of a catalog: an overview, and a page per galaxy.
@@ -40,7 +44,7 @@ def gallery_command(
     one = len(catalog) == 1
     with Catalog.open(catalog[0]) if one else Catalog.open_files(catalog) as opened:
         name = title or (catalog[0].resolve().stem if one else f"{len(catalog)} posterior files")
-        say(build(choose(opened, where, cone), output, name, pages))
+        say(build(choose(opened, where, cone), output, name, pages, data))
 
 
 def view_command(
@@ -69,13 +73,19 @@ def view_command(
         webbrowser.open(site.page.as_uri())
 
 
-def build(catalog: Catalog, output: Path, title: str, pages: int) -> Site:
+def build(catalog: Catalog, output: Path, title: str, pages: int, data: Path | None = None) -> Site:
     """Build a site and show how far it is."""
     from provabgs.cli.progress import progress
     from provabgs.gallery.site import build_site
 
+    observation_of = None
+    if data is not None:
+        from provabgs.pipelines.config import load_config
+        from provabgs.pipelines.reread import data_of
+
+        observation_of = data_of(load_config(data))
     with progress("reading") as show:
-        return build_site(catalog, output, title=title, pages=pages, progress=show)
+        return build_site(catalog, output, title=title, pages=pages, observation_of=observation_of, progress=show)
 
 
 def say(site: Site) -> None:

@@ -70,7 +70,8 @@ def fit_one(
         Seed of the run; the galaxy's random numbers derive from it and the TARGETID.
     fit
         What samples the observation in place of `provabgs.inference.fit_observation.fit_observation`. Its posteriors
-        carry `config`, `seed` and this package's versions; what else made them belongs in their ``meta``.
+        carry `config`, `seed` and this package's versions; what else made them belongs in their ``meta``. Nothing is
+        measured after it (`FitConfig.measure`).
 
     Returns
     -------
@@ -112,7 +113,7 @@ def fit_one(
         seed=seed,
         versions=versions(),
     )
-    if fit is not None:
+    if fit is not None and not _is_default(fit):
         return fitted
     from provabgs.inference.measured.measure import with_measurements  # brings in JAX, as the fit has
 
@@ -207,6 +208,14 @@ def _default_fit() -> FitFunction:
     from provabgs.inference.fit_observation import fit_observation  # brings in JAX: only when there is something to fit
 
     return fit_observation
+
+
+def _is_default(fit: FitFunction) -> bool:
+    """Whether a fit that was given by name is the package's own, found without importing it."""
+    return (
+        getattr(fit, "__module__", ""),
+        getattr(fit, "__qualname__", ""),
+    ) == ("provabgs.inference.fit_observation", "fit_observation")
 
 
 def _unread(row: TargetResult, config: FitConfig, seed: int) -> Posterior:

@@ -213,7 +213,7 @@ def test_a_real_fit_from_coadd_to_figures(
 
     good, unobserved, spoiled = read_shard(output)
     assert good.status.has_samples
-    assert good.samples.shape == (60, 13)
+    assert good.samples.shape == (60, 14)  # light_error, too
     assert np.all(np.isfinite(good.samples))
     assert unobserved.status == Status.UNOBSERVED
     assert spoiled.status == Status.NO_VALID_PIXELS

@@ -31,8 +31,10 @@ def both_ways(prior: MaxEntropyPrior, truth: dict[str, float], snr: float) -> tu
     """Posterior under the ordinary prior, its weights, and the posterior sampled under the corrected one."""
     model = load_model(FitConfig().model)
     observation = mock(model, named(**truth)[0], Z, snr, np.random.default_rng(0))
-    plain = fit_observation(observation, FitConfig(n_samples=4000), seed=1)
-    sampled = fit_observation(observation, FitConfig(n_samples=4000, prior_correction=prior.correction), seed=2)
+    options = {"preset": "published", "n_samples": 4000}
+    plain = fit_observation(observation, FitConfig.model_validate(options), seed=1)
+    corrected = FitConfig.model_validate(options | {"prior_correction": prior.correction})
+    sampled = fit_observation(observation, corrected, seed=2)
     ssfr = plain["log_sfr_1gyr"] - plain["logmstar_surviving"]
     return plain, prior.reweight(ssfr[None, :, None], [Z]), sampled
 

@@ -224,7 +224,9 @@ def test_waiting_is_told_and_signals_stop_it(bench: SlurmBench) -> None:
 def test_jobs_of_a_killed_run_are_cancelled(bench: SlurmBench) -> None:
     bench.cluster(queue="closed")
     process = bench.start()
-    wait_for(lambda: "PENDING" in bench.slurm.jobs().values())
+    noted = bench.output / "cluster" / "jobs.txt"
+    wait_for(lambda: noted.exists() and len(noted.read_text().split()) == 2)  # a job not yet noted ends as it starts
+    assert set(bench.slurm.jobs().values()) == {"PENDING"}
     process.kill()
     process.communicate()
     wait_for(lambda: not bench.slurm.jobs("PENDING"))

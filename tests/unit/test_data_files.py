@@ -12,10 +12,13 @@ import h5py
 import numpy as np
 import pytest
 
+from provabgs.catalog import write_posteriors
 from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.hdf5 import attribute
 from provabgs.inference.prior_correction import load_correction
+from provabgs.mocks.challenge import load_posteriors
 from provabgs.pipelines.config import RunConfig, load_config, parse_config
+from provabgs.pipelines.dry_run import synthetic_posterior
 from provabgs.pipelines.inputs import make_reader
 from provabgs.pipelines.manifest import MANIFEST_NAME, check_manifest
 from provabgs.sps.library import SSPLibrary
@@ -171,3 +174,14 @@ def test_a_module_that_fails_when_imported_is_a_sentence(tmp_path: Path, monkeyp
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ConfigError, match=r"give 'module:object' \(division by zero"):
         make_reader(config(tmp_path, "broken_reader:Reader").inputs)
+
+
+def test_fits_of_another_mode_are_noticed(tmp_path: Path) -> None:
+    made = [synthetic_posterior(i, np.random.default_rng(i), 20) for i in range(3)]
+    for mode in ("both", "spectrum"):
+        path = tmp_path / "fits" / mode / "chunk-0.h5"
+        path.parent.mkdir(parents=True)
+        write_posteriors(path, made, attrs={"mode": "both"})
+    assert sorted(load_posteriors(tmp_path, "both")) == [0, 1, 2]
+    with pytest.raises(DataFileError, match="holds fits of mode 'both', not 'spectrum'"):
+        load_posteriors(tmp_path, "spectrum")

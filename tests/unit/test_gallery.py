@@ -13,16 +13,19 @@ from typer.testing import CliRunner
 from provabgs.catalog.observed import write_fits
 from provabgs.catalog.query import Catalog
 from provabgs.catalog.shard import read_shard, write_shard
+from provabgs.catalog.store import write_catalog
 from provabgs.cli.main import app
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status
+from provabgs.desi.assemble import iter_observations
 from provabgs.gallery.pack import pack, read_chunk, unpack, write_chunk
 from provabgs.gallery.page import page_of
 from provabgs.gallery.site import ENTRIES, MARKER, build_site, page_name
 from provabgs.gallery.table import ROWS, drawn_range
-from provabgs.inference.posterior import Posterior
+from provabgs.inference.posterior import Posterior, identity_of
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.pipelines.dry_run import synthetic_posterior
+from tests.support.desi_files import Target, source_id, write_pair
 from tests.support.galleries import FIRST, HOSTILE, small_catalog, small_posteriors
 
 
@@ -306,3 +309,39 @@ def test_several_files_make_one_gallery(tmp_path: Path) -> None:
         np.testing.assert_array_equal(both["LOGMSTAR"][0], opened.samples([11], ["LOGMSTAR"])["LOGMSTAR"][0])
     with pytest.raises(InputError, match="no posterior file"):
         Catalog.open_files([])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[Path, Path]:
+    """A catalog of two rows of a coadd, the second with a hash of other data, and the TOML file of its run."""
+    coadd = write_pair(tmp_path, [Target(source_id(1)), Target(source_id(2))])
+    targets = list(iter_observations(coadd))
+    rows = []
+    for target in targets:
+        assert target.observation is not None
+        made = synthetic_posterior(target.observation.targetid, np.random.default_rng(target.row), 30)
+        identity = identity_of(target.observation)
+        identity["meta"] = {"INPUT": coadd.name, "ROW": target.row}
+        rows.append(replace(made, **identity | {"redshift": target.observation.redshift}))
+    rows[1] = replace(rows[1], data_hash="0" * 64)
+    rows.append(replace(rows[0], targetid=3, meta={"INPUT": "other.fits", "ROW": 0}))
+    write_catalog(tmp_path / "catalog", rows)
+    settings = tmp_path / "run.toml"
+    settings.write_text(f'[run]\noutput = "catalog"\n[inputs]\npaths = ["{coadd.name}"]\n')
+    return tmp_path / "catalog", settings
+
+
+def test_spectra_come_from_the_inputs_of_the_run(run: tuple[Path, Path], tmp_path: Path) -> None:
+    catalog, settings = run
+    options = ["--data", str(settings), "-o", str(tmp_path / "site")]
+    done = CliRunner().invoke(app, ["gallery", str(catalog), *options])
+    assert done.exit_code == 0, done.output
+    pages = {page["targetid"]: page for page in (chunk(tmp_path / "site", page_name(k)) for k in range(3))}
+    good, changed, foreign = (pages[str(i)] for i in (source_id(1), source_id(2), 3))
+    assert good["missing"] == ""
+    assert len(good["spectrum"]["cameras"]) == 3
+    assert len(good["bands"]) >= 3
+    assert "other data than were fitted; restore the file" in changed["missing"]
+    assert "was read from 'other.fits', which is none of the run's inputs" in foreign["missing"]
+    assert "spectrum" not in changed
+    assert "history" in changed

@@ -17,6 +17,7 @@ from provabgs.core.status import Status
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig, MeasureOptions
 from provabgs.inference.fit import fit_one
+from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.measured.history import BINS_GYR
 from provabgs.inference.measured.measure import measure, with_measurements
 from provabgs.inference.measured.quantity import Measured
@@ -307,3 +308,6 @@ def test_fit_one_measures() -> None:
     for band, magnitude in zip(("DECAM_G", "DECAM_R", "DECAM_Z"), seen, strict=False):
         assert found.measured[f"model_mag_{band.lower()}"][1] == pytest.approx(magnitude, abs=0.15)
     assert np.isnan(found.measured["dn4000"]).all()
+    # a run names its fit; the package's own measures, too
+    named = fit_one(data, config, 1, fit=fit_observation)
+    np.testing.assert_equal(named.measured, found.measured)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from provabgs.core.arrays import FloatArray, IntArray, thin
+from provabgs.core.identity import stream_of
 from provabgs.inference.likelihood.exact import fit_parameters, has_dispersion
 from provabgs.inference.likelihood.marginal import template_coefficients
 from provabgs.inference.measured.spectra import Spectra
@@ -106,7 +107,7 @@ def _smooth(
         bands = photometry.flux - spectra.luminosity[pick] * spectra.flux_factor @ photometry.operator.T
     left_out = masked_pixels(observation, spectrum.wave, config.observing) | clipped_pixels(posterior, spectrum.wave)
     mean, covariance = template_coefficients(projection, spectrum.flux - pixels, bands, ~left_out)
-    rng = np.random.default_rng([posterior.seed, posterior.targetid & (2**64 - 1), 3])
+    rng = np.random.default_rng([posterior.seed, stream_of(posterior.targetid, posterior.data_hash) & (2**64 - 1), 3])
     drawn = mean + rng.multivariate_normal(np.zeros(len(covariance)), covariance, len(mean), method="eigh")
     return np.asarray(drawn[:, use] @ spectrum.templates[:, use].T)
 

@@ -1,11 +1,9 @@
-"""What other catalogs mean by their columns, as a table with sources, and factors from one convention to another.
+"""What other catalogs mean by their columns, with sources, and factors from one convention to another.
 
-| convention | conversion | source |
-|---|---|---|
-| initial mass function | from Salpeter: masses times 0.61 to Chabrier, 0.66 to Kroupa; SFRs 0.63, 0.67 | MD14 |
-| cosmology, h | masses, SFRs and luminosities go with the square of the luminosity distance | geometry |
-| mass formed or surviving | our own galaxy-by-galaxy difference of the two | this package |
-| aperture | what is of the fiber's light alone is divided by our f_fiber | this package |
+- Initial mass function, from Salpeter: masses times 0.61 to Chabrier, 0.66 to Kroupa; SFRs 0.63, 0.67 (MD14).
+- Cosmology and h: masses, SFRs and luminosities go with the square of the luminosity distance.
+- Mass formed or surviving: our own galaxy-by-galaxy difference of the two.
+- Aperture: what is of the fiber's light alone is divided by our f_fiber.
 
 MD14: Madau & Dickinson (2014, ARA&A 52, 415), section 3.1.
 """

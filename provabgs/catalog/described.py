@@ -15,7 +15,7 @@ from provabgs.catalog.standard_columns import Column
 
 LONGEST_COMMENT = 500
 """Characters of a description in a FITS header."""
-VOUNITS = {u.Unit(ours): u.Unit(theirs) for ours, theirs in (
+_VOUNITS = {u.Unit(ours): u.Unit(theirs) for ours, theirs in (
     ("Angstrom", "0.1 nm"), ("1e-17 erg / (s cm2)", "1e-20 W / m2"),
 )}  # fmt: skip
 """Units that the IVOA's VOUnit standard writes in another way."""
@@ -99,8 +99,8 @@ def write_votable(table: Table, path: Path, columns: Iterable[Column]) -> None:
         wide.description, wide.meta = told[name].description, told[name].meta
         told[name] = wide
     for column in told.itercols():
-        if column.unit is not None and column.unit in VOUNITS:
-            column.unit = VOUNITS[column.unit]
+        if column.unit is not None and column.unit in _VOUNITS:
+            column.unit = _VOUNITS[column.unit]
     votable = from_table(told)
     votable.set_all_tables_format("binary2")
     votable.to_xml(str(path))

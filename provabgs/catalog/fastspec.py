@@ -1,11 +1,11 @@
-"""Catalog and model spectra in one FITS file, laid out as users of FastSpecFit know it.
+"""Catalog and model spectra in one FITS file, laid out as users of FastSpecFit know it::
 
-| HDU | one row per galaxy |
-|---|---|
-| METADATA | who it is: identity, survey columns |
-| SPECPHOT | what the posterior says: masses, rates, ages, magnitudes, indices |
-| FASTSPEC | what the spectrum says: emission lines, chi^2, quality |
-| MODELS_B, MODELS_R, MODELS_Z | image (galaxy, 16/50/84 % quantile, pixel), 1e-17 erg/s/cm2/A |
+    | HDU | one row per galaxy |
+    |---|---|
+    | METADATA | who it is: identity, survey columns |
+    | SPECPHOT | what the posterior says: masses, rates, ages, magnitudes, indices |
+    | FASTSPEC | what the spectrum says: emission lines, chi^2, quality |
+    | MODELS_B, MODELS_R, MODELS_Z | image (galaxy, 16/50/84 % quantile, pixel), 1e-17 erg/s/cm2/A |
 
 Rows of all HDUs are in the same order; columns have our names (docs/datamodel.md), with units and descriptions.
 """

@@ -19,6 +19,7 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
 from studies.honest_posteriors import MAKERS, PROPERTIES, UNSEEN
 from studies.support.command import run_study, study_parser
+from studies.support.lgalaxies_galaxies import LGALAXIES
 from studies.support.pieces import Arrays, kept_arrays
 
 LABELS = {
@@ -31,6 +32,8 @@ LABELS = {
 }
 COLOURS = {"own": "#0072B2", "bc03": "#D55E00", "emiles": "#009E73"}
 """Of Okabe and Ito: told apart by colour-blind people, too."""
+SIMULATED = "#CC79A7"
+"""Galaxies of a simulation, whatever their stars."""
 STYLES = {"honest": "-", "published": ":"}
 KINDS = {"own": "shipped stars", "bc03": "BC03", "emiles": "E-MILES"}
 KOLMOGOROV_95 = 1.358
@@ -121,8 +124,8 @@ def offsets_figure(fits: dict[tuple[str, str, str], list[Arrays]], path: Path) -
         for (kind, histories, _), rows in chosen.items():
             truth, _, median, sigma = np.array([r[name] for r in rows]).T
             good = np.isfinite(median - truth) & (np.abs(truth) < 25)
-            mark = "s" if histories == "lgalaxies" else "o"
-            style = {"fmt": mark, "ms": 3, "lw": 0.5, "alpha": 0.6, "color": COLOURS[kind]}
+            mark, colour = ("s", SIMULATED) if histories == LGALAXIES else ("o", COLOURS[kind])
+            style = {"fmt": mark, "ms": 3, "lw": 0.5, "alpha": 0.6, "color": colour}
             label = f"{KINDS[kind]}, {histories}"
             sn = np.array([float(r["sn"]) for r in rows])[good]
             axis.errorbar(sn, (median - truth)[good], sigma[good], label=label, **style)

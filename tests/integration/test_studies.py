@@ -24,6 +24,7 @@ PRINTED = {
     "studies.population_coverage": "nothing is left to run",
     "bench.scheduler_speed": "ms of processor time a galaxy",
     "studies.population_figures": "correlation",
+    "studies.honest_figures": "own stars, foreign histories",
 }
 """What a script prints at its end; a table where nothing else is said."""
 

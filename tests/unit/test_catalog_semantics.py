@@ -58,6 +58,8 @@ def question(node: tuple[Any, ...], row: Row) -> bool | None:
     a, b = number(rest[1], row), number(rest[2], row)
     if a is None or b is None:
         return None
+    if isinstance(a, float) or isinstance(b, float):  # integers are compared exactly with integers alone
+        a, b = float(a), float(b)
     return {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b, "==": a == b, "!=": a != b}[rest[0]]
 
 

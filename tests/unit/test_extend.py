@@ -27,7 +27,7 @@ from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.projection import project
 from provabgs.pipelines.config import InputOptions
 from provabgs.pipelines.inputs import make_reader
-from provabgs.plotting.corner import plot_corner
+from provabgs.plotting.corner import all_quantities, plot_corner
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "extend.md"
 MODULE = "my_extensions"
@@ -146,7 +146,7 @@ def test_it_is_stored_queried_and_drawn_under_its_own_names(posterior: Posterior
     assert row["LOG_Z_P50"][0] == pytest.approx(np.quantile(posterior["log_z"], 0.5), abs=1e-3)
     assert 0 < catalog.probability("LOG_Z > -1.9 and F_HOT < 0.25")["PROBABILITY"][0] < 1
     figure = matplotlib.figure.Figure()
-    plot_corner(figure, posterior)
+    plot_corner(figure, posterior, all_quantities(posterior))
     labels = {ax.get_xlabel() for ax in figure.axes}
     assert {r"$f_{\rm hot}$", r"$\log_{10} Z$", "$f_7$"} <= labels
 

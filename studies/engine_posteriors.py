@@ -23,6 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.weights import weighted_quantiles
 from provabgs.desi import read_observation
 from provabgs.inference.config import FitConfig, SamplerOptions
 from provabgs.inference.fit_observation import fit_observation, load_model
@@ -71,20 +72,11 @@ class Outcome(NamedTuple):
 
     def shifts(self) -> FloatArray:
         """Moves of the percentiles by reweighting, posterior sigmas, ``(nquantity, 3)``; NaN where nothing varies."""
-        before = weighted_quantiles(self.draws, np.full(len(self.draws), 1 / len(self.draws)))
-        after = weighted_quantiles(self.draws, self.weights)
+        columns = self.draws.T
+        before = weighted_quantiles(columns, np.ones_like(columns), LEVELS)
+        after = weighted_quantiles(columns, np.broadcast_to(self.weights, columns.shape), LEVELS)
         sigma = 0.5 * (before[:, 2] - before[:, 0])[:, None]
         return np.where(sigma > 0, (after - before) / np.where(sigma > 0, sigma, 1), np.nan)
-
-
-def weighted_quantiles(draws: FloatArray, weights: FloatArray) -> FloatArray:
-    """`LEVELS` of every column of `draws` ``(n, nquantity)``, ``(nquantity, 3)``."""
-    out = []
-    for column in draws.T:
-        order = np.argsort(column, kind="stable")
-        w = weights[order]
-        out.append(np.interp(LEVELS, np.cumsum(w) - 0.5 * w, column[order]))
-    return np.array(out)
 
 
 def observe(i: int, seed: int) -> tuple[Observation, float, ObservingOptions]:

@@ -21,7 +21,7 @@ from scipy.special import logsumexp
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import ConfigError, InputError
 from provabgs.core.jax import jnp
-from provabgs.core.weights import effective_sample_size, normalised, resample_systematic
+from provabgs.core.weights import effective_sample_size, normalised, resample_systematic, weighted_quantiles
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
@@ -74,10 +74,7 @@ class Reweighted:
         FloatArray
             ``(len(q),)`` in the quantity's unit.
         """
-        draws = self.posterior[name]
-        order = np.argsort(draws)
-        below = np.cumsum(self.weights[order]) - 0.5 * self.weights[order]
-        return np.interp(q, below, draws[order])
+        return weighted_quantiles(self.posterior[name][None], self.weights[None], q)[0]
 
     def resampled(self, seed: int = 0) -> Posterior:
         """A posterior of equally weighted draws.

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from provabgs.core.status import Status
+from provabgs.core.weights import weighted_quantiles
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.posterior import Posterior
-from provabgs.population.prior.corrected import weighted_quantiles
 from provabgs.population.prior.max_entropy import MaxEntropyPrior, Reweighted
 from tests.support.engine_mocks import mock
 from tests.support.parameters import named

@@ -9,11 +9,12 @@ import pytest
 
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
+from provabgs.core.weights import weighted_quantiles
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
 from provabgs.inference.priors import theta_from_latent
 from provabgs.inference.samplers import Target
-from provabgs.population.prior.corrected import bias_table, correct_catalog, weighted_quantiles
+from provabgs.population.prior.corrected import bias_table, correct_catalog
 from provabgs.population.prior.draws import age_of_universe, draw_properties, prior_of
 from provabgs.population.prior.max_entropy import LIMITS, MaxEntropyPrior
 from tests.support.made_up_catalog import made_up_posteriors, write_made_up_catalog

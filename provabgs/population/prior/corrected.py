@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from provabgs.catalog.configuration import shared_config
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
+from provabgs.core.weights import weighted_quantiles
 from provabgs.inference.config import FitConfig
 from provabgs.population.prior.max_entropy import DEFAULT, N_PRIOR, MaxEntropyPrior
 from provabgs.population.rows import RowSelection
@@ -108,45 +109,6 @@ def _table(source: Source, prior: MaxEntropyPrior, z: FloatArray) -> Table:
 
 def _keys(name: str, q: float) -> tuple[str, str]:
     return f"{name}_P{100 * q:.0f}", f"{name}_P{100 * q:.0f}_CORR"
-
-
-def weighted_quantiles(values: ArrayLike, weight: ArrayLike, q: Sequence[float]) -> FloatArray:
-    """Quantiles ``(n, nq)`` of rows ``(n, S)`` under weights ``(n, S)``; draws of weight 0 may be NaN.
-
-    The cumulative weight is interpolated linearly between the middles of the draws' weights; for equal weights these
-    are Hazen's quantiles.
-
-    Parameters
-    ----------
-    values
-        ``(n, S)`` draws.
-    weight
-        ``(n, S)`` weights >= 0.
-    q
-        Probabilities.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n, nq)``; NaN for rows without weight.
-
-    Raises
-    ------
-    InputError
-        When the shapes differ.
-    """
-    v, w = np.asarray(values, dtype=np.float64), np.asarray(weight, dtype=np.float64)
-    if v.shape != w.shape or v.ndim != 2:
-        raise InputError(f"values {v.shape} and weights {w.shape} must be the same table")
-    v = np.where(w > 0, v, np.inf)
-    order = np.argsort(v, axis=1)
-    v, w = np.take_along_axis(v, order, axis=1), np.take_along_axis(w, order, axis=1)
-    middle = (np.cumsum(w, axis=1) - 0.5 * w) / np.maximum(w.sum(axis=1, keepdims=True), 1e-300)
-    out = np.empty((len(v), len(q)))
-    for i in range(len(v)):
-        n = int(np.sum(w[i] > 0))
-        out[i] = np.interp(q, middle[i, :n], v[i, :n]) if n else np.nan
-    return out
 
 
 REGIMES: dict[str, tuple[str, str, float, float]] = {

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import InputError
-from studies.honest_posteriors import MAKERS, PROPERTIES, UNSEEN
+from studies.honest_posteriors import MAKERS, PROPERTIES, UNSEEN, known
 from studies.support.command import run_study, study_parser
 from studies.support.lgalaxies_galaxies import LGALAXIES
 from studies.support.pieces import Arrays, kept_arrays
@@ -61,9 +61,9 @@ def kept(folder: Path) -> dict[tuple[str, str, str], list[Arrays]]:
 
 
 def ranks(rows: list[Arrays], name: str) -> FloatArray:
-    """Sorted ranks of the truth; galaxies that formed nothing have no log SFR."""
-    truth, rank = np.array([r[name][:2] for r in rows]).T
-    return np.sort(rank[np.isfinite(rank) & (np.abs(truth) < 25)])
+    """Sorted ranks of the truth."""
+    values, counts = known(rows, name)
+    return np.sort(values[1, counts])
 
 
 def draw_ranks(axis: Axes, rows: list[Arrays], name: str, colour: str, style: str, label: str) -> None:
@@ -122,13 +122,13 @@ def offsets_figure(fits: dict[tuple[str, str, str], list[Arrays]], path: Path) -
     figure, axes = plt.subplots(2, 3, figsize=(12, 6), sharex=True)
     for axis, name in zip(axes.flat, PROPERTIES, strict=True):
         for (kind, histories, _), rows in chosen.items():
-            truth, _, median, sigma = np.array([r[name] for r in rows]).T
-            good = np.isfinite(median - truth) & (np.abs(truth) < 25)
+            values, good = known(rows, name)
+            truth, _, median, sigma = values[:, good]
             mark, colour = ("s", SIMULATED) if histories == LGALAXIES else ("o", COLOURS[kind])
             style = {"fmt": mark, "ms": 3, "lw": 0.5, "alpha": 0.6, "color": colour}
             label = f"{KINDS[kind]}, {histories}"
             sn = np.array([float(r["sn"]) for r in rows])[good]
-            axis.errorbar(sn, (median - truth)[good], sigma[good], label=label, **style)
+            axis.errorbar(sn, median - truth, sigma, label=label, **style)
         axis.axhline(0, color="0.3", lw=0.8)
         axis.set_xscale("log")
         limit = 6.0 if name == "t_age_mw" else 1.2

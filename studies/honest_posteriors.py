@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from provabgs.core.arrays import FloatArray
 from provabgs.inference.config import PRESETS, FitConfig, SamplerOptions
 from provabgs.inference.fit import fit_one
 from provabgs.inference.posterior import Posterior
@@ -35,6 +37,8 @@ UNSEEN = {"bc03": "without-bc03", "emiles": "without-emiles", "own": "all"}
 MAKERS: dict[str, type[HonestGalaxies]] = {"foreign": HonestGalaxies, "prior": ModelGalaxies, LGALAXIES: LGalaxies}
 """Where histories and dust of the galaxies come from."""
 LEVELS = (0.68, 0.95)
+NO_RATE = 25.0
+"""log SFRs farther from 0 stand for none."""
 SEED = 1
 
 
@@ -96,15 +100,21 @@ def fits(options: argparse.Namespace, preset: str) -> Iterator[Arrays]:
 HEADER = "| property | 68 % | 95 % | median offset | median sigma | 90 % of pulls within |\n|---|---|---|---|---|---|"
 
 
+def known(rows: list[Arrays], name: str) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Truth, rank, median and sigma of a property, ``(4, n)``, and which count: who formed nothing has no log SFR."""
+    values = np.array([r[name] for r in rows], dtype=np.float64).T
+    truth, _, median, _ = values
+    return values, np.isfinite(median - truth) & (np.abs(truth) < NO_RATE)
+
+
 def table_of(rows: list[Arrays]) -> str:
     """Markdown rows, one per property."""
     lines = []
     for name in PROPERTIES:
-        truth, rank, median, sigma = np.array([r[name] for r in rows]).T
-        offset = median - truth
-        finite = np.isfinite(offset) & (np.abs(truth) < 25)  # a galaxy that formed nothing has no log SFR
-        inside = [f"{100 * np.mean(np.abs(rank[finite] - 0.5) < level / 2):.0f}" for level in LEVELS]
-        offset, sigma = offset[finite], np.maximum(sigma[finite], 1e-9)
+        values, counts = known(rows, name)
+        truth, rank, median, sigma = values[:, counts]
+        inside = [f"{100 * np.mean(np.abs(rank - 0.5) < level / 2):.0f}" for level in LEVELS]
+        offset, sigma = median - truth, np.maximum(sigma, 1e-9)
         numbers = (np.median(offset), np.median(sigma), np.quantile(np.abs(offset / sigma), 0.9))
         lines.append(f"| {name} | {inside[0]} | {inside[1]} | " + " | ".join(f"{x:.2f}" for x in numbers) + " |")
     return "\n".join(lines)

@@ -65,13 +65,9 @@ def perfect(theta: FloatArray, z: float, snr: float, fraction: float, targetid: 
     """Data of one galaxy without noise, and the errors that photon noise would have; see `observe`."""
     pixels, bands = _predicted(theta, z)
     sigma = np.median(pixels) / snr
-    spectra, start = [], 0
-    for name, (_, n) in CAMERAS.items():
-        spectra.append(_camera(name, pixels[start : start + n], np.full(n, sigma**-2)))
-        start += n
     photometry = Photometry(BANDS, bands, BAND_SIGMA**-2.0)
-    meta = {"SNR": float(snr)}
-    return Observation(z, tuple(spectra), photometry, (fraction, 0.1 * fraction), targetid=targetid, meta=meta)
+    fiber, meta = (fraction, 0.1 * fraction), {"SNR": float(snr)}
+    return Observation(z, _cameras(pixels, sigma), photometry, fiber, targetid=targetid, meta=meta)
 
 
 def _with_errors(clean: Observation, options: ObservingOptions, rng: np.random.Generator) -> Observation:
@@ -115,31 +111,28 @@ def observe(
     """
     pixels, bands = _predicted(theta, z)
     sigma = np.median(pixels) / snr
-    spectra, start = [], 0
-    for name, (_, n) in CAMERAS.items():
-        flux = pixels[start : start + n]
-        spectra.append(_camera(name, flux + sigma * rng.standard_normal(n), np.full(n, sigma**-2)))
-        start += n
+    spectra = _cameras(pixels + sigma * rng.standard_normal(pixels.size), sigma)
     band_sigma = np.hypot(BAND_SIGMA, BAND_FLOOR * bands)
     photometry = Photometry(BANDS, bands + band_sigma * rng.standard_normal(5), band_sigma**-2.0)
     meta = {"SNR": float(snr)}
-    return Observation(z, tuple(spectra), photometry, (fraction, 0.1 * fraction), targetid=targetid, meta=meta)
+    return Observation(z, spectra, photometry, (fraction, 0.1 * fraction), targetid=targetid, meta=meta)
 
 
 def _predicted(theta: FloatArray, z: float) -> tuple[FloatArray, FloatArray]:
     """Pixels of all cameras and bands without noise."""
-    blank = [_camera(c, None, None) for c in CAMERAS]
-    empty = Observation(z, tuple(blank), Photometry(BANDS, np.ones(5), np.ones(5)))
+    blank = np.ones(sum(n for _, n in CAMERAS.values()))
+    empty = Observation(z, _cameras(blank, 1.0), Photometry(BANDS, np.ones(5), np.ones(5)))
     model = default_model()
     predicted = ExactLikelihood(project(empty, model.library, NO_FLOOR), model).predict(theta)
     pixels, bands = (np.asarray(p, np.float64)[0] for p in predicted)
     return pixels, bands
 
 
-def _camera(name: str, flux: FloatArray | None, ivar: FloatArray | None) -> Spectrum:
-    first, n = CAMERAS[name]
-    wave: FloatArray = first + 0.8 * np.arange(n, dtype=np.float64)
-    blank = np.ones(n)
-    return Spectrum(
-        name, wave, blank if flux is None else flux, blank if ivar is None else ivar, sigma_aa=LSF_SIGMA_AA[name]
-    )
+def _cameras(pixels: FloatArray, sigma: float) -> tuple[Spectrum, ...]:
+    """Spectra of all cameras from their pixels, one after another, with white noise of one sigma."""
+    ends = np.cumsum([n for _, n in CAMERAS.values()])
+    out = []
+    for (name, (first, n)), flux in zip(CAMERAS.items(), np.split(pixels, ends[:-1]), strict=True):
+        wave: FloatArray = first + 0.8 * np.arange(n, dtype=np.float64)
+        out.append(Spectrum(name, wave, flux, np.full(n, sigma**-2), sigma_aa=LSF_SIGMA_AA[name]))
+    return tuple(out)

@@ -11,7 +11,7 @@ import numpy as np
 from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.chunks import in_chunks
 from provabgs.core.errors import ConfigError, UnusableTargetError
-from provabgs.core.identity import stream_of
+from provabgs.core.identity import NO_ID, stream_of
 from provabgs.core.jax import jnp
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
@@ -95,7 +95,8 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         exact = ExactLikelihood(projection, model)
         prior = prior_of(exact, fitted, config)
         ratio = _prior_ratio(exact, prior, config)
-        rng = galaxy_rng(seed, stream_of(observation.targetid, observation.digest()))
+        data_hash = observation.digest() if observation.targetid == NO_ID else ""  # milliseconds, for those alone
+        rng = galaxy_rng(seed, stream_of(observation.targetid, data_hash))
         result, engine_error = _sample(exact, prior, config, rng, ratio, start + config.sampler.time_limit_s)
         result = of_the_data(exact, prior, result)
         fit = _Fit(observation, exact, prior, ratio, config, seed, rng)

@@ -17,9 +17,9 @@ from provabgs.core.status import Status
 from provabgs.observe.extinction import deredden_spectrum
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.plain import WAVE_UNIT, plain
+from provabgs.sps.resolution import FWHM_PER_SIGMA
 from provabgs.sps.sources.air import air_to_vacuum
 
-FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 IVAR_OF: Mapping[str, Any] = {"std": lambda e: e**-2.0, "var": lambda e: 1 / e, "ivar": lambda e: e}
 """Inverse variance from each kind of uncertainty, by `astropy.nddata.NDUncertainty.uncertainty_type`."""
 

@@ -18,8 +18,9 @@ from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.extinction import spectrum_transmission
 from provabgs.observe.linespread import spread_matrix, velocity_sigma
-from provabgs.observe.other_spectra import FWHM_PER_SIGMA, line_spread, make_spectrum
+from provabgs.observe.other_spectra import line_spread, make_spectrum
 from provabgs.observe.projection import camera_operator
+from provabgs.sps.resolution import FWHM_PER_SIGMA
 
 WAVE = np.arange(4000.0, 8000.0, 1.5)
 FLUX = 3.0 + np.sin(WAVE / 300.0)

@@ -43,7 +43,8 @@ TARGET_ESS = 1600
 AIM = (1.005, 1500.0)
 """R-hat and ESS that sampling continues to after convergence, within `SamplerOptions.aim_eval`."""
 MIN_FIRST, MAX_FIRST = 4096, 32768
-"""Draws added to those of the populations before the first convergence check."""
+"""Draws added to those of the populations before the first convergence check; one batch where they have plenty."""
+PLENTY = 2 * TARGET_ESS
 GROWTH = 0.4
 """By how much the pool grows between convergence checks, at least."""
 FIRST_COMPONENTS, MAX_COMPONENTS = 12, 28
@@ -176,7 +177,10 @@ def _populations(posterior: MarginalPosterior, rng: np.random.Generator, end: fl
 
 def _first(pool: ProposalPool) -> int:
     """Draws to add before the first convergence check, to reach `TARGET_ESS` at the efficiency of the pool so far."""
-    wanted = (TARGET_ESS / effective_sample_size(pool.log_weights()) - 1) * len(pool)
+    effective = float(effective_sample_size(pool.log_weights()))
+    if effective >= PLENTY:
+        return BATCH
+    wanted = (TARGET_ESS / effective - 1) * len(pool)
     return _whole_batches(float(np.clip(wanted, MIN_FIRST, MAX_FIRST)))
 
 

@@ -7,7 +7,8 @@
    a proposal fitted to the pool adds to it, until the budget ends. After convergence is first reached, sampling
    continues to a stricter criterion (`AIM`), because poorly covered regions show up only later as large importance
    weights. The criterion is then applied again. A mode that one of six populations alone found is no posterior to be
-   believed, and gets no further draws.
+   believed, and gets no further draws; nor does one whose best draw the data refuse, after `SamplerOptions.misfit_eval`
+   evaluations.
 4. What is returned is resampled from the weighted pool: the same posterior with less Monte Carlo error than the chains,
    which stand still where weights are heavy and so are the stricter judges.
 
@@ -89,7 +90,7 @@ def _sample(
     """See `sample_annealed`."""
     start = time.perf_counter()
     end = start + options.time_limit_s
-    populations = _populations(marginal, rng, end)
+    populations = _populations(target, marginal, rng, end, options.misfit_eval)
     n_eval = sum(p.n_eval for p in populations)
     evidence = np.array([p.log_evidence for p in populations])
     if not np.isfinite(evidence.max()):
@@ -103,7 +104,7 @@ def _sample(
     if len(agreeing) > 1:
         proposal = combine(agreeing[0].proposal, agreeing[1].proposal)
     n_more, n_components = _in_time(_first(pool), n_eval, start, end), FIRST_COMPONENTS
-    lonely = _lonely(evidence, len(agreeing))
+    lonely, refused = _lonely(evidence, len(agreeing)), ""
     while True:
         pool.add(proposal, n_more, rng)
         n_eval += n_more
@@ -115,6 +116,8 @@ def _sample(
             break
         if n_eval + n_more > options.max_eval:
             break
+        if n_eval + n_more > options.misfit_eval and (refused := _refused(target, pool)):
+            break
         # the next round takes at least the fraction of the time so far that the pool grows by
         now = time.perf_counter()
         if now + GROWTH * (now - start) > end:
@@ -122,6 +125,9 @@ def _sample(
         weights = truncated(normalised(pool.log_weights()))
         proposal = refit(pool.outer, resample_systematic(weights, N_FITTED, rng), n_components, rng)
         n_components = min(n_components + 4, MAX_COMPONENTS)
+    gave_up = ""
+    if refused and not report.passes(options.rhat, options.ess):
+        gave_up = f"{refused}; sampling ended after {n_eval} evaluations at R-hat {report.rhat_max:.3g}"
     drawn = _drawn(pool, rng)
     efficiency = float(effective_sample_size(pool.log_weights())) / len(pool)
     return SamplerResult(
@@ -132,7 +138,8 @@ def _sample(
         "annealed",
         log_evidence=float(np.mean([p.log_evidence for p in agreeing])),
         evidence_spread=_spread(evidence),
-        reason=_unfinished(populations, options.time_limit_s) or lonely,
+        reason=_unfinished(populations, options.time_limit_s) or lonely or gave_up,
+        gave_up=bool(gave_up),
         message=f"efficiency {efficiency:.3f}, log evidence of the populations {_listed(evidence)}",
     )
 
@@ -164,12 +171,23 @@ def _unfinished(populations: list[Population], limit_s: float) -> str:
     return f"time_limit_s = {limit_s:g} ended while sampling was on its way from the prior, at likelihood^{power:.2g}"
 
 
-def _populations(posterior: MarginalPosterior, rng: np.random.Generator, end: float) -> list[Population]:
+def _refused(target: Target, pool: ProposalPool) -> str:
+    """Why the data refuse the best draw; empty where they do not."""
+    return "" if target.misfit is None else target.misfit(pool.best)
+
+
+def _populations(
+    target: Target, posterior: MarginalPosterior, rng: np.random.Generator, end: float, misfit_eval: int
+) -> list[Population]:
     """Two populations, and more while the best evidence was found by one alone; none begins after the end."""
     populations = [anneal(posterior, rng, end)]
     while len(populations) < MAX_POPULATIONS and time.perf_counter() < end:
         evidence = np.array([p.log_evidence for p in populations])
         if len(populations) >= N_POPULATIONS and _spread(evidence) <= EVIDENCE_TOLERANCE:
+            break
+        best = populations[int(np.argmax(evidence))].pool
+        tried = len(populations) >= N_POPULATIONS and sum(p.n_eval for p in populations) > misfit_eval
+        if tried and _refused(target, best):
             break
         populations.append(anneal(posterior, rng, end))
     return populations

@@ -17,8 +17,10 @@ Everything is evaluated in large batches; nothing is trained beforehand.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
@@ -119,12 +121,11 @@ def _sample(
         weights = truncated(normalised(pool.log_weights()))
         proposal = refit(pool.outer, resample_systematic(weights, N_FITTED, rng), n_components, rng)
         n_components = min(n_components + 4, MAX_COMPONENTS)
-    draws = _draws(pool, rng)
-    log_like = in_chunks(target.log_likelihood, draws.reshape(-1, draws.shape[-1]), BATCH).reshape(draws.shape[:2])
+    drawn = _drawn(pool, rng)
     efficiency = float(effective_sample_size(pool.log_weights())) / len(pool)
     return SamplerResult(
-        draws,
-        log_like,
+        pool.latent[drawn],
+        _at_different(target.log_likelihood, pool, drawn),
         report,
         n_eval,
         "annealed",
@@ -192,14 +193,21 @@ def _whole_batches(n: float) -> int:
 
 def _judge(pool: ProposalPool, target: Target, rng: np.random.Generator) -> Convergence:
     """Diagnostics of chains over the pool; long ones are thinned first, which can only lower the numbers."""
-    draws = pool.walk(N_CHAINS, rng)
-    draws = draws[:, :: -(-draws.shape[1] // MAX_LENGTH)]
-    quantities = in_chunks(target.monitor, draws.reshape(-1, draws.shape[-1]), BATCH)
-    return convergence(quantities.reshape(*draws.shape[:2], -1))
+    steps = pool.walk(N_CHAINS, rng)
+    return convergence(_at_different(target.monitor, pool, steps[:, :: -(-steps.shape[1] // MAX_LENGTH)]))
 
 
-def _draws(pool: ProposalPool, rng: np.random.Generator) -> FloatArray:
-    """Draws of the posterior from the weighted pool, in no order, ``(N_CHAINS, n, n_latent)``."""
+def _drawn(pool: ProposalPool, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draws of the posterior from the weighted pool, in no order, ``(N_CHAINS, n)``."""
     n = N_CHAINS * min(len(pool) // N_CHAINS, MAX_LENGTH)
-    drawn = pool.latent[resample_systematic(normalised(pool.log_weights()), n, rng)]
-    return rng.permutation(drawn).reshape(N_CHAINS, -1, drawn.shape[1])
+    drawn = resample_systematic(normalised(pool.log_weights()), n, rng)
+    return rng.permutation(drawn).reshape(N_CHAINS, -1)
+
+
+def _at_different(
+    function: Callable[[FloatArray], FloatArray], pool: ProposalPool, drawn: NDArray[np.intp]
+) -> FloatArray:
+    """A function at drawn members of the pool, evaluated once for each however often it was drawn."""
+    different, place = np.unique(drawn.reshape(-1), return_inverse=True)
+    values = in_chunks(function, pool.latent[different], BATCH)[place]
+    return values.reshape(*drawn.shape, *values.shape[1:])

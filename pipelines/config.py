@@ -13,6 +13,7 @@ from provabgs.catalog.layout import DEFAULT_SHARD_ROWS
 from provabgs.catalog.records import DEFAULT_SAMPLES
 from provabgs.core.config import BESIDE_FILE, check_config, load_config_file
 from provabgs.core.status import Status
+from provabgs.desi.joins import JoinOptions
 from provabgs.desi.selection import DesiSelection
 from provabgs.inference.config import FitConfig
 from provabgs.pipelines.cluster_options import ClusterOptions, Section
@@ -75,11 +76,14 @@ class InputOptions(Section):
         default_factory=dict, description="options of the reader (bands, cameras, allow_zwarn, ...)"
     )
     desi: DesiSelection = Field(default_factory=DesiSelection, description="coadds of a DESI production")
+    joins: JoinOptions = Field(default_factory=JoinOptions, description="tables joined to coadds")
 
     @model_validator(mode="after")
     def _something_to_read(self) -> InputOptions:
         if not (self.paths or self.file_list or self.desi.is_asked_for):
             raise ValueError("paths is required: files or folders (or file_list, or a table [inputs.desi])")
+        if self.joins != JoinOptions() and self.reader in ("sdss", "photometry"):
+            raise ValueError(f"joins are for DESI's coadds, which reader = {self.reader!r} does not read; leave it out")
         if self.desi.is_asked_for and self.reader in ("sdss", "photometry"):
             raise ValueError(
                 f"desi chooses coadds, which reader = {self.reader!r} does not read; leave one of them out"

@@ -122,7 +122,7 @@ class DesiReader:
     def __init__(self, options: InputOptions) -> None:
         self.photometry = options.photometry
         changes = {k: tuple(v) if isinstance(v, list) else v for k, v in options.options.items()}
-        self.options = replace(ReadOptions().with_changes(changes), targets=options.desi.targets)
+        self.options = replace(ReadOptions().with_changes(changes), targets=options.desi.targets, joins=options.joins)
 
     def scan(self, path: Path) -> Scan:
         """Read the FIBERMAP."""

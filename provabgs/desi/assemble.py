@@ -202,9 +202,11 @@ def _redshift(source: Source, targetid: int) -> Redshift:
     by_hand = source.redshifts.get(targetid) if isinstance(source.redshifts, Mapping) else source.redshifts
     options = source.options
     if by_hand is not None:
-        found: Redshift | None = Redshift(by_hand, spectype="BY HAND")
+        found: Redshift | None = Redshift(by_hand, spectype="BY HAND", source="given")
     else:
-        found = source.redrock.get(targetid) if source.redrock is not None else None
+        found = source.joins.redshift(targetid, source.file.origin) if source.joins is not None else None
+        if found is None and source.redrock is not None:
+            found = source.redrock.get(targetid)
     if found is None:
         where = f"{source.redrock.path} has no row for it" if source.redrock is not None else "none was given"
         raise UnusableTargetError(f"no redshift: {where}", Status.NO_REDSHIFT)

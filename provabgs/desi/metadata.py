@@ -63,6 +63,7 @@ def build_meta(
         PHOTOMETRY_MATCH=matched_by,
         PHOTSYS=light.photsys,
         N_BANDS=photometry.n_valid if photometry else 0,
+        Z_SOURCE=redshift.source,
         ZWARN=redshift.zwarn,
         SPECTYPE=redshift.spectype,
         DELTACHI2=redshift.deltachi2,

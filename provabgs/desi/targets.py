@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from provabgs.core.errors import ConfigError
 from provabgs.desi.fiber_fraction import PsfMode
+from provabgs.desi.joins import JoinOptions
 from provabgs.desi.photometry import DEFAULT_BANDS, LEGACY
 from provabgs.desi.target_bits import check_targets
 
@@ -42,6 +43,8 @@ class ReadOptions:
         Verify the checksums (DATASUM, CHECKSUM) of what is read, where the files have them.
     targets
         Read rows that are any of these targets alone (BGS_BRIGHT, LRG ...; `provabgs.desi.target_bits`), all if empty.
+    joins
+        Tables joined by TARGETID: redshifts, weights, visual inspection, FastSpecFit.
     """
 
     z_min: float = 0.0
@@ -57,6 +60,7 @@ class ReadOptions:
     ebv: float | None = None
     verify: bool = True
     targets: tuple[str, ...] = ()
+    joins: JoinOptions = field(default_factory=JoinOptions)
 
     def __post_init__(self) -> None:
         if not 0 <= self.z_min < self.z_max:

@@ -85,16 +85,18 @@ def export_command(
     from provabgs.catalog import Catalog
     from provabgs.catalog.export import export
     from provabgs.catalog.hats import export_hats
+    from provabgs.core.progress import Display
 
     form = "models" if models else "hats" if hats else form
     if draws and form != "hats":
         raise InputError("--draws is for --hats")
     with Catalog.open(catalog) as opened:
         chosen = choose(opened, where, cone)
-        if form == "hats":
-            export_hats(chosen, output, draws=draws, rows=rows)
-        else:
-            export(chosen, output, form)
+        with Display(f"writing {output.name}"):
+            if form == "hats":
+                export_hats(chosen, output, draws=draws, rows=rows)
+            else:
+                export(chosen, output, form)
         typer.echo(f"wrote {len(chosen)} galaxies to {output}")
 
 

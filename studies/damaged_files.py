@@ -96,9 +96,9 @@ def report(found: dict[str, list[dict[str, Any]]]) -> int:
             slowest = max(float(r["seconds"]) for r in mine)
             print(f"| {name} | {len(mine)} | {' | '.join(str(counts[e]) for e in ENDS)} | {slowest:.1f} |")
     print(f"| **all** | {sum(total.values())} | {' | '.join(str(total[e]) for e in ENDS)} | |")
-    failed = [(group, r) for group, rows in found.items() for r in rows if end(r) in FAILURES]
-    for group, r in failed:
-        print(f"{end(r)}: {group} {r['number']}, {r['kind']}, {r['what']}: {r['outcome']}")
+    failed = [(name, r) for name, rows in found.items() for r in rows if end(r) in FAILURES]
+    for name, r in failed:
+        print(f"{end(r)}: {name} {r['number']}, {r['kind']}, {r['what']}: {r['outcome']}")
     return len(failed)
 
 

@@ -75,10 +75,12 @@ def export_command(
     """Write a catalog, or part of one, in the published layout, as a plain table, or for ArviZ."""
     from provabgs.catalog import Catalog
     from provabgs.catalog.export import export
+    from provabgs.core.progress import Display
 
     with Catalog.open(catalog) as opened:
         chosen = choose(opened, where, cone)
-        export(chosen, output, "models" if models else form)
+        with Display(f"writing {output.name}"):
+            export(chosen, output, "models" if models else form)
         typer.echo(f"wrote {len(chosen)} galaxies to {output}")
 
 

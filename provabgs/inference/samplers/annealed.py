@@ -22,11 +22,12 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
+from provabgs.core.threads import one_thread
 from provabgs.core.weights import effective_sample_size, normalised, resample_systematic
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
 from provabgs.inference.samplers.base import MarginalPosterior, SamplerResult, StartError, Target
-from provabgs.inference.samplers.mixture import combine, fit_mixture
+from provabgs.inference.samplers.mixture import combine, refit
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
 from provabgs.inference.samplers.populations import MAX_STAGES, Population, anneal
 from provabgs.inference.samplers.weights import truncated
@@ -75,9 +76,17 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
     """
     if target.marginal is None:
         raise StartError("this likelihood has no normal equations of the masses; use sampler.name = 'emcee'")
+    with one_thread():
+        return _sample(target, target.marginal, rng, options)
+
+
+def _sample(
+    target: Target, marginal: MarginalPosterior, rng: np.random.Generator, options: SamplerOptions
+) -> SamplerResult:
+    """See `sample_annealed`."""
     start = time.perf_counter()
     end = start + options.time_limit_s
-    populations = _populations(target.marginal, rng, end)
+    populations = _populations(marginal, rng, end)
     n_eval = sum(p.n_eval for p in populations)
     evidence = np.array([p.log_evidence for p in populations])
     if not np.isfinite(evidence.max()):
@@ -85,7 +94,7 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
             "the data have no finite likelihood anywhere in the prior: fluxes, their unit or the redshift are far off"
         )
     agreeing = [p for p in populations if evidence.max() - p.log_evidence <= EVIDENCE_TOLERANCE]
-    pool, proposal = ProposalPool(target.marginal), agreeing[0].proposal
+    pool, proposal = ProposalPool(marginal), agreeing[0].proposal
     for p in agreeing:
         pool.merge(p.pool)
     if len(agreeing) > 1:
@@ -108,7 +117,7 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         if now + GROWTH * (now - start) > end:
             break
         weights = truncated(normalised(pool.log_weights()))
-        proposal = fit_mixture(pool.outer[resample_systematic(weights, N_FITTED, rng)], n_components, rng)
+        proposal = refit(pool.outer, resample_systematic(weights, N_FITTED, rng), n_components, rng)
         n_components = min(n_components + 4, MAX_COMPONENTS)
     draws = _draws(pool, rng)
     log_like = in_chunks(target.log_likelihood, draws.reshape(-1, draws.shape[-1]), BATCH).reshape(draws.shape[:2])

@@ -32,7 +32,7 @@ from provabgs.inference.diagnostics import Convergence, convergence
 from provabgs.inference.samplers.base import MarginalPosterior, SamplerResult, StartError, Target
 from provabgs.inference.samplers.mixture import combine, refit
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
-from provabgs.inference.samplers.populations import Population, anneal
+from provabgs.inference.samplers.populations import MAX_STAGES, Population, anneal
 from provabgs.inference.samplers.weights import truncated
 
 N_POPULATIONS, MAX_POPULATIONS = 2, 6
@@ -138,7 +138,7 @@ def _sample(
         "annealed",
         log_evidence=float(np.mean([p.log_evidence for p in agreeing])),
         evidence_spread=_spread(evidence),
-        reason=_unfinished(populations, options.time_limit_s) or lonely or gave_up,
+        reason=_unfinished(populations, options.time_limit_s, time.perf_counter() > end) or lonely or gave_up,
         gave_up=bool(gave_up),
         message=f"efficiency {efficiency:.3f}, log evidence of the populations {_listed(evidence)}",
     )
@@ -161,14 +161,15 @@ def _lonely(evidence: FloatArray, n_agreeing: int) -> str:
     return f"one of {len(evidence)} starts found the best mode; log evidence of the starts {_listed(evidence)}"
 
 
-def _unfinished(populations: list[Population], limit_s: float) -> str:
-    """Why the draws of populations that time stopped are not the posterior; empty where all arrived."""
+def _unfinished(populations: list[Population], limit_s: float, late: bool) -> str:
+    """Why the draws of populations that were stopped are not the posterior; empty where all arrived."""
     power = min(p.power for p in populations)
     if power >= 1.0 and len(populations) >= N_POPULATIONS:
         return ""
     if power >= 1.0:
         return f"time_limit_s = {limit_s:g} ended after one of {N_POPULATIONS} starts"
-    return f"time_limit_s = {limit_s:g} ended while sampling was on its way from the prior, at likelihood^{power:.2g}"
+    ended = f"time_limit_s = {limit_s:g} ended" if late else f"{MAX_STAGES} stages ended"
+    return f"{ended} while sampling was on its way from the prior, at likelihood^{power:.2g}"
 
 
 def _refused(target: Target, pool: ProposalPool) -> str:

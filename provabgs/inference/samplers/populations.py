@@ -41,7 +41,8 @@ POLISH = ((2048, 8), (3072, 12), (4096, 16))
 """Draws and components of the refits at the posterior."""
 GOOD_EFFICIENCY = 0.10
 """Refitting stops once this fraction of draws is effective."""
-MAX_STAGES = 60
+MAX_STAGES = 200
+"""Most fits need 10 to 30; fourteen age bins at S/N 100 over 3,300 pixels, 80."""
 
 
 @dataclass

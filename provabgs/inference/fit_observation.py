@@ -37,7 +37,7 @@ from provabgs.inference.target import (
     to_theta,
     to_unit,
 )
-from provabgs.observe.as_configured import as_configured
+from provabgs.observe.as_configured import as_configured, assumed_dispersion
 from provabgs.observe.data_error import stand_in
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import bands_left_out, project
@@ -106,7 +106,7 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         return Posterior.without_samples(Status.LIKELIHOOD_FAILED, str(err), config, seed, **identity_of(observation))
     posterior = _assemble(fit, result, engine_error, time.perf_counter() - start)
     left_out, others = bands_left_out(observation, projection), stand_in(config.observing, model.library)
-    notes = (posterior.message, assumed, left_out, others)
+    notes = (posterior.message, assumed, assumed_dispersion(observation, config.observing), left_out, others)
     return replace(posterior, message="; ".join(m for m in notes if m))
 
 

@@ -16,7 +16,7 @@ from provabgs.core.status import Status
 from provabgs.desi.joins import JoinOptions
 from provabgs.desi.selection import DesiSelection
 from provabgs.inference.config import FitConfig
-from provabgs.pipelines.cluster_options import ClusterOptions, Section
+from provabgs.pipelines.cluster_options import ClusterOptions, Section, memory_text
 
 DEFAULT_FIT = "provabgs.inference.fit_observation:fit_observation"
 
@@ -108,8 +108,16 @@ class ExecutionOptions(Section):
     tries: int = Field(3, ge=1, description="a galaxy that kills its process this often is stored as CRASHED")
     worker_tries: int = Field(10, ge=1, description="a task that loses its worker this often is divided, then given up")
     restart_after: int = Field(2000, ge=0, description="fits after which a fit process is replaced; 0 for never")
+    memory: str | None = Field(
+        "4GB", description="a fit process that holds more after a batch is replaced before the next; null for never"
+    )
     scheduler_limit_s: float = Field(120.0, gt=0, description="stop when the scheduler has been out of reach this long")
     seconds_per_galaxy: float = Field(5.0, gt=0, description="guess used by --dry-run")
+
+    @field_validator("memory")
+    @classmethod
+    def _is_memory(cls, text: str | None) -> str | None:
+        return None if text is None else memory_text(text)
 
 
 class RunConfig(Section):

@@ -69,13 +69,13 @@ def make(config: ConfigArgument) -> None:
 
     Writes DESI coadd and redrock files, and the truth, under OUTPUT/mocks.
     """
-    from provabgs.cli.progress import progress
     from provabgs.cli.report import near
+    from provabgs.core.progress import Display
     from provabgs.mocks.challenge import make_mocks
     from provabgs.pipelines.challenge import load_challenge
 
     challenge = load_challenge(config)
-    with progress("making mocks") as show:
+    with Display("making mocks") as show:
         truth = make_mocks(challenge, lambda done, total, what: show(f"making mocks: {what}", done, total))
     typer.echo(f"{len(truth)} mock galaxies in {near(challenge.output / 'mocks')}")
 

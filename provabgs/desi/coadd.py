@@ -49,6 +49,7 @@ _EXP_COLUMNS: dict[str, Kind] = {
     **dict.fromkeys(("FIBERSTATUS", "IN_COADD_B", "IN_COADD_R", "IN_COADD_Z"), "whole"),
 }
 _SCORES: dict[str, Kind] = {"TARGETID": "id", "TSNR2_BGS": "number"}
+_IMAGES = ("WAVELENGTH", "FLUX", "IVAR", "MASK", "RESOLUTION")
 FLUX_MAX, IVAR_MAX = 1e8, 1e8
 """Beyond these, in 1e-17 erg/s/cm2/A and its inverse square, a pixel is damaged: 1e8 is the flux of Sirius."""
 RESOLUTION_MAX = 10.0
@@ -139,9 +140,10 @@ class CoaddFile:
         with open_fits(file, verify=verify) as fits:
             what = "a DESI coadd or spectra file"
             fits.require(["FIBERMAP"], what)
-            for nameless in (h for h in fits.hdus[1:] if not h.name):
-                fits.check(nameless)  # a damaged EXTNAME must not pass for an HDU that is not there
             cameras = [n.removesuffix("_WAVELENGTH") for n in fits.names if n.endswith("_WAVELENGTH")]
+            known = {"FIBERMAP", "EXP_FIBERMAP", "SCORES", *(f"{c}_{kind}" for c in cameras for kind in _IMAGES)}
+            for unknown in (h for h in fits.hdus[1:] if h.name not in known):
+                fits.check(unknown)  # a damaged EXTNAME must not pass for a camera or a mask that is not there
             if not cameras:
                 fits.require([f"{c}_{k}" for c in "BRZ" for k in ("WAVELENGTH", "FLUX", "IVAR")], what)
             fits.require([f"{c}_{k}" for c in cameras for k in ("FLUX", "IVAR")], what)
@@ -301,7 +303,7 @@ class _CameraReader:
         self.camera, self.fits = camera, fits
         self.wave = read_wavelength(fits, name)
         self.scale = flux_scale(fits, name)
-        self.images = {kind: fits.find(f"{name}_{kind}") for kind in ("FLUX", "IVAR", "MASK", "RESOLUTION")}
+        self.images = {kind: fits.find(f"{name}_{kind}") for kind in _IMAGES[1:]}
 
     def _row(self, kind: str, row: int) -> NDArray[Any] | None:
         hdu = self.images[kind]

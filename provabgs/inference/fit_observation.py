@@ -106,7 +106,8 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         return Posterior.without_samples(Status.LIKELIHOOD_FAILED, str(err), config, seed, **identity_of(observation))
     posterior = _assemble(fit, result, engine_error, time.perf_counter() - start)
     left_out, others = bands_left_out(observation, projection), stand_in(config.observing, model.library)
-    notes = (posterior.message, assumed, assumed_dispersion(observation, config.observing), left_out, others)
+    dispersion = assumed_dispersion(observation, config.observing)
+    notes = (posterior.message, assumed, dispersion, left_out, others, projection.note)
     return replace(posterior, message="; ".join(m for m in notes if m))
 
 

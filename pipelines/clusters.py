@@ -18,7 +18,7 @@ from provabgs.core.errors import ConfigError
 from provabgs.pipelines.batch_systems import SYSTEMS
 from provabgs.pipelines.cluster_options import BATCH_SYSTEMS, ClusterOptions
 from provabgs.pipelines.job_script import job_script
-from provabgs.pipelines.jobs import JobPool
+from provabgs.pipelines.jobs import JobPool, of_their_own
 from provabgs.pipelines.keys import make_pair, pair_in, read_pair, security
 from provabgs.pipelines.supervisor import ONE_THREAD
 
@@ -128,7 +128,7 @@ def _local(options: ClusterOptions) -> Iterator[Client]:
 
 def _batch(options: ClusterOptions, folder: Path, say: Say) -> Iterator[Client]:
     """A scheduler in this process, and jobs that bring its workers."""
-    logs = log_directory(options, folder)
+    logs, options = log_directory(options, folder), of_their_own(options)
     with contextlib.ExitStack() as stack:
         keys = stack.enter_context(pair_in(folder / "keys")) if options.tls else None
         cluster = stack.enter_context(_scheduler(options, keys))

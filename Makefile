@@ -76,9 +76,7 @@ demo: $(VENV)/.runtime $(COADD)
 	$(BIN)/provabgs fit $(COADD) --redrock $(REDROCK) --photometry $(TRACTOR) --targetid $(TARGETID) \
 		--line-mask extended -o $(DEMO)/galaxy.h5
 	$(BIN)/provabgs plot $(DEMO)/galaxy.h5 -o $(DEMO)/figures
-	$(BIN)/provabgs mock challenge mocks/demo.toml
-	@echo "posterior: $(DEMO)/galaxy.h5   figures: $(DEMO)/figures   mock challenge: $(DEMO)/challenge/results"
-	$(BIN)/provabgs gallery $(DEMO)/galaxy.h5 $(DEMO)/challenge/fits/*/*.h5 --title "provabgs demo" -o $(DEMO)/gallery
+	$(BIN)/provabgs demo -o $(DEMO) --also $(DEMO)/galaxy.h5
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
 

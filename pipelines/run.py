@@ -106,7 +106,8 @@ def run(config: RunConfig, *, quiet: bool = False, announce: Callable[[str], Non
         report.unreadable = [(str(p), reason) for p, reason in plan.unreadable]
         progress = Progress(output, len(plan), quiet=quiet)
         if len(plan):
-            with open_cluster(config.cluster, config.execution.worker_tries, output, progress.say) as client:
+            tries = config.execution.worker_tries
+            with progress, open_cluster(config.cluster, tries, output, progress.say) as client:
                 announce(f"dashboard: {client.dashboard_link}")
                 driver = Driver(client, config, plan, progress)
                 driver.run()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import InputError
 
 _FIGURES = (".png", ".pdf", ".svg")
@@ -47,10 +48,11 @@ def compare_command(
     for line in result.pformat(max_lines=-1, max_width=-1):
         typer.echo(line)
     for path in output or []:
-        if path.suffix in _TABLES:
-            result.write(path, format=_TABLES[path.suffix], overwrite=True)
-        else:
-            from provabgs.plotting.comparison import comparison_figure
+        with atomic_path(path) as temporary:
+            if path.suffix in _TABLES:
+                result.write(temporary, format=_TABLES[path.suffix])
+            else:
+                from provabgs.plotting.comparison import comparison_figure
 
-            comparison_figure(found, described.name, path)
+                comparison_figure(found, described.name, temporary)
         typer.echo(f"wrote {path}")

@@ -19,6 +19,8 @@ from provabgs.desi.columns import Kind
 from provabgs.desi.fiberstatus import camera_is_good
 from provabgs.desi.fitsfile import Columns, FitsFile, open_fits
 from provabgs.desi.images import check_shapes, flux_scale, read_wavelength
+from provabgs.desi.origin import Origin, origin_of
+from provabgs.desi.target_bits import is_target
 from provabgs.surveys import load_system
 
 LEGACY = load_system("legacy")
@@ -104,6 +106,8 @@ class CoaddFile:
         What of the tables could not be used, for people.
     verify
         Whether checksums are looked at.
+    origin
+        Survey and program.
     """
 
     path: Path
@@ -114,6 +118,7 @@ class CoaddFile:
     coadded: bool
     notes: tuple[str, ...] = ()
     verify: bool = field(default=True, repr=False)
+    origin: Origin = field(default_factory=Origin)
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = True) -> CoaddFile:
@@ -160,8 +165,10 @@ class CoaddFile:
                 scores = {}
             names = fits.fields(fits["FIBERMAP"])
             coadded = "COADD_NUMEXP" in names or "COADD_FIBERSTATUS" in names
+            origin = origin_of(file, fits.hdus[0], names)
+        notes += [origin.note] if origin.note else []
         cameras = [c.lower() for c in cameras]
-        return cls(file, fibermap, exposures, scores, tuple(cameras), coadded, tuple(notes), verify)
+        return cls(file, fibermap, exposures, scores, tuple(cameras), coadded, tuple(notes), verify, origin)
 
     @property
     def targetids(self) -> NDArray[np.int64]:
@@ -176,6 +183,18 @@ class CoaddFile:
     def groups(self) -> dict[int, list[int]]:
         """Rows of each target, in file order: its first row in a coadd, all its exposures in a spectra file."""
         return {t: rows[:1] if self.coadded else list(rows) for t, rows in self._rows.items()}
+
+    def chosen(self, targets: Sequence[str]) -> NDArray[np.bool_]:
+        """``(nrow,)`` whether a row is any of these targets (`provabgs.desi.target_bits`); all are where none is named.
+
+        Raises
+        ------
+        DataFileError
+            When FIBERMAP does not say.
+        """
+        if not targets:
+            return np.ones(self.targetids.size, dtype=bool)
+        return is_target(targets, self.origin.survey, self.fibermap, self.path)
 
     def rows_of(self, targetid: int) -> list[int]:
         """All rows of a target."""

@@ -208,6 +208,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "line_mask": "auto",
             "clip_sigma": 5.0,
             "floor_spectrum": 0.003,
+            "relative_to": "stars",
         }
     },
     "released-edr": {

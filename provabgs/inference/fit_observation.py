@@ -106,7 +106,7 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         return Posterior.without_samples(Status.LIKELIHOOD_FAILED, str(err), config, seed, **identity_of(observation))
     posterior = _assemble(fit, result, engine_error, time.perf_counter() - start)
     left_out, others = bands_left_out(observation, projection), stand_in(config.observing, model.library)
-    notes = (posterior.message, assumed, left_out, others)
+    notes = (posterior.message, assumed, left_out, others, projection.note)
     return replace(posterior, message="; ".join(m for m in notes if m))
 
 

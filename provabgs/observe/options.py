@@ -97,6 +97,11 @@ class ObservingOptions(BaseModel):
     clip_sigma: float | None = Field(
         None, gt=2, description="isolated pixels this many sigmas off a first model are masked; none if null"
     )
+    relative_to: Literal["data", "stars"] = Field(
+        "data",
+        description="light that relative errors are fractions of: 'data', the smoothed spectrum and the bands, or "
+        "'stars', a first fit of a few SSPs behind dust, which holds no noise",
+    )
     noise: tuple[str, ...] = Field(
         ("floor", "calibration", "emission-lines"),
         description="terms of the noise model, in order; see provabgs.observe.noise",

@@ -180,3 +180,18 @@ def test_a_mode_that_one_start_found_gets_no_further_draws(monkeypatch):
     agreed = sample_annealed(hard, np.random.default_rng(0), SamplerOptions())
     assert agreed.reason == ""
     assert agreed.convergence.passes(1.01, 400)
+
+
+def test_a_draw_that_comes_often_is_evaluated_once():
+    """ln L belongs to its draw; the ten thousand returned are fewer different ones."""
+    target, rows = target_of(two_modes), []
+
+    def log_likelihood(z):
+        rows.append(z)
+        return two_modes(z[:, OUTER])
+
+    result = sample_annealed(replace(target, log_likelihood=log_likelihood), np.random.default_rng(0), SamplerOptions())
+    flat = result.draws.reshape(-1, N_FREE)
+    np.testing.assert_allclose(result.log_likelihood.reshape(-1), two_modes(flat[:, OUTER]), rtol=1e-12)
+    evaluated = np.concatenate(rows)
+    assert len(np.unique(flat, axis=0)) <= len(evaluated) < 0.8 * len(flat)

@@ -17,18 +17,21 @@ Everything is evaluated in large batches; nothing is trained beforehand.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
+from provabgs.core.threads import one_thread
 from provabgs.core.weights import effective_sample_size, normalised, resample_systematic
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
 from provabgs.inference.samplers.base import MarginalPosterior, SamplerResult, StartError, Target
-from provabgs.inference.samplers.mixture import combine, fit_mixture
+from provabgs.inference.samplers.mixture import combine, refit
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
-from provabgs.inference.samplers.populations import Population, anneal
+from provabgs.inference.samplers.populations import MAX_STAGES, Population, anneal
 from provabgs.inference.samplers.weights import truncated
 
 N_POPULATIONS, MAX_POPULATIONS = 2, 6
@@ -75,9 +78,17 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
     """
     if target.marginal is None:
         raise StartError("this likelihood has no normal equations of the masses; use sampler.name = 'emcee'")
+    with one_thread():
+        return _sample(target, target.marginal, rng, options)
+
+
+def _sample(
+    target: Target, marginal: MarginalPosterior, rng: np.random.Generator, options: SamplerOptions
+) -> SamplerResult:
+    """See `sample_annealed`."""
     start = time.perf_counter()
     end = start + options.time_limit_s
-    populations = _populations(target.marginal, rng, end)
+    populations = _populations(marginal, rng, end)
     n_eval = sum(p.n_eval for p in populations)
     evidence = np.array([p.log_evidence for p in populations])
     if not np.isfinite(evidence.max()):
@@ -85,7 +96,7 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
             "the data have no finite likelihood anywhere in the prior: fluxes, their unit or the redshift are far off"
         )
     agreeing = [p for p in populations if evidence.max() - p.log_evidence <= EVIDENCE_TOLERANCE]
-    pool, proposal = ProposalPool(target.marginal), agreeing[0].proposal
+    pool, proposal = ProposalPool(marginal), agreeing[0].proposal
     for p in agreeing:
         pool.merge(p.pool)
     if len(agreeing) > 1:
@@ -108,20 +119,19 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
         if now + GROWTH * (now - start) > end:
             break
         weights = truncated(normalised(pool.log_weights()))
-        proposal = fit_mixture(pool.outer[resample_systematic(weights, N_FITTED, rng)], n_components, rng)
+        proposal = refit(pool.outer, resample_systematic(weights, N_FITTED, rng), n_components, rng)
         n_components = min(n_components + 4, MAX_COMPONENTS)
-    draws = _draws(pool, rng)
-    log_like = in_chunks(target.log_likelihood, draws.reshape(-1, draws.shape[-1]), BATCH).reshape(draws.shape[:2])
+    drawn = _drawn(pool, rng)
     efficiency = float(effective_sample_size(pool.log_weights())) / len(pool)
     return SamplerResult(
-        draws,
-        log_like,
+        pool.latent[drawn],
+        _at_different(target.log_likelihood, pool, drawn),
         report,
         n_eval,
         "annealed",
         log_evidence=float(np.mean([p.log_evidence for p in agreeing])),
         evidence_spread=_spread(evidence),
-        reason=_unfinished(populations, options.time_limit_s) or lonely,
+        reason=_unfinished(populations, options.time_limit_s, time.perf_counter() > end) or lonely,
         message=f"efficiency {efficiency:.3f}, log evidence of the populations {_listed(evidence)}",
     )
 
@@ -143,14 +153,15 @@ def _lonely(evidence: FloatArray, n_agreeing: int) -> str:
     return f"one of {len(evidence)} starts found the best mode; log evidence of the starts {_listed(evidence)}"
 
 
-def _unfinished(populations: list[Population], limit_s: float) -> str:
-    """Why the draws of populations that time stopped are not the posterior; empty where all arrived."""
+def _unfinished(populations: list[Population], limit_s: float, late: bool) -> str:
+    """Why the draws of populations that were stopped are not the posterior; empty where all arrived."""
     power = min(p.power for p in populations)
     if power >= 1.0 and len(populations) >= N_POPULATIONS:
         return ""
     if power >= 1.0:
         return f"time_limit_s = {limit_s:g} ended after one of {N_POPULATIONS} starts"
-    return f"time_limit_s = {limit_s:g} ended while sampling was on its way from the prior, at likelihood^{power:.2g}"
+    ended = f"time_limit_s = {limit_s:g} ended" if late else f"{MAX_STAGES} stages ended"
+    return f"{ended} while sampling was on its way from the prior, at likelihood^{power:.2g}"
 
 
 def _populations(posterior: MarginalPosterior, rng: np.random.Generator, end: float) -> list[Population]:
@@ -183,14 +194,21 @@ def _whole_batches(n: float) -> int:
 
 def _judge(pool: ProposalPool, target: Target, rng: np.random.Generator) -> Convergence:
     """Diagnostics of chains over the pool; long ones are thinned first, which can only lower the numbers."""
-    draws = pool.walk(N_CHAINS, rng)
-    draws = draws[:, :: -(-draws.shape[1] // MAX_LENGTH)]
-    quantities = in_chunks(target.monitor, draws.reshape(-1, draws.shape[-1]), BATCH)
-    return convergence(quantities.reshape(*draws.shape[:2], -1))
+    steps = pool.walk(N_CHAINS, rng)
+    return convergence(_at_different(target.monitor, pool, steps[:, :: -(-steps.shape[1] // MAX_LENGTH)]))
 
 
-def _draws(pool: ProposalPool, rng: np.random.Generator) -> FloatArray:
-    """Draws of the posterior from the weighted pool, in no order, ``(N_CHAINS, n, n_latent)``."""
+def _drawn(pool: ProposalPool, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draws of the posterior from the weighted pool, in no order, ``(N_CHAINS, n)``."""
     n = N_CHAINS * min(len(pool) // N_CHAINS, MAX_LENGTH)
-    drawn = pool.latent[resample_systematic(normalised(pool.log_weights()), n, rng)]
-    return rng.permutation(drawn).reshape(N_CHAINS, -1, drawn.shape[1])
+    drawn = resample_systematic(normalised(pool.log_weights()), n, rng)
+    return rng.permutation(drawn).reshape(N_CHAINS, -1)
+
+
+def _at_different(
+    function: Callable[[FloatArray], FloatArray], pool: ProposalPool, drawn: NDArray[np.intp]
+) -> FloatArray:
+    """A function at drawn members of the pool, evaluated once for each however often it was drawn."""
+    different, place = np.unique(drawn.reshape(-1), return_inverse=True)
+    values = in_chunks(function, pool.latent[different], BATCH)[place]
+    return values.reshape(*drawn.shape, *values.shape[1:])

@@ -10,6 +10,7 @@ import typer
 from provabgs import __version__
 from provabgs.cli.cluster import cluster_app
 from provabgs.cli.compare import compare_command
+from provabgs.cli.demo import demo
 from provabgs.cli.desi import desi_app
 from provabgs.cli.emulator import emulator_app
 from provabgs.cli.fit import fit
@@ -34,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command(short_help="Make mock galaxies, fit them, show the fits: a first job.")(demo)
 app.command()(fit)
 app.command(short_help="Draw spectrum, bands, corner, histories, a summary page.")(plot)
 app.command("view", short_help="Show a posterior file in a browser.")(view_command)

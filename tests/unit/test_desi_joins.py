@@ -240,6 +240,8 @@ def test_dispersion_and_lines_of_fastspecfit(coadd: Path, tmp_path: Path) -> Non
     assert (meta["FASTSPEC_VDISP"], meta["FASTSPEC_VDISP_ERR"]) == (180.0, 10.0)
     assert (meta["FASTSPEC_HALPHA_FLUX"], meta["FASTSPEC_HALPHA_FLUX_ERR"]) == (50.0, 0.5)
     assert meta["SURVEY_COLUMNS"]["FASTSPEC_VDISP"]["unit"] == "km/s"
+    assert seen(first).vdisp_kms == 180.0
+    assert np.isnan(seen(second).vdisp_kms)
     assert not [k for k in seen(second).meta if k.startswith("FASTSPEC")]  # 125 km/s with ivar 0 was not measured
     assert "fastspec-main-bright.fits has no row for it" in third.message
 

@@ -7,7 +7,8 @@
    a proposal fitted to the pool adds to it, until the budget ends. After convergence is first reached, sampling
    continues to a stricter criterion (`AIM`), because poorly covered regions show up only later as large importance
    weights. The criterion is then applied again. A mode that one of six populations alone found is no posterior to be
-   believed, and gets no further draws.
+   believed, and gets no further draws; nor does one whose best draw the data refuse, after `SamplerOptions.misfit_eval`
+   evaluations.
 4. What is returned is resampled from the weighted pool: the same posterior with less Monte Carlo error than the chains,
    which stand still where weights are heavy and so are the stricter judges.
 
@@ -43,7 +44,8 @@ TARGET_ESS = 1600
 AIM = (1.005, 1500.0)
 """R-hat and ESS that sampling continues to after convergence, within `SamplerOptions.aim_eval`."""
 MIN_FIRST, MAX_FIRST = 4096, 32768
-"""Draws added to those of the populations before the first convergence check."""
+"""Draws added to those of the populations before the first convergence check; one batch where they have plenty."""
+PLENTY = 2 * TARGET_ESS
 GROWTH = 0.4
 """By how much the pool grows between convergence checks, at least."""
 FIRST_COMPONENTS, MAX_COMPONENTS = 12, 28
@@ -88,7 +90,7 @@ def _sample(
     """See `sample_annealed`."""
     start = time.perf_counter()
     end = start + options.time_limit_s
-    populations = _populations(marginal, rng, end)
+    populations = _populations(target, marginal, rng, end, options.misfit_eval)
     n_eval = sum(p.n_eval for p in populations)
     evidence = np.array([p.log_evidence for p in populations])
     if not np.isfinite(evidence.max()):
@@ -102,7 +104,7 @@ def _sample(
     if len(agreeing) > 1:
         proposal = combine(agreeing[0].proposal, agreeing[1].proposal)
     n_more, n_components = _in_time(_first(pool), n_eval, start, end), FIRST_COMPONENTS
-    lonely = _lonely(evidence, len(agreeing))
+    lonely, refused = _lonely(evidence, len(agreeing)), ""
     while True:
         pool.add(proposal, n_more, rng)
         n_eval += n_more
@@ -114,6 +116,8 @@ def _sample(
             break
         if n_eval + n_more > options.max_eval:
             break
+        if n_eval + n_more > options.misfit_eval and (refused := _refused(target, pool)):
+            break
         # the next round takes at least the fraction of the time so far that the pool grows by
         now = time.perf_counter()
         if now + GROWTH * (now - start) > end:
@@ -121,6 +125,9 @@ def _sample(
         weights = truncated(normalised(pool.log_weights()))
         proposal = refit(pool.outer, resample_systematic(weights, N_FITTED, rng), n_components, rng)
         n_components = min(n_components + 4, MAX_COMPONENTS)
+    gave_up = ""
+    if refused and not report.passes(options.rhat, options.ess):
+        gave_up = f"{refused}; sampling ended after {n_eval} evaluations at R-hat {report.rhat_max:.3g}"
     drawn = _drawn(pool, rng)
     efficiency = float(effective_sample_size(pool.log_weights())) / len(pool)
     return SamplerResult(
@@ -131,7 +138,8 @@ def _sample(
         "annealed",
         log_evidence=float(np.mean([p.log_evidence for p in agreeing])),
         evidence_spread=_spread(evidence),
-        reason=_unfinished(populations, options.time_limit_s, time.perf_counter() > end) or lonely,
+        reason=_unfinished(populations, options.time_limit_s, time.perf_counter() > end) or lonely or gave_up,
+        gave_up=bool(gave_up),
         message=f"efficiency {efficiency:.3f}, log evidence of the populations {_listed(evidence)}",
     )
 
@@ -164,12 +172,23 @@ def _unfinished(populations: list[Population], limit_s: float, late: bool) -> st
     return f"{ended} while sampling was on its way from the prior, at likelihood^{power:.2g}"
 
 
-def _populations(posterior: MarginalPosterior, rng: np.random.Generator, end: float) -> list[Population]:
+def _refused(target: Target, pool: ProposalPool) -> str:
+    """Why the data refuse the best draw; empty where they do not."""
+    return "" if target.misfit is None else target.misfit(pool.best)
+
+
+def _populations(
+    target: Target, posterior: MarginalPosterior, rng: np.random.Generator, end: float, misfit_eval: int
+) -> list[Population]:
     """Two populations, and more while the best evidence was found by one alone; none begins after the end."""
     populations = [anneal(posterior, rng, end)]
     while len(populations) < MAX_POPULATIONS and time.perf_counter() < end:
         evidence = np.array([p.log_evidence for p in populations])
         if len(populations) >= N_POPULATIONS and _spread(evidence) <= EVIDENCE_TOLERANCE:
+            break
+        best = populations[int(np.argmax(evidence))].pool
+        tried = len(populations) >= N_POPULATIONS and sum(p.n_eval for p in populations) > misfit_eval
+        if tried and _refused(target, best):
             break
         populations.append(anneal(posterior, rng, end))
     return populations
@@ -177,7 +196,10 @@ def _populations(posterior: MarginalPosterior, rng: np.random.Generator, end: fl
 
 def _first(pool: ProposalPool) -> int:
     """Draws to add before the first convergence check, to reach `TARGET_ESS` at the efficiency of the pool so far."""
-    wanted = (TARGET_ESS / effective_sample_size(pool.log_weights()) - 1) * len(pool)
+    effective = float(effective_sample_size(pool.log_weights()))
+    if effective >= PLENTY:
+        return BATCH
+    wanted = (TARGET_ESS / effective - 1) * len(pool)
     return _whole_batches(float(np.clip(wanted, MIN_FIRST, MAX_FIRST)))
 
 

@@ -90,6 +90,11 @@ class ProposalPool:
         """Of every draw, ``(n,)``; their mean estimates the evidence."""
         return self._log_target - self._log_density + np.log(len(self))
 
+    @property
+    def best(self) -> FloatArray:
+        """Latent coordinates ``(n_latent,)`` of the draw of highest posterior density."""
+        return self.latent[int(np.argmax(self._log_target))]
+
     def walk(self, n_chain: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Independence Metropolis chains; each walks over its own draws.
 

@@ -2,7 +2,8 @@
 
 ``python -m studies.fit_memory --fits 500`` sends galaxies, one a request, to the fit process of a run
 (`provabgs.pipelines.supervisor.FitProcess`) and prints its resident memory, compiled functions and the arrays that JAX
-holds, along the way. Nine fits of ten take a loose convergence criterion, the tenth the default one. The process is
+holds, along the way. Nine fits of ten take a loose convergence criterion and
+30,000 evaluations at most, the tenth the default sampler. The process is
 never replaced, unless ``--memory`` gives the limit of ``[execution] memory``. Rows go to ``fits.jsonl`` while it runs.
 """
 
@@ -35,6 +36,7 @@ NORTH = {"decam2014-g": "BASS-g", "decam2014-r": "BASS-r", "decam2014-z": "MzLS-
 N_GALAXIES = 25
 """Made once each; masks, cameras, bands and redshift label make every fit's data different."""
 DEFAULT_EVERY = 10
+QUICK_EVALUATIONS = 30_000
 
 
 def mixed(number: int) -> Observation:
@@ -102,7 +104,7 @@ def follow(args: argparse.Namespace) -> list[dict[str, float]]:
             "execution": {"restart_after": 0, "memory": args.memory, "time_limit_s": 3600},
         }
     )
-    quick = config.fit.model_copy(update={"sampler": QUICK})
+    quick = config.fit.model_copy(update={"sampler": QUICK.model_copy(update={"max_eval": QUICK_EVALUATIONS})})
     rows: list[dict[str, float]] = []
     with FitProcess(config) as process, (args.output / "fits.jsonl").open("w") as out:
         for n in range(args.fits):

@@ -20,13 +20,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from astropy import units as u
-from astropy.cosmology import WMAP9, Planck13, z_at_value
 
-from provabgs import Observation, Spectrum
 from provabgs.core.arrays import FloatArray
-from provabgs.core.constants import C_AA, SOLAR_Z_PROVABGS, SPECTRUM_UNIT
-from provabgs.core.errors import DataFileError
+from provabgs.core.constants import SOLAR_Z_PROVABGS
 from provabgs.core.jax import jnp
 from provabgs.core.weights import weighted_quantiles
 from provabgs.inference.backends import load_model
@@ -34,80 +30,34 @@ from provabgs.inference.config import FitConfig, MeasureOptions, ModelOptions, S
 from provabgs.inference.fit import fit_one
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.options import ObservingOptions
-from provabgs.sps.attenuation import ism_optical_depth
 from provabgs.sps.histories.bins import BinHistories
-from studies.support.command import REFERENCE, run_study, study_parser
-from studies.support.illustris import SIGMA_KMS, Z, broadened, composite
+from studies.support.command import QUICK, REFERENCE, run_study, study_parser
 from studies.support.pieces import Arrays, in_order, kept_arrays
+from studies.support.prospector_data import (
+    AGE_GYR,
+    FILES,
+    N_BINS,
+    TRUTH,
+    edges_of,
+    made_up,
+    moved,
+    rates,
+    read,
+    theirs,
+    translated,
+    true_history,
+)
 
 SEED = 1
 Z_SOLAR = SOLAR_Z_PROVABGS
 """The Z of ours that is the solar metallicity of the isochrones (docs/guide/model.md), 0.0190."""
-AGE_GYR = 13.7
-"""Age of the universe in Prospector's fits (its default ``tuniv``)."""
-N_BINS = 14
-MAGGY = 3.631e-20
-"""erg/s/cm2/Hz."""
 LOGZ_RANGE = (-2.0, 0.2)
-TAU_RANGE = (0.1, 30.0)
-TRUTH = {"logmass": 10.0, "logzsol": -0.3, "dust2": 0.1, "sigma_smooth": 100.0}
-FILES = {"bins": "illustris_gal02_nonpar.npz", "delayed-tau": "illustris_gal02_par.npz"}
 VARIANTS = ("translated", "fsps", "honest")
 """``translated``: data times the ratio of the truth under our library and under FSPS (their noise, our stars), errors
 those of the pixels; ``fsps``: data as they are, errors those of the pixels; ``honest``: data as they are, preset."""
 
 
-def read(name: str, folder: Path) -> Arrays:
-    """A mock and Prospector's chain.
-
-    Raises
-    ------
-    DataFileError
-        Where the file is not there.
-    """
-    path = folder / FILES[name]
-    if not path.is_file():
-        raise DataFileError(f"{path}: not here; its arrays are those of bd-j/exspect's fitting/output, as .npz")
-    with np.load(path, allow_pickle=False) as f:
-        return {k: f[k] for k in f.files}
-
-
-def chain_of(data: Arrays) -> dict[str, FloatArray]:
-    """Prospector's draws by name, and their weights."""
-    draws = {str(n): data["chain"][:, i].astype(float) for i, n in enumerate(data["theta_labels"])}
-    return draws | {"weight": data["weights"] / data["weights"].sum()}
-
-
-def seen(wave: FloatArray, rest_flux: FloatArray, redshift: float) -> FloatArray:
-    """Maggies of ``L_lambda``, Lsun/A at rest, through the dust of the truth and over Prospector's distance."""
-    distance = WMAP9.luminosity_distance(redshift).to(u.cm).value
-    tau = np.asarray(ism_optical_depth(wave / (1 + redshift), jnp.asarray(TRUTH["dust2"]), jnp.asarray(0.0)))
-    flux = rest_flux * np.exp(-tau) * u.L_sun.to(u.erg / u.s) / (4 * np.pi * distance**2 * (1 + redshift))
-    return np.asarray(flux * wave**2 / C_AA / MAGGY)
-
-
-def translated(data: Arrays) -> Arrays:
-    """The mock as our library would have it: truth exchanged, noise kept."""
-    library = load_model(ModelOptions()).library
-    rest = data["wavelength"] / (1 + Z)
-    stars = composite(library, data) * 10 ** TRUTH["logmass"] / float(data["tabular_mtot"])
-    ratio = seen(data["wavelength"], broadened(library.wave, stars, SIGMA_KMS, rest), Z) / data["true_spectrum"]
-    return data | {"spectrum": data["spectrum"] * ratio, "unc": data["unc"] * ratio}
-
-
-def moved(data: Arrays) -> Observation:
-    """The spectrum as it is seen at the redshift where the universe is `AGE_GYR` old."""
-    new = float(z_at_value(Planck13.age, AGE_GYR * u.Gyr).value)
-    stretch = (1 + new) / (1 + Z)
-    wave = data["wavelength"] * stretch
-    distance = float(WMAP9.luminosity_distance(Z) / Planck13.luminosity_distance(new))
-    # nu L_nu is the same: f_lambda grows by the distance squared and by the wavelength
-    cgs = MAGGY * C_AA / data["wavelength"] ** 2 * distance**2 / stretch / SPECTRUM_UNIT
-    ivar = np.where(data["mask"], 1 / (data["unc"] * cgs) ** 2, 0.0)
-    return Observation(redshift=new, spectra=(Spectrum("mock", wave, data["spectrum"] * cgs, ivar),), targetid=2)
-
-
-def config_of(name: str, variant: str, time_limit: float) -> FitConfig:
+def config_of(name: str, variant: str, sampler: SamplerOptions) -> FitConfig:
     """Prospector's model and priors."""
     options: dict[str, Any] = {"metallicity": "constant"}
     if name == "bins":
@@ -122,27 +72,19 @@ def config_of(name: str, variant: str, time_limit: float) -> FitConfig:
             "tau_bc": (0.0, 1e-4),
             "n_dust": (-1e-3, 1e-3),
         },
-        sampler=SamplerOptions(time_limit_s=time_limit, aim_eval=0),
+        sampler=sampler,
         measure=MeasureOptions(groups=()),
     )
 
 
-def rates(share: FloatArray, edges: FloatArray) -> FloatArray:
-    """log10 of the mass formed per year in each bin, per unit of the mass formed in all."""
-    return np.log10(np.maximum(share, 1e-300) / (np.diff(edges) * 1e9))
+def data_of(name: str, folder: Path | None) -> Arrays:
+    """A mock; a small one of our own where there is no folder (``--smoke``)."""
+    return made_up(name) if folder is None else read(name, folder)
 
 
-def shares_of_chain(chain: dict[str, FloatArray], edges: FloatArray) -> FloatArray:
-    """Fractions of the mass in Prospector's bins, ``(ndraw, nbin)``, youngest first."""
-    ratio = np.stack([chain[f"logsfr_ratios_{i}"] for i in range(1, N_BINS)], axis=1)
-    log_rate = np.concatenate([np.zeros((len(ratio), 1)), -np.cumsum(ratio, axis=1)], axis=1)
-    mass = 10.0**log_rate * np.diff(edges)
-    return mass / mass.sum(axis=1, keepdims=True)
-
-
-def ours(name: str, variant: str, folder: Path, time_limit: float) -> Arrays:
+def ours(name: str, variant: str, folder: Path | None, sampler: SamplerOptions) -> Arrays:
     """Fit, and keep draws of what is compared."""
-    data, config = read(name, folder), config_of(name, variant, time_limit)
+    data, config = data_of(name, folder), config_of(name, variant, sampler)
     observation = moved(translated(data) if variant == "translated" else data)
     start = time.process_time()
     posterior = fit_one(observation, config, seed=SEED)
@@ -163,9 +105,9 @@ def ours(name: str, variant: str, folder: Path, time_limit: float) -> Arrays:
     return {k: np.asarray(v) for k, v in out.items()}
 
 
-def kept(folder: Path, name: str, variant: str, reference: Path, time_limit: float) -> Arrays:
+def kept(folder: Path, name: str, variant: str, reference: Path | None, sampler: SamplerOptions) -> Arrays:
     """`ours`, from its file where it is there."""
-    return kept_arrays(folder / name / f"{variant}.npz", lambda: ours(name, variant, reference, time_limit))
+    return kept_arrays(folder / name / f"{variant}.npz", lambda: ours(name, variant, reference, sampler))
 
 
 QUANTITIES = {
@@ -175,39 +117,6 @@ QUANTITIES = {
     "sigma_smooth": "dispersion, km/s",
     "age": "mass-weighted age, Gyr",
 }
-
-
-def theirs(name: str, data: Arrays) -> dict[str, FloatArray]:
-    """Prospector's draws of what is compared, and their weights."""
-    chain = chain_of(data)
-    if name == "bins":
-        edges = edges_of()
-        share = shares_of_chain(chain, edges)
-        return chain | {"share": share, "age": share @ (0.5 * (edges[1:] + edges[:-1]))}
-    return chain | {"logmass": np.log10(chain["mass"]), "age": delayed_age(chain["tage"], chain["tau"])}
-
-
-def edges_of() -> FloatArray:
-    """Prospector's age bins, Gyr: 30 and 100 Myr, equal steps in log age, the last from 85 % of the age."""
-    middle = np.geomspace(0.1, 0.85 * AGE_GYR, N_BINS - 2)
-    return np.concatenate([[0.0, 0.03], middle, [AGE_GYR]])
-
-
-def delayed_age(tage: FloatArray, tau: FloatArray) -> FloatArray:
-    """Mean lookback time of ``t exp(-t/tau)`` since a time `tage` ago, Gyr."""
-    t = np.linspace(0, 1, 2001)[:, None] * tage
-    rate = t * np.exp(-t / tau)
-    return tage - np.sum(rate * t, axis=0) / np.sum(rate, axis=0)
-
-
-def true_history(data: Arrays) -> tuple[FloatArray, float]:
-    """Fractions of the mass of the Illustris history in the bins, and its mean age, Gyr."""
-    time_gyr, sfr = data["tabular_time"], data["tabular_sfr"]
-    fine = np.linspace(time_gyr[0], time_gyr[-1], 100_001)
-    mass = np.interp(fine, time_gyr, sfr)
-    lookback = time_gyr[-1] - fine
-    share = np.histogram(lookback, edges_of(), weights=mass)[0]
-    return share / share.sum(), float(lookback @ mass / mass.sum())
 
 
 def line_of(label: str, draws: dict[str, FloatArray], weight: FloatArray | None, against: dict[str, Any]) -> str:
@@ -293,15 +202,18 @@ def work(options: argparse.Namespace) -> None:
     variants = options.variants.split(",")
     if unknown := [v for v in variants if v not in VARIANTS]:
         raise SystemExit(f"no variant {unknown[0]!r}; choose from {', '.join(VARIANTS)}")
-    jobs = [(options.output, name, v, options.data, options.time_limit) for name in FILES for v in variants]
-    fits: dict[str, dict[str, Arrays]] = {name: {} for name in FILES}
+    names = options.histories.split(",")
+    folder = None if options.smoke else options.data
+    sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit, aim_eval=0)
+    jobs = [(options.output, name, v, folder, sampler) for name in names for v in variants]
+    fits: dict[str, dict[str, Arrays]] = {name: {} for name in names}
     for job, row in zip(jobs, in_order(kept, jobs, options.workers), strict=True):
-        fits[job[1]][job[2]] = row
+        fits[str(job[1])][str(job[2])] = row
         print(f"{job[1]} {job[2]}: {row['status']}, {int(row['n_eval']):,} evaluations", flush=True)
     for name, of in fits.items():
-        print("\n" + "\n".join(rows_of(name, read(name, options.data), of)))
-    if options.figures:
-        figure(read("bins", options.data), fits["bins"], options.figures)
+        print("\n" + "\n".join(rows_of(name, data_of(name, folder), of)))
+    if options.figures and "bins" in fits:
+        figure(data_of("bins", folder), fits["bins"], options.figures)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -309,9 +221,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = study_parser("studies.prospector", __doc__)
     parser.add_argument("--data", type=Path, default=REFERENCE / "prospector", help="folder of the mocks and chains")
     parser.add_argument("--variants", default=",".join(VARIANTS), help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--histories", default=",".join(FILES), help=f"of {', '.join(FILES)}")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--time-limit", type=float, default=1200.0, help="seconds a fit")
-    run_study(parser, work, {"variants": "honest", "time_limit": 60.0}, argv)
+    run_study(parser, work, {"variants": "honest", "histories": "delayed-tau"}, argv)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +25,7 @@ from provabgs.catalog.standard_columns import NO_DRAWS, Column
 from provabgs.core.arrays import thin
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import InputError, MissingDependencyError
+from provabgs.core.hdf5 import open_file
 from provabgs.inference.standard import PARAMETERS
 
 PUBLISHED_SAMPLES = 100
@@ -247,7 +247,7 @@ def _write_parquet(catalog: Catalog, path: Path) -> None:
 
 def _write_hdf5(table: Table, path: Path) -> None:
     """One dataset per column, as the published HDF5 files have them."""
-    with h5py.File(path, "w") as f:
+    with open_file(path, "w") as f:
         for name in table.colnames:
             column = table[name]
             values = np.ma.filled(column, -1) if column.dtype.kind == "i" else np.asarray(column)

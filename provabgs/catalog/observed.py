@@ -2,7 +2,7 @@
 
 Layout, in the same HDF5 file as the posteriors::
 
-    /observations/ROW             attributes: targetid, redshift, ra, dec, zerr, fiber_fraction, sha256
+    /observations/ROW             attributes: targetid, redshift, ra, dec, zerr, vdisp_kms, fiber_fraction, sha256
     /observations/ROW/spectra/K   wave (Angstrom), flux and ivar (1e-17 erg/s/cm2/A), resolution, sigma_aa
     /observations/ROW/photometry  bands, flux and ivar (nanomaggies), floor (fraction)
     /observations/ROW/photometry/curves/NAME  wave (Angstrom) and response of filters that speclite does not have
@@ -102,7 +102,7 @@ def _write(group: h5py.Group, observation: Observation) -> None:
     mean, sigma = o.fiber_fraction if o.fiber_fraction is not None else (np.nan, np.nan)
     group.attrs.update(
         {"targetid": o.targetid, "redshift": o.redshift, "ra": o.ra, "dec": o.dec, "zerr": o.zerr}
-        | {"fiber_fraction": (mean, sigma), "sha256": o.digest()}
+        | {"vdisp_kms": o.vdisp_kms, "fiber_fraction": (mean, sigma), "sha256": o.digest()}
     )
     for k, s in enumerate(o.spectra):
         camera = group.create_group(f"spectra/{k}")
@@ -152,6 +152,7 @@ def _read(found: Contents) -> Observation:
         ra=float(attrs["ra"]),
         dec=float(attrs["dec"]),
         zerr=float(attrs["zerr"]),
+        vdisp_kms=float(attrs["vdisp_kms"]),
     )
 
 

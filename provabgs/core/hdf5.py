@@ -26,6 +26,23 @@ DAMAGE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeEr
 """What h5py raises on damaged structures, and what is raised where contents do not fit together."""
 
 
+def open_file(path: str | Path, mode: str = "r", **options: Any) -> h5py.File:
+    """Open an HDF5 file without HDF5's locks, which some file systems (Lustre, NFS, /dvs_ro) do not have.
+
+    None is needed: files are written under names of their own, renamed when they are complete, and never changed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mode
+        As of `h5py.File`.
+    **options
+        Of `h5py.File`.
+    """
+    return h5py.File(path, mode, locking=False, **options)
+
+
 @contextmanager
 def create(path: str | Path, mode: str = "w") -> Iterator[h5py.File]:
     """A file to write, of whose structure HDF5 notices damage.
@@ -45,7 +62,7 @@ def create(path: str | Path, mode: str = "w") -> Iterator[h5py.File]:
     h5py.File
         Open; HDF5 1.10 and later read it.
     """
-    with h5py.File(path, mode, libver=LIBVER) as f:
+    with open_file(path, mode, libver=LIBVER) as f:
         yield f
         fix_texts(f)
 
@@ -195,7 +212,7 @@ class _Foreign(ValueError):
 
 
 def _all(path: Path, form: str, what: str) -> Contents:
-    with h5py.File(path, "r") as f:
+    with open_file(path) as f:
         found = attribute(f, "format") if "format" in f.attrs else None
         if not isinstance(found, str) or found != form:
             raise _Foreign(f"not {what} of format {form!r} (found {str(found)[:60]!r})")

@@ -152,7 +152,7 @@ class Display:
 
     def _facts(self, done: int, total: int) -> tuple[str, str]:
         left = self.pace.left(done, total)
-        return rate_text(self.pace.rate, self.unit), "" if left is None else f"{duration(left)} left"
+        return rate_text(self.pace.rate, self.unit), f"{duration(left)} left" if left else ""
 
 
 def next_line(elapsed_s: float) -> float:

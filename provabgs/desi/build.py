@@ -11,6 +11,7 @@ from provabgs.core.status import Status
 from provabgs.desi.catalogs import Match, PhotometryCatalog
 from provabgs.desi.coadd import CameraData
 from provabgs.desi.fiber_fraction import UNKNOWN_SCALE_SIGMA, FiberFraction, fiber_fraction, psf_to_fiber
+from provabgs.desi.joins import given_dispersion
 from provabgs.desi.metadata import build_meta, quality_notes
 from provabgs.desi.photometry import (
     LEGACY,
@@ -91,6 +92,7 @@ def build_observation(
         dec=dec,
         zerr=redshift.zerr,
         meta=meta,
+        vdisp_kms=given_dispersion(joined),
     )
     return observation, notes
 

@@ -196,6 +196,12 @@ class Joins(NamedTuple):
                 described[f"FASTSPEC_{column}"] = {"dtype": "f4", "unit": unit, "description": text}
 
 
+def given_dispersion(columns: Mapping[str, Any]) -> float:
+    """FastSpecFit's dispersion for a fit to take, km/s; NaN where it measured none within `VDISP_RANGE`."""
+    value = float(columns.get("FASTSPEC_VDISP", math.nan))
+    return value if VDISP_RANGE[0] <= value <= VDISP_RANGE[1] else math.nan
+
+
 def vi_names(table: JoinTable) -> tuple[str, str, str]:
     """Columns of redshift, quality and spectral type of a table of visual inspection; `DataFileError` without."""
     for names in _VI_NAMES:

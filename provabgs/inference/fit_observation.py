@@ -39,7 +39,7 @@ from provabgs.inference.target import (
     to_theta,
     to_unit,
 )
-from provabgs.observe.as_configured import as_configured
+from provabgs.observe.as_configured import as_configured, assumed_dispersion
 from provabgs.observe.data_error import stand_in
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import bands_left_out, project
@@ -108,7 +108,8 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         return Posterior.without_samples(Status.LIKELIHOOD_FAILED, str(err), config, seed, **identity_of(observation))
     posterior = _assemble(fit, result, engine_error, time.perf_counter() - start)
     left_out, others = bands_left_out(observation, projection), stand_in(config.observing, model.library)
-    notes = (posterior.message, assumed, left_out, others, projection.note)
+    dispersion = assumed_dispersion(observation, config.observing)
+    notes = (posterior.message, assumed, dispersion, left_out, others, projection.note)
     return replace(posterior, message="; ".join(m for m in notes if m))
 
 

@@ -17,8 +17,10 @@ class ObservingOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    vdisp_kms: Annotated[float, Field(ge=0, le=1000)] | Literal["fit"] = Field(
-        150.0, description="stellar velocity dispersion, km/s; 'fit': a parameter of every galaxy with a spectrum"
+    vdisp_kms: Annotated[float, Field(ge=0, le=1000)] | Literal["fit", "given"] = Field(
+        150.0,
+        description="stellar velocity dispersion, km/s; 'fit': a parameter of every galaxy with a spectrum; 'given': "
+        "the galaxy's own where the reader knows it (FastSpecFit's VDISP), else 150",
     )
     library_width: Literal["ignored", "subtracted"] = Field(
         "ignored",

@@ -19,7 +19,7 @@ from provabgs.core.constants import SPECTRUM_UNIT
 from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.status import Status
 from provabgs.observe import data_error  # noqa: F401, registers its noise terms
-from provabgs.observe.as_configured import as_configured
+from provabgs.observe.as_configured import as_configured, dispersion_kms
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.dispersion import Chain, Dispersion, dispersion_table, unbroadened_kms
 from provabgs.observe.dispersion_range import allowed_dispersions
@@ -365,7 +365,7 @@ def _pixels(
         if not good.any():
             continue
         level = smooth_flux(spectrum.flux, np.where(good, spectrum.ivar, 0.0))[good]
-        vdisp = unbroadened_kms(wave_model, spectrum.wave) if free else float(options.vdisp_kms)
+        vdisp = unbroadened_kms(wave_model, spectrum.wave) if free else dispersion_kms(observation, options)
         operator = camera_operator(spectrum, wave_model, vdisp, library.line_nodes, options.gas_vdisp_kms, library_aa)[
             good
         ]

@@ -174,9 +174,9 @@ def test_adaptive_run_replaces_jobs_that_end_by_themselves(bench: SlurmBench, un
 
 @pytest.mark.slow
 def test_lifetimes(bench: SlurmBench, undisturbed: Path) -> None:
-    bench.environment["PROVABGS_SLOW_S"] = "3"
-    bench.cluster('max_workers = 4\nlifetime = "60s"\nlifetime_stagger = "5s"\n', workers=2, batch=2)
-    printed = bench.end(bench.start(), 0, limit_s=900)
+    bench.environment["PROVABGS_SLOW_S"] = "6"  # three minutes of work; two minutes are time to start, and to fit
+    bench.cluster('max_workers = 4\nlifetime = "120s"\nlifetime_stagger = "5s"\n', workers=2, batch=2)
+    printed = bench.end(bench.start(), 0, limit_s=1200)
     assert printed.count("COMPLETED") >= 2
     assert differences(undisturbed, bench.output) == []
 
@@ -286,7 +286,7 @@ def test_one_job_for_everything(bench: SlurmBench, undisturbed: Path, monkeypatc
     done = CliRunner().invoke(app, ["cluster", "script", str(bench.config), "--nodes", "2", "--submit"])
     assert done.exit_code == 0, done.output
     number = done.output.split()[-1]
-    wait_for(lambda: bench.slurm.jobs().get(number) not in ("PENDING", "RUNNING", "COMPLETING"), limit=200, step=0.5)
+    wait_for(lambda: bench.slurm.jobs().get(number) not in ("PENDING", "RUNNING", "COMPLETING"), limit=600, step=0.5)
     logs = bench.output / "cluster" / "logs"
     printed = (logs / f"provabgs-{number}.out").read_text()
     assert bench.slurm.jobs("COMPLETED").get(number) == "COMPLETED", printed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import mmap
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -99,17 +100,10 @@ class Phase:
 
 
 class ForkServer:
-    """Starts fit processes by fork: a child of a process that has no threads yet.
+    """Starts fit processes by fork: a child of a process that has no threads yet."""
 
-    Parameters
-    ----------
-    folder
-        For its socket.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = str(folder / "fits.sock")
-        Path(self.path).unlink(missing_ok=True)
+    def __init__(self) -> None:
+        self.path = f"\0provabgs-{secrets.token_hex(8)}"  # a name without a file: those of sockets must be short
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(self.path)
         listener.listen(64)

@@ -158,6 +158,7 @@ def write_production(root: Path, coadds: dict[str, Sequence[Target]]) -> Path:
         folder, stem = root / where.rpartition("/")[0], where.rpartition("/")[2]
         folder.mkdir(parents=True, exist_ok=True)
         hdus, kind = coadd_hdus(targets), where.partition("/")[0]
+        cards: dict[str, str | int]
         if kind in ("healpix", "spectra"):
             survey, program, pixel = stem.split("-")
             cards = {"SURVEY": survey, "PROGRAM": program, "SPGRP": "uniqpix" if kind == "spectra" else kind}

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from provabgs.core.errors import ConfigError
 from provabgs.pipelines.batch_systems import SYSTEMS, BatchSystem, JobState, Refused
 from provabgs.pipelines.cluster_options import ClusterOptions
+from provabgs.pipelines.clusters import open_cluster
 from provabgs.pipelines.jobs import IDLE_S, JobPool, JobsLost
 from provabgs.pipelines.waiting import REPEAT_WITH_WORKERS_S, duration, in_words, last_words
 
@@ -228,6 +230,18 @@ def test_failures_of_the_watch_reach_the_run(tmp_path: Path) -> None:
         pool._thread.join(timeout=20)
         assert bed.gave_up == [True]
         assert isinstance(pool.failure, JobsLost)
+
+
+def test_local_workers_that_do_not_start_are_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(**options: object) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("provabgs.pipelines.clusters.LocalCluster", busy)
+    with (
+        pytest.raises(ConfigError, match=r"workers = 2: they do not start \(Nanny failed"),
+        open_cluster(ClusterOptions(workers=2), 1, tmp_path),
+    ):
+        pass
 
 
 def test_queues_of_other_systems_are_read() -> None:

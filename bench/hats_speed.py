@@ -24,6 +24,7 @@ import numpy as np
 from bench.store_speed import SHARD, make_store
 from provabgs.catalog import Catalog
 from provabgs.catalog.hats import export_hats
+from provabgs.catalog.hats_layout import DATASET
 from provabgs.catalog.summary import build_summary
 from studies.support.command import plain_parser, run_study
 
@@ -42,18 +43,29 @@ def step(text: str, call: Callable[[], Any]) -> Any:
     return result
 
 
-def size(folder: Path, n: int) -> str:
-    """Bytes of a galaxy and number of files."""
-    files = [p for p in folder.rglob("*") if p.is_file()]
-    return f"{sum(p.stat().st_size for p in files) / n / 1e3:.2f} kB a galaxy, {len(files) - 5} files"
+def sizes(folder: Path) -> str:
+    """Bytes of a galaxy, of distinct ones: those of a large store repeat one another, and would compress too well."""
+    root = folder / "distinct"
+    make_store(root, SHARD)
+    build_summary(root)
+    told = []
+    for draws in (0, DRAWS):
+        with Catalog.open(root) as catalog:
+            export_hats(catalog, out := folder / f"distinct-{draws}", draws=draws)
+        total = sum(p.stat().st_size for p in (out / DATASET).rglob("*.parquet"))
+        told.append(f"{total / SHARD / 1e3:.2f} kB a galaxy with {draws} draws")
+    return ", ".join(told)
 
 
-def exports(root: Path, folder: Path, n: int) -> None:
+def exports(root: Path, folder: Path) -> None:
     """Export without and with draws, and ask the exports."""
     catalog = Catalog.open(root)
 
     def export(name: str, draws: int) -> Callable[[], Any]:
-        return lambda: (export_hats(catalog, folder / name, draws=draws), size(folder / name, n))
+        def call() -> tuple[None, str]:
+            return None, f"{export_hats(catalog, folder / name, draws=draws)} files"
+
+        return call
 
     step("`provabgs export --hats`", export("plain", 0))
     step(f"the same, `--draws {DRAWS}`", export("draws", DRAWS))
@@ -108,7 +120,7 @@ def work(options: argparse.Namespace) -> None:
         make_store(root, options.galaxies)
         build_summary(root)
     print(f"\n| {options.galaxies:,} galaxies | processor, s | wall, s | |\n|---|---|---|---|", flush=True)
-    exports(root, folder, options.galaxies)
+    exports(root, folder)
     if find_spec("lsdb") is None:
         print("LSDB is not installed: pip install 'provabgs[hats]'")
     else:
@@ -116,6 +128,7 @@ def work(options: argparse.Namespace) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             crossmatches(root, folder)
+    print(f"\n{sizes(folder)}")
     shutil.rmtree(folder)
 
 

@@ -158,6 +158,11 @@ class Catalog:
         shards = [self.root / name for name in self.shards]
         return shards if self._reader.path is None else [self._reader.path, *shards]
 
+    def require_shards(self) -> None:
+        """Raise InputError for a HATS export, which has draws but no posteriors."""
+        if isinstance(self._reader, HatsReader):
+            raise InputError(f"{self.root}: a HATS export holds no posteriors; ask the catalog that it was made from")
+
     def __len__(self) -> int:
         return self._reader.count(self._conditions)
 
@@ -408,8 +413,7 @@ class Catalog:
         InputError
             For a TARGETID that is not among the chosen galaxies.
         """
-        if isinstance(self._reader, HatsReader):
-            raise InputError(f"{self.root}: a HATS export holds no posteriors; ask the catalog that it was made from")
+        self.require_shards()
         located = self._locate(targetids)
         rows = located["SHARD_ROW"].astype(np.int64)
         yield from posteriors_at(self.root, self.shards, located["SHARD"], rows)

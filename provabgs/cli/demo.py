@@ -62,7 +62,7 @@ def demo_challenge(output: Path, galaxies: int) -> ChallengeRun:
     galaxies
         Number of mocks.
     """
-    from provabgs.inference.config import FitConfig, SamplerOptions
+    from provabgs.inference.config import FitConfig
     from provabgs.mocks.make import MockConfig
     from provabgs.pipelines.challenge import ChallengeRun
     from provabgs.pipelines.cluster_options import ClusterOptions
@@ -70,7 +70,7 @@ def demo_challenge(output: Path, galaxies: int) -> ChallengeRun:
     return ChallengeRun(
         output=output,
         mock=MockConfig(n=galaxies, r_max=20.0),
-        fit=FitConfig(n_samples=1000, sampler=SamplerOptions(time_limit_s=60.0)),
+        fit=FitConfig(n_samples=1000),
         modes=("both", "photometry"),
         chunk=2,
         cluster=ClusterOptions(workers=min(2, os.cpu_count() or 1)),

@@ -153,6 +153,28 @@ class FitsFile:
                 odd[name] = str(error).removeprefix(f"{name} ")
         return columns, odd
 
+    def read_labels(self, hdu: Hdu, name: str) -> tuple[NDArray[np.int32], list[str]] | None:
+        """A column of few different texts, without an object for each row.
+
+        Parameters
+        ----------
+        hdu
+            The table.
+        name
+            Upper-case name of the column.
+
+        Returns
+        -------
+        positions, labels
+            ``(nrow,)`` position of each row's text among the labels; None where there is no such column of text.
+        """
+        field = self.fields(hdu).get(name)
+        if field is None or field.code != "A":
+            return None
+        nrow, width = hdu.integer("NAXIS2", 0, MAX_ROWS), hdu.integer("NAXIS1", 0, MAX_ROW_BYTES)
+        stored, positions = np.unique(self._raw_columns(hdu, [field], nrow, width)[name], return_inverse=True)
+        return positions.astype(np.int32), [label.decode("ascii", "replace").strip() for label in stored.tolist()]
+
     def _raw_columns(self, hdu: Hdu, fields: Sequence[Field], nrow: int, width: int) -> Columns:
         """Columns as stored, read in one pass over the table."""
         out = {f.name: np.empty(nrow, dtype=DTYPES.get(f.code, f"S{max(f.repeat, 1)}")) for f in fields}

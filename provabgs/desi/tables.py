@@ -30,7 +30,6 @@ MAX_TEXT = 1 << 30
 """Bytes of a text table."""
 KEPT = 6
 """Tables of which a process keeps the index."""
-_KEYS: dict[str, Kind] = {"TARGETID": "id", "SURVEY": "text", "PROGRAM": "text"}
 
 
 class Joined(NamedTuple):
@@ -218,15 +217,18 @@ def _of_fits(path: Path, verify: bool) -> JoinTable:
         first = next((h for h in tables if "TARGETID" in fits.fields(h)), None)
         if first is None:
             raise DataFileError(f"{path}: no table has a column TARGETID; give one that can be joined")
-        keys, odd = fits.read_columns(first, _KEYS)
+        keys, odd = fits.read_columns(first, {"TARGETID": "id"})
         if "TARGETID" in odd:
             raise DataFileError(f"{path}: {first.label}: column TARGETID {odd['TARGETID']}")
         ids = keys["TARGETID"]
         others = [h for h in tables if h is not first and _row_for_row(fits, h, ids)]
         names = frozenset(n for h in (first, *others) for n in fits.fields(h))
-        said = {k: first.text(k).lower() or fits.hdus[0].text(k).lower() for k in ("SURVEY", "PROGRAM")}
+        survey, program = (
+            fits.read_labels(first, name) or _one_label(first.text(name) or fits.hdus[0].text(name), ids.size)
+            for name in ("SURVEY", "PROGRAM")
+        )
         hdus = tuple(str(h.index) for h in (first, *others))
-    samples = _samples({k: v for k, v in keys.items() if k != "TARGETID"}, said, ids.size)
+    samples = _samples(survey, program)
     return _sorted(path, ids, samples, hdus, {}, names)
 
 
@@ -242,15 +244,24 @@ def _hdu(fits: FitsFile, index: str) -> Hdu:
     return fits.hdus[int(index)]
 
 
-def _samples(columns: Columns, said: Mapping[str, str], n: int) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Survey and program of each row, from columns, else from the header: positions among the labels, and these."""
-    if not columns:
-        label = "/".join(said.get(k, "") for k in ("SURVEY", "PROGRAM"))
-        return np.zeros(n, np.int32), (label,)
-    parts = [columns[k] if k in columns else np.full(n, said.get(k, "")) for k in ("SURVEY", "PROGRAM")]
-    lower = [np.char.lower(np.char.strip(p.astype(str))) for p in parts]
-    labels, sample = np.unique(np.char.add(np.char.add(lower[0], "/"), lower[1]), return_inverse=True)
-    return sample.astype(np.int32), tuple(labels.tolist())
+def _one_label(label: str, n: int) -> tuple[NDArray[np.int32], list[str]]:
+    return np.zeros(n, np.int32), [label]
+
+
+def _labels(columns: Columns, name: str, n: int) -> tuple[NDArray[np.int32], list[str]]:
+    """As `FitsFile.read_labels`, of a table in memory; nothing is known where it has no such column."""
+    if name not in columns:
+        return _one_label("", n)
+    labels, positions = np.unique(columns[name].astype(str), return_inverse=True)
+    return positions.astype(np.int32), labels.tolist()
+
+
+def _samples(
+    survey: tuple[NDArray[np.int32], list[str]], program: tuple[NDArray[np.int32], list[str]]
+) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Survey and program of each row: positions among labels such as ``main/bright``, and these."""
+    labels = [f"{s.strip().lower()}/{p.strip().lower()}" for s in survey[1] for p in program[1]]
+    return survey[0] * np.int32(len(program[1])) + program[0], tuple(labels)
 
 
 def _in_memory(path: Path, columns: Columns) -> JoinTable:
@@ -260,7 +271,7 @@ def _in_memory(path: Path, columns: Columns) -> JoinTable:
         ids = exact_array(columns["TARGETID"], "TARGETID")
     except InputError as error:
         raise DataFileError(f"{path}: column {error}") from None
-    samples = _samples({k: columns[k] for k in ("SURVEY", "PROGRAM") if k in columns}, {}, ids.size)
+    samples = _samples(_labels(columns, "SURVEY", ids.size), _labels(columns, "PROGRAM", ids.size))
     return _sorted(path, ids, samples, (), columns, frozenset(columns))
 
 

@@ -24,15 +24,20 @@ def mass_by_age(time: FloatArray, sfr: FloatArray, age_edges: FloatArray) -> Flo
     return -np.diff(np.interp(time[-1] - age_edges, fine, mass))
 
 
+def at_metallicity(library: SSPLibrary) -> FloatArray:
+    """``(nage, nwave)`` SSPs of the truth's metallicity, linear in log Z between those of the library."""
+    right = int(np.searchsorted(library.logzsol, LOGZSOL))
+    step = library.logzsol[right] - library.logzsol[right - 1]
+    upper = (LOGZSOL - library.logzsol[right - 1]) / step
+    return np.asarray((1 - upper) * library.spectrum[right - 1] + upper * library.spectrum[right])
+
+
 def composite(library: SSPLibrary, mock: dict[str, FloatArray]) -> FloatArray:
     """``(nwave,)`` Lsun/A of the history at one metallicity, SSPs interpolated in log age and log Z."""
     edges = np.concatenate([[0.0], np.geomspace(1e-4, mock["tabular_time"][-1] - mock["tabular_time"][0], 4001)])
     mass = mass_by_age(mock["tabular_time"], mock["tabular_sfr"], edges)
     log_age = np.log10(0.5 * (edges[1:] + edges[:-1]))
-    right = int(np.searchsorted(library.logzsol, LOGZSOL))
-    step = library.logzsol[right] - library.logzsol[right - 1]
-    share = (LOGZSOL - library.logzsol[right - 1]) / step
-    ssp = (1 - share) * library.spectrum[right - 1] + share * library.spectrum[right]
+    ssp = at_metallicity(library)
     nodes = np.log10(library.age_gyr)
     x = np.clip(log_age, nodes[0], nodes[-1])
     j = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, nodes.size - 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 from astropy.io import fits
 
 from provabgs.core.config import check_config
-from provabgs.core.errors import ConfigError, DataFileError
+from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.status import Status
 from provabgs.desi import ReadOptions, read_observations
 from provabgs.desi.joins import JoinOptions, open_joins
+from provabgs.desi.origin import Origin
 from provabgs.desi.tables import JoinTable
 from provabgs.observe.observation import Observation
 from provabgs.observe.target import TargetResult
@@ -294,3 +296,38 @@ def test_a_real_redrock_file_joins_as_a_catalog(reference_dir: Path) -> None:
         options=ReadOptions(joins=JoinOptions(zcatalog=folder / "redrock-4-80613-thru20210324.fits")),
     )[0]
     assert (round(seen(result).redshift, 4), seen(result).meta["Z_SOURCE"]) == (0.3687, "zcatalog")
+
+
+@pytest.mark.parametrize("kind", ["fits", "csv", "parquet"])
+def test_damaged_tables_end_in_errors_of_ours(tmp_path: Path, kind: str) -> None:
+    """Bytes changed, cut off, or put in: a table is read or refused, and a row's error names the table."""
+    whole = zcatalog(tmp_path / "z.fits", [1, 2, 3], SURVEY=["main"] * 3, PROGRAM=["bright"] * 3)
+    if kind == "csv":
+        whole = tmp_path / "z.csv"
+        whole.write_text(
+            "TARGETID,SURVEY,PROGRAM,Z,ZWARN,SPECTYPE\n1,main,bright,0.1,0,GALAXY\n2,main,dark,0.2,4,QSO\n"
+        )
+    elif kind == "parquet":
+        whole = tmp_path / "z.parquet"
+        pq.write_table(pa.table({"TARGETID": [1, 2, 3], "Z": [0.1, 0.2, 0.3], "SPECTYPE": ["GALAXY"] * 3}), whole)
+    rng, contents, refused = np.random.default_rng(7), whole.read_bytes(), 0
+    for k in range(60):
+        data, place = bytearray(contents), int(rng.integers(len(contents)))
+        if k % 3 == 0:
+            data[place] = int(rng.integers(256))
+        elif k % 3 == 1:
+            data = data[:place]
+        else:
+            data[place:place] = bytes(rng.integers(0, 256, 9).tolist())
+        damaged = tmp_path / f"{k}.{kind}"
+        damaged.write_bytes(data)
+        try:
+            joins = open_joins(JoinOptions(zcatalog=damaged))
+        except DataFileError:
+            refused += 1
+            continue
+        assert joins is not None
+        for targetid in (1, 2, 3):
+            with contextlib.suppress(InputError):
+                joins.redshift(targetid, Origin("main", "bright"))
+    assert refused > 20

@@ -24,9 +24,11 @@ from provabgs.catalog.hats_layout import INDEX, Pixel, healpix29, partition, rea
 from provabgs.cli.main import app
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status
+from provabgs.gallery.site import build_site
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.dry_run import synthetic_posterior
+from provabgs.population.sources import open_source
 
 N, DRAWS, ROWS = 260, 20, 60
 MOVED = {"SHARD", "SHARD_ROW", "N_SAMPLES"}
@@ -340,6 +342,10 @@ def test_without_draws(root: Path, tmp_path: Path) -> None:
         catalog.probability("LOGMSTAR > 10")
     with pytest.raises(InputError, match="holds no posteriors"):
         next(catalog.posteriors([1]))
+    with pytest.raises(InputError, match="holds no posteriors"):
+        open_source(tmp_path / "h")
+    with pytest.raises(InputError, match="holds no posteriors"):
+        build_site(catalog, tmp_path / "site")
 
 
 def test_the_command(root: Path, tmp_path: Path) -> None:

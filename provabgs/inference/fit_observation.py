@@ -20,11 +20,8 @@ from provabgs.core.versions import versions
 from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.config import FitConfig
 from provabgs.inference.evidence import of_the_data
-<<<<<<< HEAD
 from provabgs.inference.flags import is_spectrum_misfit
-=======
 from provabgs.inference.learnt.target import learnt_ratio
->>>>>>> learnt
 from provabgs.inference.light_error import log_density, spread_masses
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
 from provabgs.inference.likelihood.exact import has_dispersion

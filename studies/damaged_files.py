@@ -25,7 +25,7 @@ from studies.support.command import ROOT, plain_parser, run_study
 KINDS = {"desi": "tests.support.mutations", "store": "tests.support.store_mutations"}
 HANG_S = 60.0
 """No answer for so long, of a reader that takes 0.1 s, is a hang."""
-START_S = 300.0
+START_S = 1800.0
 """Imports and the good files, on a busy machine."""
 BATCH = 1000
 """Files a process."""

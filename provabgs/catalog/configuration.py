@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from provabgs.core.errors import ConfigError
 from provabgs.inference.config import FitConfig
 
-PRIOR_PARTS = ("prior_bounds", "model", "cosmology", "prior_correction")
+PRIOR_PARTS = ("prior_bounds", "model", "cosmology", "prior_correction", "prior")
 """Parts of a configuration that decide under which prior draws were made, and what they mean."""
 MODEL_PARTS = ("model", "cosmology")
 """Parts that decide the spectrum that belongs to a draw."""
@@ -86,6 +86,7 @@ def _parts(config: FitConfig) -> dict[str, Any]:
         "model": json.loads(config.model.model_dump_json()),
         "cosmology": config.observing.cosmology,
         "prior_correction": config.prior_correction and config.prior_correction.model_dump(),
+        "prior": config.prior and config.prior.sha256,
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provabgs.cli.mass_function import add_mass_function
+from provabgs.cli.population_learnt import apply, learn
 from provabgs.cli.population_options import (
     FitFile,
     Input,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from provabgs.population.density.reading import PopulationData
 
 population_app = typer.Typer(
-    help="Populations of galaxies from a catalog's posteriors: densities, priors and their correction.",
+    help="Populations of galaxies from a catalog's posteriors: densities, priors, priors learnt.",
     no_args_is_help=True,
 )
 
@@ -105,12 +106,20 @@ def density(
     _say(found)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"density": density, "prior": prior, "correct": correct}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "density": density,
+    "prior": prior,
+    "correct": correct,
+    "learn": learn,
+    "apply": apply,
+}
 """Subcommands by name; those of files of their own are added below them."""
 _SHORT = {
     "density": "Density of one or two properties over the population.",
     "prior": "The prior induced on SFR, metallicity and age.",
     "correct": "Every galaxy under a prior flat in log sSFR and age.",
+    "learn": "A population prior, learnt from a catalog.",
+    "apply": "Every galaxy under a learnt population prior.",
 }
 for _name, _command in COMMANDS.items():
     population_app.command(_name, short_help=_SHORT[_name])(_command)

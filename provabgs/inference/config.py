@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from provabgs.core.config import BESIDE_FILE, Names, check_config, overlay, read_toml, with_absolute_paths
 from provabgs.core.errors import ConfigError
+from provabgs.inference.learnt.prior_file import PriorFile, prior_file_from
 from provabgs.inference.prior_correction import PriorCorrection, correction_from
 from provabgs.observe.options import ObservingOptions
 from provabgs.sps.library import SHIPPED
@@ -273,6 +274,11 @@ class FitConfig(BaseModel):
         description="file of a corrected prior, as `provabgs population prior --save` writes it; its content is kept "
         "with every posterior",
     )
+    prior: Annotated[PriorFile | None, BeforeValidator(prior_file_from), BESIDE_FILE] = Field(
+        default=None,
+        description="file of a population prior that `provabgs population learn` made from fits of this configuration; "
+        "each galaxy gets the density of the half that it is not in (docs/guide/learnt.md)",
+    )
     measure: MeasureOptions = Field(default_factory=MeasureOptions)
     n_samples: int = Field(default=1000, gt=0, description="posterior draws kept per galaxy")
     use: Literal["both", "spectrum", "photometry"] = Field(default="both", description="which data to fit")
@@ -295,6 +301,13 @@ class FitConfig(BaseModel):
             raise ValueError("engine = 'emulator' was trained on stars alone; nebular = true needs another engine")
         if self.observing.fits_dispersion and self.engine == "emulator":
             raise ValueError("engine = 'emulator' has one velocity dispersion; vdisp_kms = 'fit' needs another engine")
+        return self
+
+    @model_validator(mode="after")
+    def _prior_of_these_fits(self) -> FitConfig:
+        # a stored configuration may outlive the file; a fit without the file is refused when it begins
+        if self.prior is not None and self.prior.path.is_file():
+            self.prior.load().check(self)
         return self
 
     @model_validator(mode="after")

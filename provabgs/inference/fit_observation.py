@@ -21,6 +21,7 @@ from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.config import FitConfig
 from provabgs.inference.evidence import of_the_data
 from provabgs.inference.flags import is_spectrum_misfit
+from provabgs.inference.learnt.target import learnt_ratio
 from provabgs.inference.light_error import log_density, spread_masses
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
 from provabgs.inference.likelihood.exact import has_dispersion
@@ -96,9 +97,10 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         projection = project(fitted, model.library, config.observing)
         exact = ExactLikelihood(projection, model)
         prior = prior_of(exact, fitted, config)
-        ratio = _prior_ratio(exact, prior, config)
         data_hash = observation.digest() if observation.targetid == NO_ID else ""  # milliseconds, for those alone
-        rng = galaxy_rng(seed, stream_of(observation.targetid, data_hash))
+        stream = stream_of(observation.targetid, data_hash)
+        ratio = _prior_ratio(exact, prior, config, observation.redshift, stream)
+        rng = galaxy_rng(seed, stream)
         result, engine_error = _sample(exact, prior, config, rng, ratio, start + config.sampler.time_limit_s)
         result = of_the_data(exact, prior, result)
         fit = _Fit(observation, exact, prior, ratio, config, seed, rng)
@@ -148,11 +150,20 @@ def prior_of(exact: ExactLikelihood, observation: Observation, config: FitConfig
     return Prior.of(exact.parameters, bounds, {} if fiber is None else {"f_fiber": fiber})
 
 
-def _prior_ratio(exact: ExactLikelihood, prior: Prior, config: FitConfig) -> LogRatio | None:
-    """Ln of the corrected prior over the one on parameters; None where it is not corrected."""
-    if config.prior_correction is None:
-        return None
-    return log_ratio_function(config.prior_correction, exact.model, prior, exact.tables)
+def _prior_ratio(
+    exact: ExactLikelihood, prior: Prior, config: FitConfig, redshift: float, stream: int
+) -> LogRatio | None:
+    """Ln of the corrected and of the learnt prior over the one on parameters; None where there is neither."""
+    found: list[LogRatio] = []
+    if config.prior_correction is not None:
+        found.append(log_ratio_function(config.prior_correction, exact.model, prior, exact.tables))
+    if config.prior is not None:
+        learnt = config.prior.load()
+        learnt.check(config)
+        found.append(learnt_ratio(learnt, exact.model, prior, exact.tables, redshift, stream))
+    if len(found) < 2:
+        return found[0] if found else None
+    return lambda latent: found[0](latent) + found[1](latent)
 
 
 def _sample(

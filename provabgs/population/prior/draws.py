@@ -14,6 +14,7 @@ from provabgs.catalog.columns import Schema
 from provabgs.catalog.evaluate import evaluate
 from provabgs.catalog.names import sample_formulas
 from provabgs.core.arrays import FloatArray
+from provabgs.core.errors import ConfigError
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
 from provabgs.inference.likelihood import fit_parameters
@@ -50,7 +51,17 @@ def draw_properties(config: FitConfig, redshift: float, n: int, rng: np.random.G
     -------
     dict
         ``(n,)`` per sample column (LOGMSTAR, LOGSFR_1GYR, ...) and the specific SFRs.
+
+    Raises
+    ------
+    ConfigError
+        When the fits were made under a learnt prior.
     """
+    if config.prior is not None:
+        raise ConfigError(
+            f"these fits were made under a learnt prior ({config.prior.path.name}), which differs between galaxies and "
+            "cannot be divided out; use the fits under the inference prior"
+        )
     model = load_model(config.model)
     tables = model.tables(age_of_universe(config, redshift))
     drawn = n if config.prior_correction is None else CORRECTED_EXCESS * n

@@ -223,7 +223,7 @@ def induced_log_prior(catalog: Catalog, sample: SurveySample, name: str, n: int 
         When fits under several priors are mixed, or the catalog does not say.
     """
     config = shared_config(stored_configs(catalog.metadata))
-    if name == "logmstar" and config.prior_correction is None:
+    if name == "logmstar" and config.prior_correction is None and config.prior is None:
         return None
     z = sample.redshift
     prior = InducedPrior.build(

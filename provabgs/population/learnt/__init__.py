@@ -1,0 +1,1 @@
+"""A population prior learnt from a catalog's posteriors, and posteriors under it."""

@@ -16,7 +16,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1
 export MPLBACKEND ?= Agg
 
-.PHONY: help demo test test-slow bench studies-smoke docs lint format unit coverage clean distclean
+.PHONY: help demo test test-slow bench studies-smoke notebooks docs lint format unit coverage clean distclean
 help:
 	@echo "make demo       fit a real DESI galaxy: table, posterior file, figures and a gallery under demo/"
 	@echo "make test       lint, types and the tests (about ten minutes on two cores)"
@@ -24,6 +24,7 @@ help:
 	@echo "make test-slow  the long studies"
 	@echo "make bench      timings (bench/README.md)"
 	@echo "make studies-smoke  every study, small: does it run? (studies/README.md says how to run one in full)"
+	@echo "make notebooks  execute all notebooks again, and keep what they show"
 	@echo "make docs       documentation under docs/_build/html"
 	@echo "make lint       ruff, mypy and numpydoc;  make format  applies ruff's format"
 	@echo "make clean      what the above wrote; distclean: $(VENV) too"
@@ -76,9 +77,7 @@ demo: $(VENV)/.runtime $(COADD)
 	$(BIN)/provabgs fit $(COADD) --redrock $(REDROCK) --photometry $(TRACTOR) --targetid $(TARGETID) \
 		--line-mask extended -o $(DEMO)/galaxy.h5
 	$(BIN)/provabgs plot $(DEMO)/galaxy.h5 -o $(DEMO)/figures
-	$(BIN)/provabgs mock challenge mocks/demo.toml
-	@echo "posterior: $(DEMO)/galaxy.h5   figures: $(DEMO)/figures   mock challenge: $(DEMO)/challenge/results"
-	$(BIN)/provabgs gallery $(DEMO)/galaxy.h5 $(DEMO)/challenge/fits/*/*.h5 --title "provabgs demo" -o $(DEMO)/gallery
+	$(BIN)/provabgs demo -o $(DEMO) --also $(DEMO)/galaxy.h5
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
 
@@ -108,6 +107,9 @@ bench: $(VENV)/.dev
 
 studies-smoke: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/integration/test_studies.py -n $(JOBS) -p no:cacheprovider -q
+
+notebooks: $(VENV)/.dev
+	$(BIN)/python notebooks/execute.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,6 @@
 """Size and speed of the posterior store: bytes per galaxy by encoding and filter, then queries on many galaxies.
 
-    python -m bench.store_speed --galaxies 100000 -o /scratch/store
+    python -m bench.store_speed --galaxies 1000000 -o /scratch/store
 
 Prints Markdown tables for docs/studies/store.md. The samples are synthetic (`provabgs.pipelines.dry_run`): continuous
 draws, which compress as badly as real ones do. One filter more with the package hdf5plugin.

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-import h5py
 from astropy.table import Table, vstack
 from pydantic import BaseModel, ConfigDict, Field
 
 from provabgs.catalog import read_posteriors
 from provabgs.core.config import BESIDE_FILE
 from provabgs.core.errors import ConfigError, DataFileError
-from provabgs.core.hdf5 import attribute
+from provabgs.core.hdf5 import attribute, open_file
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.mocks.files import coadd_name, read_truth, truth_table, write_desi_files, write_truth
@@ -193,7 +192,7 @@ def load_posteriors(output: str | Path, mode: Mode) -> dict[int, Posterior]:
     """
     out: dict[int, Posterior] = {}
     for path in sorted((Path(output) / "fits" / mode).glob("chunk-*.h5")):
-        with h5py.File(path, "r") as f:
+        with open_file(path) as f:
             found = attribute(f, "mode") if "mode" in f.attrs else mode
             if found != mode:
                 raise DataFileError(f"{path}: holds fits of mode {found!r}, not {mode!r}; do not move files")

@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
 from provabgs.core.errors import DataFileError
+from provabgs.core.hdf5 import open_file
 from provabgs.mocks.histories import FloatArray, SimulatedGalaxies, check_histories, flag_empty, flag_gas
 from provabgs.mocks.lgalaxies import (
     HUBBLE_PLANCK,
@@ -78,7 +78,7 @@ def read_h20_hdf5(
     if not path.is_file():
         raise DataFileError(f"{path}: no such file")
     try:
-        with h5py.File(path, "r") as f:
+        with open_file(path) as f:
             if str(snapnum) not in f:
                 raise DataFileError(f"{path}: no table {str(snapnum)!r}; it has {sorted(f)}")
             records = f[str(snapnum)][:]

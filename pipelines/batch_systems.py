@@ -40,6 +40,8 @@ class BatchSystem:
     ----------
     submit, query, cancel
         Command lines; the script, nothing, or job ids follow. ``USER`` stands for the user's name.
+    cancel_named
+        Shell command that cancels the user's jobs of a name, ``$1``.
     test
         Says whether a script would be taken, and when it would start; None where there is no such command.
     parse
@@ -55,6 +57,7 @@ class BatchSystem:
     submit: tuple[str, ...]
     query: tuple[str, ...]
     cancel: tuple[str, ...]
+    cancel_named: str
     parse: Callable[[str], dict[str, JobState]]
     ended: frozenset[str]
     test: tuple[str, ...] | None = None
@@ -109,6 +112,11 @@ class BatchSystem:
         if ids := list(ids):
             with contextlib.suppress(OSError):
                 _run([*self.cancel, *ids])
+
+    def end_named(self, name: str) -> None:
+        """Cancel jobs by their name, those whose ids nobody knows among them."""
+        with contextlib.suppress(OSError):
+            _run(["/bin/sh", "-c", self.cancel_named, "sh", name])
 
     def _with_script(self, command: tuple[str, ...], script: str) -> subprocess.CompletedProcess[str]:
         with tempfile.NamedTemporaryFile("w+", suffix=".sh", prefix="provabgs-job-") as file:
@@ -175,6 +183,7 @@ SYSTEMS: Mapping[str, BatchSystem] = {
         # ended jobs are listed for some minutes too, so that the run can say how they ended
         query=("squeue", "-h", "-t", "all", "-u", "USER", "-o", "%A|%T|%r"),
         cancel=("scancel",),
+        cancel_named='scancel -u "$(id -un)" -n "$1"',
         parse=_parse_slurm,
         ended=frozenset(_SLURM_ENDED),
     ),
@@ -182,6 +191,7 @@ SYSTEMS: Mapping[str, BatchSystem] = {
         submit=("qsub",),
         query=("qstat", "-u", "USER"),
         cancel=("qdel",),
+        cancel_named='qselect -u "$(id -un)" -N "$1" | xargs -r qdel',
         parse=_parse_pbs,
         ended=frozenset({"COMPLETED", "FINISHED"}),
         grace_s=30.0,
@@ -190,6 +200,7 @@ SYSTEMS: Mapping[str, BatchSystem] = {
         submit=("bsub",),
         query=("bjobs", "-noheader", "-o", "jobid stat", "-u", "USER"),
         cancel=("bkill",),
+        cancel_named='bkill -J "$1" 0',
         parse=_parse_lsf,
         ended=frozenset({"DONE", "EXIT", "ZOMBI"}),
         script_on_stdin=True,

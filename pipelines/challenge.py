@@ -21,6 +21,7 @@ from provabgs.catalog.shard import read_block
 from provabgs.core.atomic import sweep
 from provabgs.core.config import load_config_file
 from provabgs.core.errors import DataFileError, ProvabgsError
+from provabgs.core.progress import Display, Show
 from provabgs.inference.fit import check_names
 from provabgs.mocks.challenge import (
     ChallengeConfig,
@@ -131,10 +132,11 @@ def run_challenge(
             return 0
         with open_cluster(config.where, WORKER_TRIES, config.output, announce) as client:
             announce(f"dashboard: {client.dashboard_link}")
-            rows = _make_mocks(client, config, announce)
-            progress = Progress(config.output, len(rows) * len(config.modes), quiet=quiet, unit="fits")
-            progress.add_stored(stored)
-            return _fit(client, config, list(pending(config))[:limit], progress, fit)
+            with Display("selecting mocks", quiet=quiet) as show:
+                rows = _make_mocks(client, config, show)
+            with Progress(config.output, len(rows) * len(config.modes), quiet=quiet, unit="fits") as progress:
+                progress.add_stored(stored)
+                return _fit(client, config, list(pending(config))[:limit], progress, fit)
 
 
 def _stored(config: ChallengeRun, announce: Announce) -> Counter[int]:
@@ -152,24 +154,22 @@ def _stored(config: ChallengeRun, announce: Announce) -> Counter[int]:
     return counts
 
 
-def _make_mocks(client: Client, config: ChallengeRun, announce: Announce) -> list[int]:
+def _make_mocks(client: Client, config: ChallengeRun, show: Show) -> list[int]:
     """Select galaxies and make the chunks that are not there; returns the selected rows."""
     settings = config.model_copy(update={"output": config.output.absolute()}).model_dump_json(
         include=set(ChallengeConfig.model_fields)
     )
     rows = load_selection(config)
     if rows is None:
-        announce("selecting mock galaxies")
-        rows = store_selection(config, _select(client, config, settings))
+        rows = store_selection(config, _select(client, config, settings, show))
     missing = [k for k in range(n_chunks(config, rows)) if not has_chunk(config, k)]
-    if missing:
-        announce(f"making {len(missing)} chunks of {len(rows)} mock galaxies")
-    for _ in _results(client, make_piece, [(settings, rows, k) for k in missing]):
-        pass
+    what = f"making {len(rows)} mocks in chunks"
+    for done, _ in enumerate(_results(client, make_piece, [(settings, rows, k) for k in missing]), start=1):
+        show(what, done, len(missing))
     return rows
 
 
-def _select(client: Client, config: ChallengeRun, settings: str) -> list[int]:
+def _select(client: Client, config: ChallengeRun, settings: str, show: Show) -> list[int]:
     """The rows that `MockMaker.selected` gives, in its order, looked for in parallel."""
     order = [int(i) for i in MockMaker(config.mock).order()]
     wanted = len(order) if config.mock.n is None else config.mock.n
@@ -180,6 +180,7 @@ def _select(client: Client, config: ChallengeRun, settings: str) -> list[int]:
         blocks = [part[i : i + BLOCK] for i in range(0, len(part), BLOCK)]
         kept = dict(_results(client, passing, [(settings, block) for block in blocks]))
         found += [row for k in range(len(blocks)) for row in kept[k]]
+        show("selecting mocks", min(len(found), wanted), wanted)
         if len(found) >= wanted:
             break
     return found[:wanted]

@@ -7,6 +7,7 @@ from functools import lru_cache
 from astropy.io import fits
 
 from provabgs.catalog import write_posteriors
+from provabgs.core.messages import reason
 from provabgs.inference.posterior import Posterior
 from provabgs.mocks.challenge import STORED_DRAWS, ChallengeConfig, Job, make_chunk
 from provabgs.mocks.make import MockMaker
@@ -39,9 +40,7 @@ def make_piece(settings: str, rows: list[int], number: int) -> int:
     try:
         make_chunk(config, maker, rows, number)
     except OSError as error:
-        raise StorageError(
-            f"{config.output}: cannot write mocks ({error.strerror}); free space and run again"
-        ) from None
+        raise StorageError(f"{config.output}: cannot write mocks ({reason(error)}); free space and run again") from None
     return number
 
 
@@ -74,7 +73,7 @@ def store_piece(job: Job, posteriors: list[Posterior]) -> None:
         job.shard.parent.mkdir(parents=True, exist_ok=True)
         write_posteriors(job.shard, posteriors, n_samples=STORED_DRAWS, attrs={"mode": job.mode})
     except OSError as error:
-        raise StorageError(f"{job.shard}: cannot write ({error.strerror}); free space and run again") from None
+        raise StorageError(f"{job.shard}: cannot write ({reason(error)}); free space and run again") from None
 
 
 def batch_of(job: Job) -> Batch:

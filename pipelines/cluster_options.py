@@ -42,6 +42,23 @@ def seconds_of(text: str) -> float:
     return found
 
 
+def memory_text(text: str) -> str:
+    """A size as it was written: '230GB', '4GiB'.
+
+    Raises
+    ------
+    ValueError
+        For what is no number with a unit.
+    """
+    try:
+        usable = parse_bytes(text) > 0
+    except ValueError:
+        usable = False
+    if not usable or text.strip().isdigit():
+        raise ValueError("must be a number and a unit: '230GB', '4GiB'")
+    return text
+
+
 class ClusterOptions(Section):
     """Where the work is done."""
 
@@ -68,7 +85,9 @@ class ClusterOptions(Section):
     lifetime_stagger: str = Field("8m", description="spread of lifetimes, so that not all workers end at once")
     queue: str | None = Field(None, description="batch systems: queue or partition")
     account: str | None = Field(None, description="batch systems: account or project")
-    job_name: str = Field("provabgs", pattern=r"^[A-Za-z0-9_.+-]+$", description="batch systems: name of the jobs")
+    job_name: str = Field(
+        "provabgs", pattern=r"^[A-Za-z0-9_.+-]+$", description="batch systems: name of the jobs, before a tag"
+    )
     log_directory: Annotated[Path | None, BESIDE_FILE] = Field(
         None, description="batch systems: where jobs leave their logs; else logs/ in the run's folder"
     )
@@ -83,13 +102,7 @@ class ClusterOptions(Section):
     @field_validator("memory")
     @classmethod
     def _is_memory(cls, text: str) -> str:
-        try:
-            usable = parse_bytes(text) > 0
-        except ValueError:
-            usable = False
-        if not usable or text.strip().isdigit():
-            raise ValueError("must be a number and a unit: '230GB', '4GiB'")
-        return text
+        return memory_text(text)
 
     @field_validator("walltime", "lifetime", "lifetime_stagger")
     @classmethod

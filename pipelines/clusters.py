@@ -15,10 +15,11 @@ from distributed import Client, LocalCluster, Scheduler, SpecCluster
 from distributed.security import Security
 
 from provabgs.core.errors import ConfigError
+from provabgs.core.messages import first_line
 from provabgs.pipelines.batch_systems import SYSTEMS
 from provabgs.pipelines.cluster_options import BATCH_SYSTEMS, ClusterOptions
 from provabgs.pipelines.job_script import job_script
-from provabgs.pipelines.jobs import JobPool
+from provabgs.pipelines.jobs import JobPool, of_their_own
 from provabgs.pipelines.keys import make_pair, pair_in, read_pair, security
 from provabgs.pipelines.supervisor import ONE_THREAD
 
@@ -111,24 +112,31 @@ def _existing(options: ClusterOptions) -> Iterator[Client]:
 def _local(options: ClusterOptions) -> Iterator[Client]:
     """Workers on this machine."""
     keys = security(*make_pair()) if options.tls else None
-    cluster = LocalCluster(
-        n_workers=options.workers or os.cpu_count() or 1,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=None,
-        dashboard_address=options.dashboard,
-        silence_logs=logging.ERROR,
-        env=ONE_THREAD,
-        security=keys,
-        protocol="tls://" if keys is not None else "tcp://",
-    )
+    settings: dict[str, Any] = {
+        "n_workers": options.workers or os.cpu_count() or 1,
+        "threads_per_worker": 1,
+        "processes": True,
+        "memory_limit": None,
+        "dashboard_address": options.dashboard,
+        "silence_logs": logging.ERROR,
+        "env": ONE_THREAD,
+        "security": keys,
+        "protocol": "tls://" if keys is not None else "tcp://",
+    }
+    try:
+        cluster = LocalCluster(**settings)
+    except (OSError, RuntimeError, TimeoutError) as error:
+        raise ConfigError(
+            f"[cluster] workers = {settings['n_workers']}: they do not start ({first_line(error)}); is this machine "
+            "out of memory, processes or time? Free some, or ask for fewer workers"
+        ) from error
     with cluster, Client(cluster) as client:
         yield client
 
 
 def _batch(options: ClusterOptions, folder: Path, say: Say) -> Iterator[Client]:
     """A scheduler in this process, and jobs that bring its workers."""
-    logs = log_directory(options, folder)
+    logs, options = log_directory(options, folder), of_their_own(options)
     with contextlib.ExitStack() as stack:
         keys = stack.enter_context(pair_in(folder / "keys")) if options.tls else None
         cluster = stack.enter_context(_scheduler(options, keys))

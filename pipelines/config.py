@@ -6,15 +6,17 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from provabgs.catalog.encode import Encoding
 from provabgs.catalog.layout import DEFAULT_SHARD_ROWS
 from provabgs.catalog.records import DEFAULT_SAMPLES
 from provabgs.core.config import BESIDE_FILE, check_config, load_config_file
 from provabgs.core.status import Status
+from provabgs.desi.joins import JoinOptions
+from provabgs.desi.selection import DesiSelection
 from provabgs.inference.config import FitConfig
-from provabgs.pipelines.cluster_options import ClusterOptions, Section
+from provabgs.pipelines.cluster_options import ClusterOptions, Section, memory_text
 
 DEFAULT_FIT = "provabgs.inference.fit_observation:fit_observation"
 
@@ -47,7 +49,7 @@ class InputOptions(Section):
     """Which galaxies."""
 
     paths: Annotated[tuple[str, ...], BESIDE_FILE] = Field(
-        description="files, directories (healpix/ or tiles/ trees), or glob patterns"
+        (), description="files, directories (healpix/ or tiles/ trees), or glob patterns"
     )
     file_list: Annotated[Path | None, BESIDE_FILE] = Field(
         None, description="text file of further input files, one per line"
@@ -65,12 +67,28 @@ class InputOptions(Section):
     photometry: Annotated[Path | None, BESIDE_FILE] = Field(
         None, description="photometric catalog in place of the FIBERMAP's fluxes"
     )
-    duplicates: Literal["error", "first", "keep"] = Field(
-        "error", description="TARGETIDs met in several inputs: stop, keep the first, or fit every one of them"
+    duplicates: Literal["apart", "error", "first", "keep"] = Field(
+        "apart",
+        description="TARGETIDs met in several inputs: one row for each survey and program, but stop at two in one; "
+        "stop; keep the first; or fit every one of them",
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="options of the reader (bands, cameras, allow_zwarn, ...)"
     )
+    desi: DesiSelection = Field(default_factory=DesiSelection, description="coadds of a DESI production")
+    joins: JoinOptions = Field(default_factory=JoinOptions, description="tables joined to coadds")
+
+    @model_validator(mode="after")
+    def _something_to_read(self) -> InputOptions:
+        if not (self.paths or self.file_list or self.desi.is_asked_for):
+            raise ValueError("paths is required: files or folders (or file_list, or a table [inputs.desi])")
+        if self.joins != JoinOptions() and self.reader in ("sdss", "photometry"):
+            raise ValueError(f"joins are for DESI's coadds, which reader = {self.reader!r} does not read; leave it out")
+        if self.desi.is_asked_for and self.reader in ("sdss", "photometry"):
+            raise ValueError(
+                f"desi chooses coadds, which reader = {self.reader!r} does not read; leave one of them out"
+            )
+        return self
 
 
 class StoreOptions(Section):
@@ -90,8 +108,16 @@ class ExecutionOptions(Section):
     tries: int = Field(3, ge=1, description="a galaxy that kills its process this often is stored as CRASHED")
     worker_tries: int = Field(10, ge=1, description="a task that loses its worker this often is divided, then given up")
     restart_after: int = Field(2000, ge=0, description="fits after which a fit process is replaced; 0 for never")
+    memory: str | None = Field(
+        "4GB", description="a fit process that holds more after a batch is replaced before the next; null for never"
+    )
     scheduler_limit_s: float = Field(120.0, gt=0, description="stop when the scheduler has been out of reach this long")
     seconds_per_galaxy: float = Field(5.0, gt=0, description="guess used by --dry-run")
+
+    @field_validator("memory")
+    @classmethod
+    def _is_memory(cls, text: str | None) -> str | None:
+        return None if text is None else memory_text(text)
 
 
 class RunConfig(Section):
@@ -157,7 +183,7 @@ def _template_section(name: str, model: type[BaseModel], examples: dict[str, str
         about = f"  # {field.description}" if field.description else ""
         if choices := [c for c in get_args(annotation) if isinstance(c, str)]:
             about += f" ({', '.join(choices)})"
-        if field.is_required():
+        if key in examples:
             lines.append(f"{key} = {examples[key]}{about}")
         else:
             lines.append(f"# {key} = {_toml(field.get_default(call_default_factory=True))}{about}")

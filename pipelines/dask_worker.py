@@ -26,6 +26,7 @@ from provabgs.catalog.layout import shard_name, superseded_paths
 from provabgs.catalog.records import to_block
 from provabgs.catalog.shard import read_block, write_block
 from provabgs.core.errors import ConfigError, DataFileError, ProvabgsError
+from provabgs.core.messages import reason
 from provabgs.core.status import Status
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.config import RunConfig
@@ -113,7 +114,7 @@ def _storage(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{path.parent}: cannot write ({error.strerror}); free space there and run again") from None
+        raise StorageError(f"{path.parent}: cannot write ({reason(error)}); free space there and run again") from None
 
 
 def fit_process(config_json: str) -> tuple[RunConfig, FitProcess]:

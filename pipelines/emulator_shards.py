@@ -10,15 +10,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import h5py
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
-from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError
 from provabgs.emulator.basis import Basis
 from provabgs.emulator.training_spectra import Parts, draw_inputs, smooth_ranges, smooth_spectra
 from provabgs.pipelines.emulator_config import EmulatorConfig, parse_emulator_config
+from provabgs.pipelines.emulator_files import keep, kept
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
 
@@ -26,6 +25,7 @@ Stage = Literal["basis", "train", "held_out"]
 
 STAGES: tuple[Stage, ...] = ("basis", "train", "held_out")
 LIBRARY_NAME, BASIS_NAME = "library.h5", "basis.h5"
+_LIGHT, _PARTS = ("young", "old"), ("functions", "weight")
 _BLOCK = 125
 """Draws computed at a time, to bound memory."""
 
@@ -85,10 +85,9 @@ def _digest(model: SPSModel) -> str:
 def is_done(config: EmulatorConfig, stage: Stage, index: int) -> bool:
     """Whether a shard is there, readable, and of these very settings."""
     try:
-        with h5py.File(shard_path(config, stage, index), "r") as f:
-            complete = len(f["x"]) == len(f["y"]) == shard_sizes(config, stage)[index]
-            return complete and str(f.attrs["settings"]) == label(config, stage)
-    except (OSError, KeyError):
+        arrays = kept(shard_path(config, stage, index), label(config, stage))
+        return len(arrays["x"]) == len(arrays["y"]) == shard_sizes(config, stage)[index]
+    except (DataFileError, KeyError):
         return False
 
 
@@ -102,10 +101,8 @@ def compute_shard(config_json: dict, stage: Stage, index: int) -> int:
     parts = Parts.of(model, config.data.t_age)
     bases = None if stage == "basis" else read_bases(config)
     pieces = [_describe(model, parts, x[i : i + _BLOCK], bases) for i in range(0, n, _BLOCK)]
-    with atomic_path(shard_path(config, stage, index)) as temporary, h5py.File(temporary, "w") as f:
-        f.attrs["settings"] = label(config, stage)
-        f["x"] = x
-        f["y"] = np.concatenate(pieces).astype(np.float32 if stage == "basis" else np.float64)
+    y = np.concatenate(pieces).astype(np.float32 if stage == "basis" else np.float64)
+    keep(shard_path(config, stage, index), label(config, stage), {"x": x, "y": y})
     return n
 
 
@@ -128,38 +125,29 @@ def read_shards(config: EmulatorConfig, stage: Stage) -> Shard:
     DataFileError
         When one is missing or damaged.
     """
-    xs, ys = [], []
-    for index in range(len(shard_sizes(config, stage))):
-        path = shard_path(config, stage, index)
-        try:
-            with h5py.File(path, "r") as f:
-                xs.append(f["x"][()])
-                ys.append(f["y"][()])
-        except (OSError, KeyError) as error:
-            raise DataFileError(f"{path}: cannot be read ({error}); remove it and run the same command") from None
-    return Shard(np.concatenate(xs), np.concatenate(ys))
+    indices = range(len(shard_sizes(config, stage)))
+    found = [kept(shard_path(config, stage, index), label(config, stage)) for index in indices]
+    return Shard(*(np.concatenate([arrays[name] for arrays in found]) for name in "xy"))
 
 
 def write_bases(config: EmulatorConfig, bases: tuple[Basis, Basis]) -> None:
     """Keep the bases of young and old light."""
-    with atomic_path(config.emulator.work / BASIS_NAME) as temporary, h5py.File(temporary, "w") as f:
-        f.attrs["settings"] = label(config, "train")
-        for name, basis in zip(("young", "old"), bases, strict=True):
-            f[f"{name}/functions"], f[f"{name}/weight"] = basis.functions, basis.weight
+    arrays = {
+        f"{name}/{part}": getattr(basis, part) for name, basis in zip(_LIGHT, bases, strict=True) for part in _PARTS
+    }
+    keep(config.emulator.work / BASIS_NAME, label(config, "train"), arrays)
 
 
 def read_bases(config: EmulatorConfig) -> tuple[Basis, Basis] | None:
     """The bases of these very settings; None where they are yet to be found."""
     try:
         return _read_bases(str(config.emulator.work / BASIS_NAME), label(config, "train"))
-    except (OSError, KeyError):
+    except (DataFileError, KeyError):
         return None
 
 
 @lru_cache(maxsize=2)
 def _read_bases(path: str, settings: str) -> tuple[Basis, Basis]:
-    with h5py.File(path, "r") as f:
-        if str(f.attrs["settings"]) != settings:
-            raise KeyError(path)
-        young, old = (Basis(f[f"{name}/functions"][()], f[f"{name}/weight"][()]) for name in ("young", "old"))
+    arrays = kept(Path(path), settings)
+    young, old = (Basis(*(arrays[f"{name}/{part}"] for part in _PARTS)) for name in _LIGHT)
     return young, old

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -28,12 +28,27 @@ from provabgs.surveys import Band, load_system, survey_columns
 
 
 class Scan(NamedTuple):
-    """What a file holds: one entry per target. Coordinates in degrees, NaN where unknown."""
+    """What a file holds: one entry per target. Coordinates in degrees, NaN where unknown.
+
+    `sample` says which survey and program a row is of (``"main/bright"``): rows of one TARGETID that differ in it are
+    kept apart. None and ``""`` are unknown.
+    """
 
     targetid: NDArray[np.int64]
     row: NDArray[np.int32]
     ra: NDArray[np.float64]
     dec: NDArray[np.float64]
+    sample: NDArray[np.str_] | None = None
+
+    def complete(self) -> Scan:
+        """The same with an entry of `sample` for each target."""
+        return self if self.sample is not None else self._replace(sample=np.full(self.targetid.size, "", "U1"))
+
+    @property
+    def labels(self) -> NDArray[np.str_]:
+        """`sample`, of a scan that is complete."""
+        assert self.sample is not None
+        return self.sample
 
 
 class Reader(Protocol):
@@ -107,7 +122,7 @@ class DesiReader:
     def __init__(self, options: InputOptions) -> None:
         self.photometry = options.photometry
         changes = {k: tuple(v) if isinstance(v, list) else v for k, v in options.options.items()}
-        self.options = ReadOptions().with_changes(changes)
+        self.options = replace(ReadOptions().with_changes(changes), targets=options.desi.targets, joins=options.joins)
 
     def scan(self, path: Path) -> Scan:
         """Read the FIBERMAP."""
@@ -116,9 +131,10 @@ class DesiReader:
             rows = np.arange(file.targetids.size)
         else:
             rows = np.array([r[0] for r in file.groups().values()], dtype=int)
+        rows = rows[file.chosen(self.options.targets)[rows]]
         unknown = np.full(file.targetids.size, np.nan)
         ra, dec = (np.asarray(file.fibermap.get(c, unknown), dtype=float)[rows] for c in ("TARGET_RA", "TARGET_DEC"))
-        return Scan(file.targetids[rows], rows.astype(np.int32), ra, dec)
+        return Scan(file.targetids[rows], rows.astype(np.int32), ra, dec, np.full(rows.size, file.origin.label))
 
     def read(self, path: Path, targetids: Sequence[int], rows: Sequence[int]) -> Iterator[TargetResult]:
         """Read the chosen targets' spectra."""

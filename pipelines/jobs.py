@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import secrets
+import string
 import subprocess
 import threading
 import time
@@ -25,7 +27,9 @@ from provabgs.pipelines.waiting import REPEAT_S, REPEAT_WITH_WORKERS_S, duration
 
 IDLE_S = 60.0
 """Adaptive mode: workers that have had nothing to do for so long are let go."""
-_GUARD = 'read -r _; [ -s "$0" ] && xargs "$@" < "$0"; exit 0'
+GUARD_ROUNDS_S = (0, 5, 30)
+"""When the guard of a run that was killed cancels: what was being submitted at that moment comes a little later."""
+_GUARD = 'read -r _; for s in {rounds}; do sleep $s; [ -e "$0" ] || exit 0; {cancel}; done; exit 0'
 _UNFINISHED = frozenset({"waiting", "no-worker", "queued", "processing"})
 _SENT = JobState("SENT")
 
@@ -56,13 +60,14 @@ class JobPool:
     system
         Commands of the batch system.
     options
-        The ``[cluster]`` table.
+        The ``[cluster]`` table, with a job_name that no other run's jobs have (`of_their_own`).
     write_script
         Script of a job of the given name.
     scheduler
         Dask's, in this process: its workers and tasks are looked at.
     folder
-        Gets ``jobs.txt``, by which the jobs of a run that was killed are found and cancelled.
+        Gets ``jobs.txt``, by which the jobs of a run that was killed are found and cancelled: their name, written
+        before the first is sent, and the ids that are known.
     logs
         Where jobs leave their output.
     say
@@ -108,32 +113,33 @@ class JobPool:
 
     def _cancel_leftovers(self) -> None:
         """End jobs that a killed run has left."""
-        with contextlib.suppress(OSError):
-            if ids := [i for i in self.ids_path.read_text().split() if i.isdigit()]:
+        with contextlib.suppress(OSError, ValueError):
+            name, *ids = self.ids_path.read_text().split()
+            if ids := [i for i in ids if i.isdigit()]:
                 self.say(f"jobs of an earlier run are cancelled where they still wait: {some(ids)}")
-                self.system.end(ids)
+            self.system.end_named(name)
 
     def _start_guard(self) -> None:
         """A shell that waits for the death of this process, be it by SIGKILL, and then cancels the jobs."""
-        self._note_ids()
+        self._note_jobs()
+        guard = _GUARD.format(rounds=" ".join(map(str, GUARD_ROUNDS_S)), cancel=self.system.cancel_named)
         self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD, str(self.ids_path), *self.system.cancel],
+            ["/bin/sh", "-c", guard, str(self.ids_path), self.options.job_name],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
     def _end_all(self) -> None:
-        self.system.end(self.jobs)
+        self.system.end_named(self.options.job_name)  # one that was being submitted has no id here
         self.jobs.clear()
         with contextlib.suppress(OSError):
-            self._note_ids()
             self.ids_path.unlink()
         if self._guard is not None and self._guard.stdin is not None:
             self._guard.stdin.close()
             self._guard.wait()
 
-    def _note_ids(self) -> None:
+    def _note_jobs(self) -> None:
         with atomic_path(self.ids_path) as temporary:
-            temporary.write_text("".join(f"{i}\n" for i in self.jobs))
+            temporary.write_text("".join(f"{word}\n" for word in (self.options.job_name, *self.jobs)))
 
     # -- sending ----------------------------------------------------------------------------------------------------
 
@@ -144,7 +150,7 @@ class JobPool:
             name = f"job{os.getpid()}-{self._n_sent}"
             number = self.system.send(self.write_script(name))
             self.jobs[number] = Job(number, name, time.monotonic(), done_before=self._done())
-            self._note_ids()
+            self._note_jobs()
 
     def _done(self) -> int:
         """Tasks that were ever finished."""
@@ -226,7 +232,7 @@ class JobPool:
                 ended.append(self.jobs.pop(job.id))
         if not ended:
             return
-        self._note_ids()
+        self._note_jobs()
         self.say(f"ended: {in_words((j.id, str(j.state)) for j in ended)}")
         for job in ended:
             self._in_vain = [*self._in_vain, job] if self._done() == job.done_before else []
@@ -275,7 +281,7 @@ class JobPool:
             self.system.end(gone)
             for number in gone:
                 del self.jobs[number]
-            self._note_ids()
+            self._note_jobs()
 
     # -- telling ----------------------------------------------------------------------------------------------------
 
@@ -293,6 +299,12 @@ class JobPool:
             who = f"{n_workers} workers at work, others awaited" if n_workers else "no worker yet"
             self.say(f"{who}; {text or 'no job in the queue'}, since {clock} ({duration(time.time() - since)})")
             self._said, self._said_at = text, now
+
+
+def of_their_own(options: ClusterOptions) -> ClusterOptions:
+    """The same settings with a name of jobs that only this run's have: a tag of letters, for ids are digits."""
+    tag = "".join(secrets.choice(string.ascii_lowercase) for _ in range(6))
+    return options.model_copy(update={"job_name": f"{options.job_name}-{tag}"})
 
 
 def _jobs(workers: int, cores: int) -> int:

@@ -22,8 +22,8 @@ HEARTBEAT_S = 20.0
 STALE_S = 180.0
 """A lock of another host that has not been touched for this long belongs to a dead run."""
 
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""How file systems say that they have no locks (Lustre mounted without them)."""
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, 524)
+"""How file systems without locks (Lustre mounted so, NFS without lockd) say so; 524 is ENOTSUPP of Linux."""
 _HOLDER_SIZE = 1000
 _AHEAD_S = 60.0
 """How far the clocks of two hosts may differ."""

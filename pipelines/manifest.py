@@ -60,6 +60,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
         "inputs.reader": config.inputs.reader,
         "inputs.options": config.inputs.model_dump(mode="json")["options"],
         "inputs.survey": _survey(config),
+        "inputs.joins": _joins(config),
         "store.n_samples": config.store.n_samples,
         "store.encoding": config.store.encoding,
         "fit": config.fit.model_dump(mode="json"),
@@ -71,6 +72,12 @@ def _survey(config: RunConfig) -> str:
     if config.inputs.reader != "photometry" or "survey" not in config.inputs.options:
         return ""
     return load_system(config.inputs.options["survey"]).digest()
+
+
+def _joins(config: RunConfig) -> dict[str, Any]:
+    """What is joined, tables by their names: a tree that was moved is the same tree."""
+    joins = config.inputs.joins
+    return {name: v.name if isinstance(v, Path) else v for name, v in joins.model_dump(exclude_defaults=True).items()}
 
 
 def _difference(theirs: dict[str, Any], mine: dict[str, Any], prefix: str = "") -> str:

@@ -20,6 +20,7 @@ from provabgs.catalog.records import healpix64
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.messages import first_line
+from provabgs.desi.selection import find_coadds
 from provabgs.pipelines.config import InputOptions, RunConfig
 from provabgs.pipelines.inputs import Reader, Scan, make_reader
 from provabgs.pipelines.tables import read_table, row_ids
@@ -47,6 +48,12 @@ class Plan:
         Files that could not be listed, with the reason.
     n_missing
         TARGETIDs of the target table that no input holds.
+    sample
+        ``(N,)`` survey and program of each row, ``""`` where unknown.
+    n_apart
+        TARGETIDs that have rows in several surveys or programs.
+    n_left_out
+        Rows that ``duplicates = "first"`` left out.
     """
 
     files: tuple[Path, ...]
@@ -57,15 +64,18 @@ class Plan:
     ra: NDArray[np.float64]
     dec: NDArray[np.float64]
     pixel: NDArray[np.int32]
+    sample: NDArray[np.str_]
     unreadable: tuple[tuple[Path, str], ...] = ()
     n_missing: int = 0
+    n_apart: int = 0
+    n_left_out: int = 0
 
     def __len__(self) -> int:
         return int(self.targetid.size)
 
     def take(self, rows: NDArray) -> Plan:
         """The chosen targets."""
-        columns = ("file", "targetid", "row", "ra", "dec", "pixel")
+        columns = ("file", "targetid", "row", "ra", "dec", "pixel", "sample")
         return replace(self, **{c: getattr(self, c)[rows] for c in columns})
 
     def groups(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -98,7 +108,7 @@ def make_plan(config: RunConfig) -> Plan:
     ConfigError
         When a path does not exist, nothing matches, or two inputs have one name.
     InputError
-        For TARGETIDs in several inputs while ``duplicates = "error"``.
+        For TARGETIDs in several inputs that `InputOptions.duplicates` refuses.
     """
     reader = make_reader(config.inputs)
     files = find_inputs(config.inputs, reader)
@@ -136,6 +146,8 @@ def find_inputs(options: InputOptions, reader: Reader) -> list[Path]:
         When a path does not exist or matches nothing.
     """
     found: list[Path] = []
+    if options.desi.is_asked_for:
+        found += [f.coadd for f in find_coadds(options.desi)]
     for text in options.paths:
         found += _expand(text, reader.pattern)
     if options.file_list is not None:
@@ -205,7 +217,7 @@ def _scan_one(job: tuple[Path, InputOptions]) -> Scan | str:
     path, options = job
     reader = make_reader(options)
     try:
-        return reader.scan(path)
+        return reader.scan(path).complete()
     except (DataFileError, OSError) as error:
         return str(error)
     except Exception as error:  # a damaged file may lead a reader anywhere; one file must not stop the plan
@@ -215,7 +227,9 @@ def _scan_one(job: tuple[Path, InputOptions]) -> Scan | str:
 def _scan_all(files: list[Path], config: RunConfig) -> tuple[list[Scan | None], list[tuple[Path, str]]]:
     """List every file, from the cache where it has not changed."""
     cache = config.run.output / SCAN_CACHE
-    known = _load_cache(cache)
+    options = config.inputs
+    made_for = f"{options.reader} {options.options} {options.desi.targets}"
+    known = _load_cache(cache, made_for)
     stamps = [_stamp(f) for f in files]
     scans: list[Scan | None] = [known.get((str(f), *s)) if s else None for f, s in zip(files, stamps, strict=True)]
     todo = [i for i, scan in enumerate(scans) if scan is None]
@@ -226,7 +240,7 @@ def _scan_all(files: list[Path], config: RunConfig) -> tuple[list[Scan | None], 
         else:
             scans[i] = result
     if todo and any(s is not None for s in scans):
-        _save_cache(cache, files, stamps, scans)
+        _save_cache(cache, made_for, files, stamps, scans)
     return scans, unreadable
 
 
@@ -246,11 +260,13 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _load_cache(path: Path) -> dict[tuple[str, int, int], Scan]:
-    """Scans of an earlier plan; a missing or damaged cache is an empty one."""
+def _load_cache(path: Path, made_for: str) -> dict[tuple[str, int, int], Scan]:
+    """Scans of an earlier plan with the same reader and options; a missing or damaged cache is an empty one."""
     try:
         with np.load(path, allow_pickle=False) as f:
             data = {k: f[k] for k in f.files}
+        if data["made_for"].item() != made_for:
+            return {}
         cuts = np.cumsum(data["count"])[:-1]
         columns = [np.split(data[c], cuts) for c in Scan._fields]
         keys = zip(data["path"].tolist(), data["size"].tolist(), data["mtime"].tolist(), strict=True)
@@ -259,10 +275,13 @@ def _load_cache(path: Path) -> dict[tuple[str, int, int], Scan]:
         return {}
 
 
-def _save_cache(path: Path, files: list[Path], stamps: list[tuple[int, int] | None], scans: list[Scan | None]) -> None:
+def _save_cache(
+    path: Path, made_for: str, files: list[Path], stamps: list[tuple[int, int] | None], scans: list[Scan | None]
+) -> None:
     kept = [(f, t, s) for f, t, s in zip(files, stamps, scans, strict=True) if t is not None and s is not None]
     with atomic_path(path) as temporary, temporary.open("wb") as f:
         columns: dict[str, Any] = {
+            "made_for": np.array(made_for),
             "path": np.array([str(f) for f, _, _ in kept]),
             "size": np.array([t[0] for _, t, _ in kept]),
             "mtime": np.array([t[1] for _, t, _ in kept]),
@@ -276,12 +295,15 @@ def _assemble(
     files: list[Path], names: tuple[str, ...], scans: list[Scan | None], unreadable: list[tuple[Path, str]]
 ) -> Plan:
     """Join the scans."""
-    empty = Scan(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0), np.empty(0))
+    empty = Scan(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0), np.empty(0)).complete()
     full = [s or empty for s in scans]
     file = np.repeat(np.arange(len(full), dtype=np.int32), [s.targetid.size for s in full])
     joined = Scan(*(np.concatenate([getattr(s, c) for s in full]) if full else getattr(empty, c) for c in Scan._fields))
     pixel = healpix64(joined.ra, joined.dec) if joined.ra.size else np.empty(0, np.int32)
-    return Plan(tuple(files), names, file, joined.targetid, joined.row, joined.ra, joined.dec, pixel, tuple(unreadable))
+    return Plan(
+        tuple(files), names, file, joined.targetid, joined.row, joined.ra, joined.dec, pixel, joined.labels,
+        tuple(unreadable),
+    )  # fmt: skip
 
 
 def _restrict(plan: Plan, targets: Path) -> Plan:
@@ -297,17 +319,25 @@ def _restrict(plan: Plan, targets: Path) -> Plan:
 
 def _duplicates(plan: Plan, policy: str) -> Plan:
     """Apply the policy to TARGETIDs met more than once; negative ones (no target on the fiber) may repeat."""
-    order = np.lexsort((plan.row, plan.file, plan.targetid))
-    ids = plan.targetid[order]
-    repeated = np.zeros(ids.size, dtype=bool)
-    repeated[1:] = (ids[1:] == ids[:-1]) & (ids[1:] >= 0)
-    if policy == "keep" or not repeated.any():
-        return plan
+    order = np.lexsort((plan.row, plan.file, plan.sample, plan.targetid))
+    ids, sample = plan.targetid[order], plan.sample[order]
+    same_id = np.zeros(ids.size, dtype=bool)
+    same_id[1:] = (ids[1:] == ids[:-1]) & (ids[1:] >= 0)
+    elsewhere = np.zeros(ids.size, dtype=bool)
+    elsewhere[1:] = same_id[1:] & (sample[1:] != sample[:-1]) & (sample[1:] != "") & (sample[:-1] != "")
+    n_apart = int(np.unique(ids[elsewhere]).size)
     if policy == "first":
-        return plan.take(np.sort(order[~repeated]))
+        first = np.lexsort((plan.row, plan.file, plan.targetid))
+        again = np.zeros(first.size, dtype=bool)
+        again[1:] = (np.diff(plan.targetid[first]) == 0) & (plan.targetid[first][1:] >= 0)
+        return replace(plan.take(np.sort(first[~again])), n_left_out=int(again.sum()))
+    repeated = same_id & ~elsewhere if policy == "apart" else same_id
+    if policy == "keep" or not repeated.any():
+        return replace(plan, n_apart=n_apart)
     second = int(np.flatnonzero(repeated)[0])
     a, b = order[second - 1], order[second]
+    where = f", both of {sample[second]}" if policy == "apart" and sample[second] else ""
     raise InputError(
         f"TARGETID {ids[second]} is in {plan.files[plan.file[a]]} (row {plan.row[a]}) and {plan.files[plan.file[b]]} "
-        f"(row {plan.row[b]}); {int(repeated.sum())} in all: set [inputs] duplicates to 'first' or 'keep'"
+        f"(row {plan.row[b]}){where}; {int(repeated.sum())} in all: set [inputs] duplicates to 'first' or 'keep'"
     )

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from provabgs.catalog.layout import SUMMARY_NAME
 from provabgs.catalog.summary import build_summary
 from provabgs.core.atomic import atomic_path, sweep
+from provabgs.core.messages import reason
 from provabgs.core.status import Status
 from provabgs.inference.fit import check_names
 from provabgs.pipelines.clusters import open_cluster
@@ -105,7 +106,8 @@ def run(config: RunConfig, *, quiet: bool = False, announce: Callable[[str], Non
         report.unreadable = [(str(p), reason) for p, reason in plan.unreadable]
         progress = Progress(output, len(plan), quiet=quiet)
         if len(plan):
-            with open_cluster(config.cluster, config.execution.worker_tries, output, progress.say) as client:
+            tries = config.execution.worker_tries
+            with progress, open_cluster(config.cluster, tries, output, progress.say) as client:
                 announce(f"dashboard: {client.dashboard_link}")
                 driver = Driver(client, config, plan, progress)
                 driver.run()
@@ -124,7 +126,7 @@ def _finish(config: RunConfig, report: RunReport) -> None:
     try:
         report.n_catalog = build_summary(output, allow_mixed=config.run.allow_mixed)
     except OSError as error:
-        raise StorageError(f"{output}: cannot write the summary ({error.strerror}); free space and run again") from None
+        raise StorageError(f"{output}: cannot write the summary ({reason(error)}); free space and run again") from None
     counted = pc.value_counts(pq.read_table(output / SUMMARY_NAME, columns=["STATUS"])["STATUS"]).to_pylist()
     counts = Counter({entry["values"]: entry["counts"] for entry in counted})
     report.status = {Status(code).name: n for code, n in sorted(counts.items())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -9,7 +10,10 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import NamedTuple
+
+from dask.utils import parse_bytes
 
 from provabgs.core.errors import ProvabgsError
 from provabgs.core.status import Status
@@ -114,6 +118,7 @@ class FitProcess:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.limits = config.execution
+        self._most_memory = parse_bytes(self.limits.memory) if self.limits.memory else math.inf
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: Connection | None = None
         self._replies: Connection | None = None
@@ -163,7 +168,7 @@ class FitProcess:
         self, batch: Batch, pending: list[int], results: dict[int, Posterior], fit: FitConfig | None
     ) -> _Failure | None:
         """Send the pending galaxies; collect results until all are done or something fails."""
-        if self._n_fits >= self.limits.restart_after > 0:
+        if self._n_fits >= self.limits.restart_after > 0 or self._held() > self._most_memory:
             self.close()
         self._start()
         assert self._requests is not None
@@ -200,6 +205,16 @@ class FitProcess:
         except (EOFError, OSError):
             how = self.close()
             return _Failure("crash", current, f"{'the fit' if current is not None else batch.name} {how}")
+
+    def _held(self) -> float:
+        """Resident memory of the process, bytes; 0 where the system does not tell."""
+        if self._process is None:
+            return 0.0
+        try:
+            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        except (OSError, ValueError, IndexError):
+            return 0.0
+        return float(pages * os.sysconf("SC_PAGE_SIZE"))
 
     def _limit(self, current: int | None) -> float:
         """Seconds to wait for the next message."""

@@ -31,7 +31,7 @@ from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.observation import Observation
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
-from studies.support.command import QUICK, REFERENCE, run_study, study_parser
+from studies.support.command import QUICK, REFERENCE, run_study, study_parser, tracked
 from studies.support.pieces import Arrays, kept_arrays
 from tests.support.engine_mocks import draw_theta, mock
 from tests.support.parameters import QUANTITIES, log_prior_of, prior_of
@@ -173,8 +173,8 @@ def figure(o: Outcome, outcomes: list[Outcome], path: Path) -> None:
 def work(options: argparse.Namespace) -> None:
     """Fit, compare, print the table, draw the figure."""
     outcomes, sampler = [], QUICK if options.smoke else SamplerOptions()
-    for i in [*([-1] if options.real and REAL_COADD.exists() else []), *range(options.galaxies)]:
-        o = fit(i, options.seed, sampler, options.output)
+    wanted = [*([-1] if options.real and REAL_COADD.exists() else []), *range(options.galaxies)]
+    for o in tracked((fit(i, options.seed, sampler, options.output) for i in wanted), len(wanted)):
         print(f"{o.name}: {o.status}, scatter {o.difference.std():.4f}", file=sys.stderr, flush=True)
         outcomes.append(o)
     print(table(outcomes))

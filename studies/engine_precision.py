@@ -31,7 +31,7 @@ from provabgs.inference.config import ModelOptions
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
-from studies.support.command import run_study, study_parser
+from studies.support.command import run_study, study_parser, tracked
 from studies.support.pieces import kept_arrays
 from tests.support.engine_mocks import draw_theta, mock, near
 from tests.support.parameters import prior_of, put
@@ -190,16 +190,17 @@ def work(options: argparse.Namespace) -> None:
     """Compare what is not done yet; print the table, draw the figure."""
     one = partial(compared, seed=options.seed, folder=options.output)
     if options.workers == 1:
-        results = [progress(i, one(i)) for i in range(options.galaxies)]
+        results = [said(i, r) for i, r in enumerate(tracked(map(one, range(options.galaxies)), options.galaxies))]
     else:
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-            results = [progress(i, r) for i, r in enumerate(pool.map(one, range(options.galaxies), chunksize=1))]
+            done = pool.map(one, range(options.galaxies), chunksize=1)
+            results = [said(i, r) for i, r in enumerate(tracked(done, options.galaxies))]
     print(table(results))
     if options.figures:
         figure(results, options.figures / "engine_precision.png")
 
 
-def progress(i: int, r: Result) -> Result:
+def said(i: int, r: Result) -> Result:
     """One line per galaxy on stderr."""
     worst, after = (np.abs(d).max() if d.size else float("nan") for d in (r.d_log_like, r.d_corrected))
     line = f"{i} {r.case}, z {r.redshift:.3f}, S/N {r.snr}: {r.points} points, {r.rows} rows, error {r.measured:.4f}"

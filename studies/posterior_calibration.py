@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing as mp
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -40,7 +39,7 @@ from provabgs.inference.standard import PARAMETERS
 from provabgs.observe.projection import project
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.model import SPSModel
-from studies.support.command import QUICK, run_study, study_parser
+from studies.support.command import QUICK, run_study, study_parser, tracked
 from studies.support.pieces import save_table
 from studies.support.prior_galaxies import default_model, options_of, simulate
 from tests.support.parameters import QUANTITIES, prior_draws, stars_of
@@ -142,14 +141,12 @@ def work(options: argparse.Namespace) -> None:
     path = options.output / f"calibration-{options.preset}.h5"
     done = Table.read(path, path="calibration") if path.exists() else Table()
     todo = [s for s in range(options.galaxies) if s not in set(done["seed"] if len(done) else [])]
-    start = time.perf_counter()
     sampler = QUICK if options.smoke else SamplerOptions()
-    for i, row in enumerate(fitted(todo, options.workers, sampler, options.preset), start=1):
+    found = tracked(fitted(todo, options.workers, sampler, options.preset), len(todo))
+    for i, row in enumerate(found, start=1):
         done = vstack([done, Table([row])])
         if i % SAVE_EVERY == 0 or i == len(todo):
             save_table(done, path, "calibration")
-        left = (time.perf_counter() - start) / i * (len(todo) - i)
-        print(f"\r{i}/{len(todo)}, {left / 60:.0f} min left ", end="", flush=True)
     report(done)
     if options.figures:
         draw_figure(done, options.figures / FIGURES[options.preset])

@@ -21,7 +21,7 @@ import numpy as np
 from provabgs import Observation
 from provabgs.inference.config import PRESETS, FitConfig, SamplerOptions
 from provabgs.inference.fit import fit_one
-from studies.support.command import QUICK, run_study, study_parser
+from studies.support.command import QUICK, run_study, study_parser, tracked
 from studies.support.pieces import Arrays, in_order, kept_arrays
 from studies.support.prior_galaxies import simulate
 from studies.support.real_galaxies import GALAXIES
@@ -104,9 +104,9 @@ def work(options: argparse.Namespace) -> None:
     """Fit, and print the table."""
     jobs = fits_of(options)
     rows: dict[tuple[str, str, str], list[Arrays]] = {}
-    for i, (job, row) in enumerate(zip(jobs, results(options, jobs), strict=True), 1):
+    for job, row in zip(jobs, tracked(results(options, jobs), len(jobs), "fits"), strict=True):
         rows.setdefault(job[:3], []).append(row)
-        print(f"{i}/{len(jobs)} {job.name} {job.preset} {job.use} seed {job.seed}: {row['status']}", flush=True)
+        print(f"{job.name} {job.preset} {job.use} seed {job.seed}: {row['status']}", flush=True)
     head = ["galaxy", "preset", "data", "CONVERGED", "range of ln Z", "chi2/pixel", "chi2 of bands"]
     head += [*PROPERTIES, *MEASURED, "evaluations"]
     print("\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))

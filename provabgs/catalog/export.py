@@ -1,4 +1,4 @@
-"""Catalogs in other people's forms: the published PROVABGS layout, plain tables, ArviZ."""
+"""Catalogs in other people's forms: the published PROVABGS layout, plain tables, ArviZ, HATS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,12 +18,14 @@ from provabgs import __version__
 from provabgs.catalog.columns import LOG_PROB, Schema
 from provabgs.catalog.described import table_hdu, write_votable
 from provabgs.catalog.fastspec import write_models
+from provabgs.catalog.hats import export_hats
 from provabgs.catalog.query import Catalog
 from provabgs.catalog.seal import seal
 from provabgs.catalog.standard_columns import NO_DRAWS, Column
 from provabgs.core.arrays import thin
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import InputError, MissingDependencyError
+from provabgs.core.hdf5 import open_file
 from provabgs.inference.standard import PARAMETERS
 
 PUBLISHED_SAMPLES = 100
@@ -59,12 +60,12 @@ def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
     catalog
         A catalog or a selection of one.
     path
-        File to write, replaced when it exists.
+        File to write, replaced when it exists; a new directory for ``"hats"``.
     form
         ``"provabgs"`` (published columns, FITS or HDF5 by the suffix), ``"summary"`` (all summary columns, FITS,
-        VOTable or Parquet), ``"models"`` (tables and model spectra, see `provabgs.catalog.fastspec`) or ``"arviz"``
-        (netCDF of draws; needs the extra `arviz`). None: summary for .fits, .vot and .parquet, provabgs for .h5 and
-        .hdf5, arviz for .nc.
+        VOTable or Parquet), ``"models"`` (tables and model spectra, see `provabgs.catalog.fastspec`), ``"arviz"``
+        (netCDF of draws; needs the extra `arviz`) or ``"hats"`` (see `provabgs.catalog.hats`). None: summary for
+        .fits, .vot and .parquet, provabgs for .h5 and .hdf5, arviz for .nc.
 
     Raises
     ------
@@ -75,6 +76,9 @@ def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
         For ``"arviz"`` without xarray and h5netcdf.
     """
     path = Path(path)
+    if form == "hats":
+        export_hats(catalog, path)
+        return
     suffix = ".h5" if path.suffix == ".hdf5" else path.suffix
     defaults = {".fits": "summary", ".parquet": "summary", ".vot": "summary", ".h5": "provabgs", ".nc": "arviz"}
     form = form or defaults.get(suffix)
@@ -88,7 +92,7 @@ def export(catalog: Catalog, path: str | Path, form: str | None = None) -> None:
         ("arviz", ".nc"): _write_netcdf,
     }
     if (form, suffix) not in writers:
-        choices = ", ".join(f"{f} as {s}" for f, s in writers)
+        choices = ", ".join(f"{f} as {s}" for f, s in writers) + ", hats as a directory"
         raise InputError(f"cannot export {form or 'this'} as {path.suffix or 'a file without suffix'}; can: {choices}")
     refuse_own_files(catalog, path)
     if len(catalog) == 0:
@@ -243,7 +247,7 @@ def _write_parquet(catalog: Catalog, path: Path) -> None:
 
 def _write_hdf5(table: Table, path: Path) -> None:
     """One dataset per column, as the published HDF5 files have them."""
-    with h5py.File(path, "w") as f:
+    with open_file(path, "w") as f:
         for name in table.colnames:
             column = table[name]
             values = np.ma.filled(column, -1) if column.dtype.kind == "i" else np.asarray(column)

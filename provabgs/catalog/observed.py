@@ -2,7 +2,7 @@
 
 Layout, in the same HDF5 file as the posteriors::
 
-    /observations/ROW             attributes: targetid, redshift, ra, dec, zerr, fiber_fraction, sha256
+    /observations/ROW             attributes: targetid, redshift, ra, dec, zerr, vdisp_kms, fiber_fraction, sha256
     /observations/ROW/spectra/K   wave (Angstrom), flux and ivar (1e-17 erg/s/cm2/A), resolution, sigma_aa
     /observations/ROW/photometry  bands, flux and ivar (nanomaggies), floor (fraction)
     /observations/ROW/photometry/curves/NAME  wave (Angstrom) and response of filters that speclite does not have
@@ -24,12 +24,13 @@ from provabgs.catalog.shard import write_shard
 from provabgs.catalog.shard_file import open_shard
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError, InputError
+from provabgs.core.hdf5 import DAMAGE, Contents, create, fixed, under
+from provabgs.core.messages import first_line
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.filters import register_filter
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 
 GROUP = "observations"
-_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError)
 
 
 def write_fits(
@@ -53,7 +54,7 @@ def write_fits(
     rows = list(fits)
     with atomic_path(path) as unfinished:
         write_shard(unfinished, [p for p, _ in rows], attrs=attrs, n_samples=n_samples, encoding="float32")
-        with h5py.File(unfinished, "a") as f:
+        with create(unfinished, "a") as f:
             group = f.create_group(GROUP)
             for row, (_, observation) in enumerate(rows):
                 if observation is not None:
@@ -83,13 +84,14 @@ def read_fitted(path: str | Path, row: int) -> Observation:
         When the file is damaged, or the data do not match the hash they were written with.
     """
     with open_shard(path) as f:
-        group = f.get(f"{GROUP}/{row}")
-        if group is None:
-            raise InputError(f"{path}, row {row}: holds no data; fit it with `provabgs fit`, which keeps them")
         try:
-            observation, expected = _read(group), str(group.attrs["sha256"])
-        except _DAMAGE as error:
-            raise DataFileError(f"{path}, row {row}: corrupt data ({type(error).__name__}); fit it again") from None
+            contents = under(f, f"{GROUP}/{row}")
+            observation = None if contents is None else _read(contents)
+            expected = "" if contents is None else contents.text("sha256")
+        except DAMAGE as error:
+            raise DataFileError(f"{path}, row {row}: corrupt data ({first_line(error)}); fit it again") from None
+    if observation is None:
+        raise InputError(f"{path}, row {row}: holds no data; fit it with `provabgs fit`, which keeps them")
     if observation.digest() != expected:
         raise DataFileError(f"{path}, row {row}: data do not match their checksum; fit it again")
     return observation
@@ -100,7 +102,7 @@ def _write(group: h5py.Group, observation: Observation) -> None:
     mean, sigma = o.fiber_fraction if o.fiber_fraction is not None else (np.nan, np.nan)
     group.attrs.update(
         {"targetid": o.targetid, "redshift": o.redshift, "ra": o.ra, "dec": o.dec, "zerr": o.zerr}
-        | {"fiber_fraction": (mean, sigma), "sha256": o.digest()}
+        | {"vdisp_kms": o.vdisp_kms, "fiber_fraction": (mean, sigma), "sha256": o.digest()}
     )
     for k, s in enumerate(o.spectra):
         camera = group.create_group(f"spectra/{k}")
@@ -114,7 +116,8 @@ def _write(group: h5py.Group, observation: Observation) -> None:
                 _dataset(camera, name, getattr(s, name))
     if o.photometry is not None:
         bands = group.create_group("photometry")
-        bands.create_dataset("bands", data=np.array(o.photometry.bands, dtype=object), dtype=h5py.string_dtype())
+        names = [band.encode() for band in o.photometry.bands]
+        bands.create_dataset("bands", data=np.array(names, dtype=fixed(names)))
         bands["flux"], bands["ivar"] = o.photometry.flux, o.photometry.ivar
         if o.photometry.floor is not None:
             bands["floor"] = o.photometry.floor
@@ -130,31 +133,38 @@ def _dataset(group: h5py.Group, name: str, array: NDArray[np.float64]) -> None:
     group.create_dataset(name, data=data, shuffle=True, compression="gzip", compression_opts=4, fletcher32=True)
 
 
-def _read(group: h5py.Group) -> Observation:
-    a = group.attrs
-    mean, sigma = (float(x) for x in a["fiber_fraction"])
+def _read(found: Contents) -> Observation:
+    attrs, arrays = found.attrs[""], found.arrays
+    mean, sigma = (float(x) for x in attrs["fiber_fraction"])
     photometry = None
-    if "photometry" in group:
-        p = group["photometry"]
-        for name, curve in p.get("curves", {}).items():
-            register_filter(name, curve["wave"][:], curve["response"][:])
-        floor = p["floor"][:] if "floor" in p else None
-        photometry = Photometry(tuple(p["bands"].asstr()[:]), p["flux"][:], p["ivar"][:], floor)
-    cameras = group.get("spectra", {})
+    if "photometry" in found.attrs:
+        for name in _below(found, "photometry/curves"):
+            wave, response = (found.numbers(f"photometry/curves/{name}/{part}") for part in ("wave", "response"))
+            register_filter(name, wave, response)
+        flux, ivar = (arrays[f"photometry/{name}"] for name in ("flux", "ivar"))
+        photometry = Photometry(found.texts("photometry/bands"), flux, ivar, arrays.get("photometry/floor"))
     return Observation(
-        redshift=float(a["redshift"]),
-        spectra=tuple(_read_camera(cameras[k]) for k in sorted(cameras, key=int)),
+        redshift=float(attrs["redshift"]),
+        spectra=tuple(_read_camera(found, f"spectra/{k}") for k in sorted(_below(found, "spectra"), key=int)),
         photometry=photometry,
         fiber_fraction=None if np.isnan(mean) else (mean, sigma),
-        targetid=int(a["targetid"]),
-        ra=float(a["ra"]),
-        dec=float(a["dec"]),
-        zerr=float(a["zerr"]),
+        targetid=int(attrs["targetid"]),
+        ra=float(attrs["ra"]),
+        dec=float(attrs["dec"]),
+        zerr=float(attrs["zerr"]),
+        vdisp_kms=float(attrs["vdisp_kms"]),
     )
 
 
-def _read_camera(group: h5py.Group) -> Spectrum:
-    resolution = group["resolution"][:] if "resolution" in group else None
-    wave, flux, ivar = (group[name][:] for name in ("wave", "flux", "ivar"))
-    sigma = group["sigma_aa"][:].astype(np.float64) if "sigma_aa" in group else float(group.attrs["sigma_aa"])
-    return Spectrum(str(group.attrs["camera"]), wave, flux, ivar, resolution, sigma)
+def _below(found: Contents, group: str) -> list[str]:
+    """Names of the groups in a group."""
+    return [name.removeprefix(f"{group}/") for name in found.attrs if name.startswith(f"{group}/")]
+
+
+def _read_camera(found: Contents, group: str) -> Spectrum:
+    wave, flux, ivar = (found.arrays[f"{group}/{name}"] for name in ("wave", "flux", "ivar"))
+    sigma = found.arrays.get(f"{group}/sigma_aa")
+    return Spectrum(
+        found.text("camera", group), wave, flux, ivar, found.arrays.get(f"{group}/resolution"),
+        found.number("sigma_aa", group) if sigma is None else sigma.astype(np.float64),
+    )  # fmt: skip

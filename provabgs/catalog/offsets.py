@@ -39,6 +39,8 @@ class Comparison:
     ----------
     quantity
         Our column, without ``_P50``.
+    targetid
+        ``(n,)``.
     ours, theirs
         ``(n,)`` in our conventions.
     steps
@@ -48,6 +50,7 @@ class Comparison:
     """
 
     quantity: str
+    targetid: IntArray
     ours: FloatArray
     theirs: FloatArray
     steps: dict[str, FloatArray]
@@ -90,7 +93,8 @@ def read_other(path: Path, layout: Layout) -> Table:
     Parameters
     ----------
     path
-        FITS (every table of it with as many rows is searched), Parquet, ECSV, CSV or VOTable.
+        FITS (every table of it with as many rows is searched), Parquet, ECSV, CSV or VOTable; or one of this package's
+        catalogs, posterior files (.h5) or HATS exports.
     layout
         Names the columns.
 
@@ -105,7 +109,7 @@ def read_other(path: Path, layout: Layout) -> Table:
         When the file cannot be read, or lacks the key or all comparable columns.
     """
     keys = [layout.key] if layout.key is not None else [layout.ra, layout.dec]
-    wanted = [*keys, *(c.column for c in layout.columns.values())]
+    wanted = list(dict.fromkeys([*keys, *(c.column for c in layout.columns.values())]))
     try:
         found = _columns(path, wanted)
     except (OSError, ValueError, TypeError) as error:
@@ -119,6 +123,10 @@ def read_other(path: Path, layout: Layout) -> Table:
 
 
 def _columns(path: Path, wanted: list[str]) -> dict[str, Any]:
+    if path.is_dir() or path.suffix == ".h5":
+        with Catalog.open(path) as ours:
+            rows = ours.table([n for n in wanted if n in ours.columns])
+        return {n: np.asarray(rows[n]) for n in rows.colnames}
     if path.suffix in (".fits", ".gz", ".fit"):
         found: dict[str, Any] = {}
         with fits.open(path) as hdus:
@@ -161,12 +169,12 @@ def compare(catalog: Catalog, other: Table, layout: Layout) -> list[Comparison]:
     InputError
         When no galaxy, or no quantity, is in both.
     """
-    quantities = {q: c for q, c in layout.columns.items() if c.column in other.colnames and _ours(catalog, q)}
+    quantities = {q: c for q, c in layout.columns.items() if c.column in other.colnames and our_column(catalog, q)}
     if not quantities:
         raise InputError(f"the catalog and {layout.name} share none of {', '.join(layout.columns)}")
     helpers = ["LOGMSTAR_P50", "LOGMSTAR_FORMED_P50", "F_FIBER_P50", "MAG_G", "MAG_R", *COLOURS]
     columns = ["TARGETID", "RA", "DEC", "Z", *(h for h in helpers if h in catalog.columns)]
-    rows = catalog.table(list(dict.fromkeys([*columns, *(str(_ours(catalog, q)) for q in quantities)])))
+    rows = catalog.table(list(dict.fromkeys([*columns, *(str(our_column(catalog, q)) for q in quantities)])))
     mine, theirs = _joined(rows, other, layout)
     if not mine.size:
         raise InputError(f"no galaxy of the catalog is in the other table, joined by {layout.key or 'position'}")
@@ -180,11 +188,12 @@ def compare(catalog: Catalog, other: Table, layout: Layout) -> list[Comparison]:
     for quantity, column in quantities.items():
         values = _theirs(other, column, layout)
         converted, steps = to_ours(layout, column, values, log_distance, surviving, log_fiber)
-        ours = _float(rows, str(_ours(catalog, quantity)))
+        ours = _float(rows, str(our_column(catalog, quantity)))
         good = np.isfinite(ours) & np.isfinite(converted)
         out.append(
             Comparison(
                 quantity,
+                np.asarray(rows["TARGETID"], dtype=np.int64)[good],
                 ours[good],
                 converted[good],
                 {k: v[good] for k, v in steps.items()},
@@ -194,8 +203,21 @@ def compare(catalog: Catalog, other: Table, layout: Layout) -> list[Comparison]:
     return out
 
 
-def _ours(catalog: Catalog, quantity: str) -> str | None:
-    """Our column of a quantity: its median, or itself."""
+def our_column(catalog: Catalog, quantity: str) -> str | None:
+    """Our column of a quantity: its median, or itself.
+
+    Parameters
+    ----------
+    catalog
+        Ours.
+    quantity
+        Name without ``_P50``.
+
+    Returns
+    -------
+    str or None
+        None where the catalog has neither.
+    """
     return next((c for c in (f"{quantity}_P50", quantity) if c in catalog.columns), None)
 
 

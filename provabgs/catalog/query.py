@@ -23,15 +23,18 @@ from numpy.typing import ArrayLike, NDArray
 from provabgs.catalog import expression, tables
 from provabgs.catalog.columns import LOG_PROB, Schema, union
 from provabgs.catalog.evaluate import Numbers, Value, at, from_arrow, number, truth
+from provabgs.catalog.hats_layout import INDEX_ORDER
+from provabgs.catalog.hats_reader import HatsReader, is_hats
 from provabgs.catalog.layout import SUMMARY_NAME, shard_paths
 from provabgs.catalog.models import Kind, ModelSpectrum, model_spectrum, posteriors_at
 from provabgs.catalog.names import sample_names, summary_formulas
 from provabgs.catalog.samples import Places, SampleChunk, read_chunks
 from provabgs.catalog.seal import Seal
 from provabgs.catalog.shard import read_summary
-from provabgs.catalog.sky import PIXEL, cone_condition
+from provabgs.catalog.sky import PIXEL, cone_condition, pixel_condition
 from provabgs.catalog.summary import ARROW_TYPES, FORMAT, SHARDS, to_arrow
-from provabgs.catalog.summary_reader import Condition, SummaryReader
+from provabgs.catalog.summary_reader import Condition, SummaryReader, one_of
+from provabgs.catalog.tables import to_numpy, widen
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.identity import exact_ids
 from provabgs.inference.posterior import Posterior
@@ -67,7 +70,7 @@ class Catalog:
 
     @classmethod
     def open(cls, path: str | Path) -> Catalog:
-        """Open a catalog directory, its ``summary.parquet``, or a single posterior file.
+        """Open a catalog directory, its ``summary.parquet``, a single posterior file, or a HATS export (also by URL).
 
         Reads the summary's footer only, whatever the number of galaxies.
 
@@ -76,6 +79,8 @@ class Catalog:
         DataFileError
             When there is no summary, it is damaged, or another version wrote it.
         """
+        if is_hats(path):
+            return cls._described(HatsReader(path), path)
         path = Path(path)
         if path.suffix == ".h5":
             return cls.open_files([path])
@@ -84,7 +89,12 @@ class Catalog:
             hint = "; its shards are there: `provabgs run` on it finishes it" if shard_paths(path) else ""
             raise DataFileError(f"{summary}: no catalog here{hint}")
         seal = Seal(summary)
-        metadata = {k: v for k, v in seal.texts.items() if k.startswith("provabgs:")}
+        return cls._described(SummaryReader(seal.schema, seal, seal.texts), summary)
+
+    @classmethod
+    def _described(cls, reader: SummaryReader, summary: str | Path) -> Catalog:
+        """A catalog from the metadata of its summary."""
+        metadata = {k: v for k, v in reader.texts.items() if k.startswith("provabgs:")}
         found = metadata.get("provabgs:format")
         if found != FORMAT:
             raise DataFileError(
@@ -96,10 +106,10 @@ class Catalog:
             shards = _shards(metadata)
         except DataFileError as error:
             raise DataFileError(f"{summary}: {error}; build the summary again (`provabgs run`)") from None
-        if odd := [f.name for f in seal.schema if not f.name.isidentifier() or f.type not in ARROW_TYPES.values()]:
+        if odd := [f.name for f in reader.schema if not f.name.isidentifier() or f.type not in ARROW_TYPES.values()]:
             raise DataFileError(f"{summary}: column {odd[0]!r} is none of ours; build the summary again")
-        reader = SummaryReader(seal.schema, seal)
-        return cls(summary.parent, tuple(seal.schema.names), metadata, schema, shards, reader)
+        root = Path(summary) if isinstance(reader, HatsReader) else Path(summary).parent
+        return cls(root, tuple(reader.schema.names), metadata, schema, shards, reader)
 
     @classmethod
     def open_files(cls, paths: Sequence[str | Path]) -> Catalog:
@@ -128,7 +138,7 @@ class Catalog:
             "provabgs:schema": schema.to_json(),
             SHARDS: json.dumps(shards := {n: str(s.attrs["sha256"]) for n, s in zip(names, read, strict=True)}),
         }
-        reader = SummaryReader(table.schema, table)
+        reader = SummaryReader(table.schema, table, metadata)
         return cls(root, tuple(table.column_names), metadata, schema, shards, reader)
 
     def __enter__(self) -> Catalog:
@@ -143,8 +153,15 @@ class Catalog:
     @property
     def files(self) -> list[Path]:
         """Files that answers are read from."""
+        if isinstance(self._reader, HatsReader):
+            return self._reader.files
         shards = [self.root / name for name in self.shards]
         return shards if self._reader.path is None else [self._reader.path, *shards]
+
+    def require_shards(self) -> None:
+        """Raise InputError for a HATS export, which has draws but no posteriors."""
+        if isinstance(self._reader, HatsReader):
+            raise InputError(f"{self.root}: a HATS export holds no posteriors; ask the catalog that it was made from")
 
     def __len__(self) -> int:
         return self._reader.count(self._conditions)
@@ -210,6 +227,31 @@ class Catalog:
             raise InputError(f"cone({ra}, {dec}, {radius}): need finite degrees, |dec| <= 90, 0 < radius <= 180")
         expression.check_names(("RA", "DEC", PIXEL), self.columns, "in the summary")
         return self._with(cone_condition(ra, dec, radius))
+
+    def pixel(self, order: int, number: int) -> Catalog:
+        """Galaxies within a HEALPix pixel.
+
+        Parameters
+        ----------
+        order
+            From 0 to 29; 6 for nside 64.
+        number
+            Nested.
+
+        Returns
+        -------
+        Catalog
+            A narrower selection.
+
+        Raises
+        ------
+        InputError
+            For a pixel that there is not.
+        """
+        if not (0 <= order <= INDEX_ORDER and 0 <= number < 12 << 2 * order):
+            raise InputError(f"pixel({order}, {number}): need an order from 0 to 29 and one of its 12 * 4^order pixels")
+        expression.check_names(("RA", "DEC", PIXEL), self.columns, "in the summary")
+        return self._with(pixel_condition(order, number))
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -346,7 +388,7 @@ class Catalog:
             for name, values in chunk.values.items():
                 # shards may keep different numbers of draws: the table is as wide as the widest
                 width = max(values.shape[1], out[name].shape[1] if name in out else 0)
-                out[name] = _widen(out.get(name), len(located["TARGETID"]), width)
+                out[name] = widen(out.get(name), len(located["TARGETID"]), width)
                 out[name][chunk.positions, : values.shape[1]] = values
         result = Table({"TARGETID": located["TARGETID"]})
         for name in names:
@@ -371,6 +413,7 @@ class Catalog:
         InputError
             For a TARGETID that is not among the chosen galaxies.
         """
+        self.require_shards()
         located = self._locate(targetids)
         rows = located["SHARD_ROW"].astype(np.int64)
         yield from posteriors_at(self.root, self.shards, located["SHARD"], rows)
@@ -398,6 +441,24 @@ class Catalog:
             For another kind, a TARGETID that is not among the chosen galaxies, or one without draws.
         """
         return model_spectrum(next(self.posteriors([targetid])), kind, draws)
+
+    def chunks(self, rows: pa.Table, names: Sequence[str]) -> Iterator[SampleChunk]:
+        """Draws of some rows of `arrow`, in pieces that fit in memory.
+
+        Parameters
+        ----------
+        rows
+            With TARGETID, SHARD and SHARD_ROW.
+        names
+            Sample columns or computed ones.
+
+        Returns
+        -------
+        iterator of SampleChunk
+            Positions among the rows, and ``(n, S)`` draws by name.
+        """
+        expression.check_names(names, self._sample_names, "among the samples")
+        return self._chunks({c: to_numpy(rows[c]) for c in _PLACE}, list(names))
 
     def iter_samples(self, names: Sequence[str]) -> Iterator[Table]:
         """Draws of all chosen galaxies, one Table per shard, for catalogs whose samples do not fit in memory."""
@@ -428,7 +489,7 @@ class Catalog:
         drawn = [n for n in used if n in self._sample_names]
         scalars = [n for n in used if n not in drawn]
         rows = self.arrow([*_PLACE, "N_SAMPLES", *scalars])
-        located = {c: _numpy(rows[c]) for c in (*_PLACE, "N_SAMPLES")}
+        located = {c: to_numpy(rows[c]) for c in (*_PLACE, "N_SAMPLES")}
         values = {n: from_arrow(rows[n]) for n in scalars}
         nothing: dict[str, Value] = {n: Numbers(np.empty((0, 1))) for n in drawn}
         truth(tree, {**nothing, **{n: at(v, np.empty(0, int)) for n, v in values.items()}}, query)
@@ -476,7 +537,7 @@ class Catalog:
         """TARGETID, shard and row of the chosen galaxies, or of given ones in their order."""
         if targetids is None:
             found = self.arrow(_PLACE)
-            return {c: _numpy(found[c]) for c in _PLACE}
+            return {c: to_numpy(found[c]) for c in _PLACE}
         ids = exact_ids(np.atleast_1d(targetids))
         matched = self._match(ids, ["SHARD", "SHARD_ROW"])
         position = matched["POSITION"].to_numpy()
@@ -485,11 +546,11 @@ class Catalog:
             raise InputError(
                 f"TARGETID {ids[missing[0]]} is not in this catalog or selection ({missing.size} of {ids.size} are not)"
             )
-        return {"TARGETID": ids[position], **{c: _numpy(matched[c]) for c in ("SHARD", "SHARD_ROW")}}
+        return {"TARGETID": ids[position], **{c: to_numpy(matched[c]) for c in ("SHARD", "SHARD_ROW")}}
 
     def _match(self, ids: NDArray[np.int64], columns: list[str]) -> pa.Table:
         """Rows of the selection with the given TARGETIDs: POSITION in `ids`, then columns, ordered by position."""
-        found = self._with(_one_of(ids)).arrow(["TARGETID", "SHARD", "SHARD_ROW", *columns])
+        found = self._with(one_of("TARGETID", ids)).arrow(["TARGETID", "SHARD", "SHARD_ROW", *columns])
         found = found.sort_by([("TARGETID", "ascending"), ("SHARD", "ascending"), ("SHARD_ROW", "ascending")])
         held = found["TARGETID"].to_numpy()
         first, last = (np.searchsorted(held, ids, side) for side in ("left", "right"))
@@ -501,6 +562,8 @@ class Catalog:
     def _chunks(self, located: dict[str, NDArray[Any]], names: list[str]) -> Iterator[SampleChunk]:
         rows = located["SHARD_ROW"].astype(np.int64)
         places = Places(located["SHARD"], rows, located["TARGETID"])
+        if isinstance(self._reader, HatsReader):
+            return self._reader.chunks(places, names, self.schema)
         return read_chunks(self.root, places, self.shards, names, self.schema)
 
 
@@ -518,32 +581,3 @@ def _shards(metadata: Mapping[str, str]) -> dict[str, str]:
 def _stored(name: str, formulas: Mapping[str, str]) -> list[str]:
     """The columns from which a name of the summary is made."""
     return expression.names(expression.parse(formulas[name])) if name in formulas else [name]
-
-
-def _one_of(ids: NDArray[np.int64]) -> Condition:
-    """The condition that a row's TARGETID is among some."""
-    wanted = np.unique(ids)
-
-    def holds(values: Mapping[str, Value]) -> NDArray[np.bool_]:
-        found = values["TARGETID"]
-        assert isinstance(found, Numbers)
-        return np.isin(found.values, wanted) & found.known
-
-    return Condition(("TARGETID",), holds)
-
-
-def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Arrow to numpy: null becomes NaN, text an object array."""
-    if pa.types.is_string(column.type):
-        return np.array(column.to_pylist(), dtype=object)
-    return column.to_numpy()
-
-
-def _widen(array: NDArray[np.float64] | None, n: int, width: int) -> NDArray[np.float64]:
-    """An ``(n, width)`` array of NaN that holds `array` in its first columns."""
-    if array is not None and array.shape[1] == width:
-        return array
-    wide = np.full((n, width), np.nan)
-    if array is not None:
-        wide[:, : array.shape[1]] = array
-    return wide

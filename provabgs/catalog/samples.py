@@ -125,7 +125,7 @@ def read_chunks(
                     f"{f.filename}: corrupt, or not the shard that the summary was built from ({first_line(error)}); "
                     "repeat `provabgs run` with the same configuration"
                 ) from None
-        yield SampleChunk(positions, {n: _value(n, arrays, formulas) for n in names})
+        yield SampleChunk(positions, {n: value_of(n, arrays, formulas) for n in names})
 
 
 def _check_ids(verified: Verified, rows: NDArray[np.int64], expected: NDArray[np.int64]) -> None:
@@ -148,6 +148,21 @@ def _read(verified: Verified, column: str, rows: NDArray[np.int64]) -> NDArray[n
     return values.astype(np.float64) if scale is None else dequantise(values, scale)
 
 
-def _value(name: str, arrays: dict[str, NDArray[np.float64]], formulas: dict[str, str]) -> NDArray[np.float64]:
-    """A stored column, or the formula of a computed one."""
+def value_of(name: str, arrays: Mapping[str, NDArray[np.float64]], formulas: Mapping[str, str]) -> NDArray[np.float64]:
+    """A stored column, or the formula of a computed one.
+
+    Parameters
+    ----------
+    name
+        Stored or computed.
+    arrays
+        Stored columns, those of `stored_columns`.
+    formulas
+        From `provabgs.catalog.names.sample_formulas`.
+
+    Returns
+    -------
+    NDArray
+        As the arrays.
+    """
     return evaluate.evaluate(expression.parse(formulas[name]), arrays) if name in formulas else arrays[name]

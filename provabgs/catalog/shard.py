@@ -15,6 +15,7 @@ Layout (plain h5py reads all of it; filters: shuffle, lzf or gzip, Fletcher-32, 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,7 +109,9 @@ def write_block(path: str | Path, block: Block, *, attrs: Mapping[str, Any] | No
 
 def _image(block: Block, attrs: Mapping[str, Any]) -> bytes:
     """The HDF5 file of a block."""
-    with h5py.File("shard", "w", driver="core", backing_store=False, libver=LIBVER) as f:
+    # HDF5 knows files in memory by their names alone: two threads must not take the same
+    name = f"shard-{secrets.token_hex(8)}"
+    with h5py.File(name, "w", driver="core", backing_store=False, libver=LIBVER) as f:
         for key, value in attrs.items():
             f.attrs[key] = json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
         f.attrs["format"] = FORMAT

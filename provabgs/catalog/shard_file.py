@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from provabgs.catalog.columns import Schema, union
 from provabgs.catalog.digest import IDS, PIECE_ROWS, SUMMARY, piece, piece_names, root
 from provabgs.core.errors import DataFileError
-from provabgs.core.hdf5 import attribute
+from provabgs.core.hdf5 import attribute, open_file
 from provabgs.core.messages import first_line
 
 FORMAT = "provabgs-posteriors-3"
@@ -34,7 +34,7 @@ def open_shard(path: str | Path) -> h5py.File:
     if not path.is_file():
         raise DataFileError(f"{path}: no such file")
     try:
-        f = h5py.File(path, "r")
+        f = open_file(path)
     except DAMAGE as error:
         raise DataFileError(f"{path}: truncated or not an HDF5 file ({first_line(error)})") from None
     try:

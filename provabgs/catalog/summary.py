@@ -186,14 +186,14 @@ def _arrow_array(column: Column, values: NDArray[Any]) -> pa.Array:
 
 def _arrow_schema(schema: Schema) -> pa.Schema:
     """Arrow schema with unit and description of every column."""
-    fields = [pa.field(c.name, ARROW_TYPES[c.dtype], metadata=_about(c)) for c in summary_columns(schema)]
-    return pa.schema(fields)
+    return pa.schema([arrow_field(c) for c in summary_columns(schema)])
 
 
-def _about(column: Column) -> dict[str, str]:
-    """Unit, description, meaning of null and UCD of a column, for its field."""
+def arrow_field(column: Column) -> pa.Field:
+    """A column's field, with its unit, description, meaning of null and UCD."""
     about = {"unit": column.unit, "description": column.description, "null": column.null, "ucd": column.ucd}
-    return {key: text for key, text in about.items() if text or key in ("unit", "description")}
+    told = {key: text for key, text in about.items() if text or key in ("unit", "description")}
+    return pa.field(column.name, ARROW_TYPES[column.dtype], metadata=told)
 
 
 def _schema_of(paths: list[Path]) -> Schema:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from provabgs.catalog.evaluate import Value, from_arrow
+from provabgs.catalog.evaluate import Numbers, Value, from_arrow
 from provabgs.catalog.seal import DAMAGE, Seal
 
 
@@ -37,6 +37,31 @@ class Condition(NamedTuple):
     within: tuple[str, NDArray[np.int64]] | None = None
 
 
+def one_of(name: str, ids: NDArray[np.int64]) -> Condition:
+    """The condition that an integer of a row is among some.
+
+    Parameters
+    ----------
+    name
+        Column.
+    ids
+        ``(n,)``.
+
+    Returns
+    -------
+    Condition
+        On that column alone.
+    """
+    wanted = np.unique(ids)
+
+    def holds(values: Mapping[str, Value]) -> NDArray[np.bool_]:
+        found = values[name]
+        assert isinstance(found, Numbers)
+        return np.isin(found.values, wanted) & found.known
+
+    return Condition((name,), holds)
+
+
 class SummaryReader:
     """One summary, in a file or in memory.
 
@@ -46,12 +71,19 @@ class SummaryReader:
         Names and types of its columns.
     source
         A sealed Parquet file, or the table itself.
+    texts
+        Metadata of the whole.
     """
 
-    def __init__(self, schema: pa.Schema, source: Seal | pa.Table) -> None:
-        self.schema = schema.remove_metadata()
+    def __init__(self, schema: pa.Schema, source: Seal | pa.Table, texts: Mapping[str, str] | None = None) -> None:
+        self.schema, self.texts = schema.remove_metadata(), dict(texts or {})
         self._source = source
         self.path = source.path if isinstance(source, Seal) else None
+
+    @property
+    def _footer(self) -> pq.FileMetaData | None:
+        """Of the row groups; None for a table in memory."""
+        return self._source.metadata if isinstance(self._source, Seal) else None
 
     def values(self, names: Sequence[str]) -> dict[str, Value]:
         """Columns without rows: for a condition that is tried before anything is read."""
@@ -120,21 +152,25 @@ class SummaryReader:
 
     def _possible(self, conditions: Sequence[Condition]) -> list[int]:
         """Row groups that may hold chosen rows, by the smallest and largest values that the footer gives."""
-        if not isinstance(self._source, Seal):
+        if self._footer is None:
             return [0]
-        groups = range(self._source.metadata.num_row_groups)
+        groups = range(self._footer.num_row_groups)
         return [i for i in groups if all(self._may_hold(i, c) for c in conditions)]
 
     def _may_hold(self, index: int, condition: Condition) -> bool:
         if condition.within is None:
             return True
-        assert isinstance(self._source, Seal)
+        assert self._footer is not None
         name, wanted = condition.within
-        statistics = self._source.metadata.row_group(index).column(self.schema.get_field_index(name)).statistics
+        statistics = self._footer.row_group(index).column(self._footer_column(name)).statistics
         if statistics is None or not statistics.has_min_max:
             return True
         first, last = np.searchsorted(wanted, [statistics.min, statistics.max + 1])
         return bool(last > first)
+
+    def _footer_column(self, name: str) -> int:
+        """Place of a column in the footer."""
+        return int(self.schema.get_field_index(name))
 
     def _opened(self, names: Sequence[str]) -> AbstractContextManager[pq.ParquetFile | None]:
         """The open file, of which the columns have been verified; None for a table in memory."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from astropy.table import Column, MaskedColumn, Table
+from numpy.typing import NDArray
 
 from provabgs.catalog import standard_columns as catalog_columns
 
@@ -71,3 +73,33 @@ def join_rows(table: Table, found: pa.Table, about: Mapping[str, catalog_columns
     for name in added.colnames:
         joined[f"{name}_PROVABGS" if name in table.colnames else name] = added[name]
     return joined
+
+
+def to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Arrow to numpy: null becomes NaN, text an object array."""
+    if pa.types.is_string(column.type):
+        return np.array(column.to_pylist(), dtype=object)
+    return column.to_numpy()
+
+
+def widen(array: NDArray[np.float64] | None, n: int, width: int) -> NDArray[np.float64]:
+    """An array of NaN that holds another in its first columns.
+
+    Parameters
+    ----------
+    array
+        ``(n, w)``, or none.
+    n, width
+        Shape wanted.
+
+    Returns
+    -------
+    NDArray
+        ``(n, width)``.
+    """
+    if array is not None and array.shape[1] == width:
+        return array
+    wide = np.full((n, width), np.nan)
+    if array is not None:
+        wide[:, : array.shape[1]] = array
+    return wide

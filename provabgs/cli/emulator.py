@@ -28,12 +28,12 @@ def train_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Train an emulator and write its weights; the same command goes on after any interruption."""
-    from provabgs.cli.progress import progress
+    from provabgs.core.progress import Display
     from provabgs.pipelines.emulator import train_emulator
     from provabgs.pipelines.emulator_config import load_emulator_config
 
     config = adjusted(load_emulator_config(path), workers, slurm)
-    with progress("training", quiet=quiet) as show:
+    with Display("training", quiet=quiet) as show:
         try:
             report = train_emulator(config, show)
         except KeyboardInterrupt as stop:

@@ -192,7 +192,7 @@ def _attributes(coadd: Path, options: ReadOptions) -> dict[str, Any]:
 
 def _fit_with_progress(targets: list[TargetResult], config: FitConfig, seed: int) -> list[Fitted]:
     """Fit, with a bar on stderr that tells rate and time left; Ctrl-C ends with the rows done so far."""
-    from provabgs.cli.progress import progress
+    from provabgs.core.progress import Display
     from provabgs.inference.fit import fit_many
 
     fitted: list[Fitted] = []
@@ -206,7 +206,7 @@ def _fit_with_progress(targets: list[TargetResult], config: FitConfig, seed: int
             show(f"fitting: {target.targetid}", done(), n_fit)
             yield target
 
-    with progress("fitting") as show:
+    with Display("fitting") as show:
         try:
             for result in fit_many(ticking(), config, seed):
                 fitted.append(result)

@@ -75,7 +75,7 @@ def view_command(
 
 def build(catalog: Catalog, output: Path, title: str, pages: int, data: Path | None = None) -> Site:
     """Build a site and show how far it is."""
-    from provabgs.cli.progress import progress
+    from provabgs.core.progress import Display
     from provabgs.gallery.site import build_site
 
     observation_of = None
@@ -84,7 +84,7 @@ def build(catalog: Catalog, output: Path, title: str, pages: int, data: Path | N
         from provabgs.pipelines.reread import data_of
 
         observation_of = data_of(load_config(data))
-    with progress("reading") as show:
+    with Display("reading") as show:
         return build_site(catalog, output, title=title, pages=pages, observation_of=observation_of, progress=show)
 
 

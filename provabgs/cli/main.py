@@ -10,6 +10,8 @@ import typer
 from provabgs import __version__
 from provabgs.cli.cluster import cluster_app
 from provabgs.cli.compare import compare_command
+from provabgs.cli.demo import demo
+from provabgs.cli.desi import desi_app
 from provabgs.cli.emulator import emulator_app
 from provabgs.cli.fit import fit
 from provabgs.cli.gallery import gallery_command, view_command
@@ -33,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command(short_help="Make mock galaxies, fit them, show the fits: a first job.")(demo)
 app.command()(fit)
 app.command(short_help="Draw spectrum, bands, corner, histories, a summary page.")(plot)
 app.command("view", short_help="Show a posterior file in a browser.")(view_command)
@@ -43,6 +46,7 @@ app.command("export", short_help="Write a catalog in the published layout, or fo
 app.command("compare", short_help="Compare a catalog with FastSpecFit, CIGALE, MPA-JHU.")(compare_command)
 app.add_typer(config_app, name="config")
 app.add_typer(cluster_app, name="cluster", short_help="Keys, job scripts and checks of clusters.")
+app.add_typer(desi_app, name="desi", short_help="DESI productions: which coadds a selection takes.")
 app.add_typer(ssp_app, name="ssp", short_help="SSP libraries: build one, or see what one is.")
 app.add_typer(mock_app, name="mock")
 app.add_typer(population_app, name="population", short_help="Populations from posteriors: densities, priors.")

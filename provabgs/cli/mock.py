@@ -69,13 +69,13 @@ def make(config: ConfigArgument) -> None:
 
     Writes DESI coadd and redrock files, and the truth, under OUTPUT/mocks.
     """
-    from provabgs.cli.progress import progress
     from provabgs.cli.report import near
+    from provabgs.core.progress import Display
     from provabgs.mocks.challenge import make_mocks
     from provabgs.pipelines.challenge import load_challenge
 
     challenge = load_challenge(config)
-    with progress("making mocks") as show:
+    with Display("making mocks") as show:
         truth = make_mocks(challenge, lambda done, total, what: show(f"making mocks: {what}", done, total))
     typer.echo(f"{len(truth)} mock galaxies in {near(challenge.output / 'mocks')}")
 
@@ -101,7 +101,7 @@ def challenge(
         run_challenge(loaded, limit=limit, quiet=quiet, announce=lambda line: typer.echo(line, err=True))
     except KeyboardInterrupt as stop:
         raise stopped(stop, "stopped; finished pieces are kept: run the same command to go on") from None
-    _report(loaded)
+    report(loaded)
 
 
 @mock_app.command()
@@ -114,10 +114,19 @@ def score(
     """Tables and figures of what is fitted so far."""
     from provabgs.pipelines.challenge import load_challenge
 
-    _report(load_challenge(config), divide_by_prior)
+    report(load_challenge(config), divide_by_prior)
 
 
-def _report(config: ChallengeConfig, divide_by_prior: bool = False) -> None:
+def report(config: ChallengeConfig, divide_by_prior: bool = False) -> None:
+    """Write and print how well truth was recovered.
+
+    Parameters
+    ----------
+    config
+        A challenge with fits.
+    divide_by_prior
+        Divide posteriors by the induced prior.
+    """
     from rich.console import Console
 
     from provabgs.cli.report import challenge_table, near

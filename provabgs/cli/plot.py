@@ -31,8 +31,8 @@ def plot(
     """Draw spectrum, photometry, corner, histories and a one-page summary of every galaxy with samples."""
     from provabgs.catalog.observed import read_fitted
     from provabgs.catalog.shard import read_shard
-    from provabgs.cli.progress import progress
     from provabgs.core.errors import InputError
+    from provabgs.core.progress import Display
     from provabgs.plotting.galaxy import draw_galaxy
 
     rows = list(enumerate(read_shard(posteriors)))
@@ -48,7 +48,7 @@ def plot(
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file; give the name of a folder for the figures")
     written = []
-    with progress("drawing") as show:
+    with Display("drawing") as show:
         for done, (row, posterior) in enumerate(drawable):
             show(f"drawing: {posterior.targetid}", done, len(drawable))
             written += draw_galaxy(

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _DEFAULT_COLUMNS = ["TARGETID", "RA", "DEC", "Z", "STATUS", "LOGMSTAR_P50", "LOGSFR_1GYR_P50", "T_AGE_MW_P50"]
 _SUFFIXES = {".fits": "fits", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv"}
 
-CatalogPath = Annotated[Path, typer.Argument(help="Catalog directory, summary.parquet, or a posterior file (.h5).")]
+CatalogPath = Annotated[
+    str, typer.Argument(help="Catalog directory, summary.parquet, posterior file (.h5), or HATS export (also a URL).")
+]
 Where = Annotated[str | None, typer.Option("--where", "-w", help="Query on the summary: 'LOGMSTAR_P50 > 10'.")]
 Cone = Annotated[str | None, typer.Option(help="RA,DEC,RADIUS in degrees.")]
 
@@ -62,23 +64,39 @@ def query_command(
 
 def export_command(
     catalog: CatalogPath,
-    output: Annotated[Path, typer.Argument(help="File to write: .fits, .vot, .parquet, .h5 or .nc.")],
+    output: Annotated[
+        Path, typer.Argument(help="File to write: .fits, .vot, .parquet, .h5 or .nc; with --hats a new directory.")
+    ],
     form: Annotated[
-        str | None, typer.Option("--as", "--format", help="provabgs, summary, models or arviz; by suffix.")
+        str | None, typer.Option("--as", "--format", help="provabgs, summary, models, arviz or hats; by suffix.")
     ] = None,
     models: Annotated[
         bool, typer.Option("--models", help="Tables and model spectra, FITS as of FastSpecFit; same as --as models.")
     ] = False,
+    hats: Annotated[
+        bool, typer.Option("--hats", help="Directory of Parquet by HEALPix pixel, as lsdb reads; same as --as hats.")
+    ] = False,
+    draws: Annotated[int, typer.Option(min=0, help="With --hats: draws of each galaxy, as a nested column.")] = 0,
+    rows: Annotated[int, typer.Option(min=1, help="With --hats: most galaxies of a file.")] = 100_000,
     where: Where = None,
     cone: Cone = None,
 ) -> None:
-    """Write a catalog, or part of one, in the published layout, as a plain table, or for ArviZ."""
+    """Write a catalog, or part of one, in the published layout, as a plain table, for ArviZ, or in HATS for lsdb."""
     from provabgs.catalog import Catalog
     from provabgs.catalog.export import export
+    from provabgs.catalog.hats import export_hats
+    from provabgs.core.progress import Display
 
+    form = "models" if models else "hats" if hats else form
+    if draws and form != "hats":
+        raise InputError("--draws is for --hats")
     with Catalog.open(catalog) as opened:
         chosen = choose(opened, where, cone)
-        export(chosen, output, "models" if models else form)
+        with Display(f"writing {output.name}"):
+            if form == "hats":
+                export_hats(chosen, output, draws=draws, rows=rows)
+            else:
+                export(chosen, output, form)
         typer.echo(f"wrote {len(chosen)} galaxies to {output}")
 
 
@@ -125,7 +143,10 @@ def _emit(table: Table, output: Path | None, limit: int) -> None:
         raise InputError(
             f"{output}: unknown kind of table; use {', '.join(_SUFFIXES)}, .parquet (whole rows) or .nc (draws)"
         )
-    table.write(output, format=_SUFFIXES[output.suffix], overwrite=True)
+    from provabgs.core.atomic import atomic_path
+
+    with atomic_path(output) as temporary:
+        table.write(temporary, format=_SUFFIXES[output.suffix])
     print(f"wrote {len(table)} rows to {output}", file=sys.stderr)
 
 

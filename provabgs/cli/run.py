@@ -109,6 +109,10 @@ def _show_plan(plan: Plan, config: RunConfig) -> None:
     typer.echo(f"core-hours {cost.core_hours:.3g} at {config.execution.seconds_per_galaxy:g} s a galaxy")
     typer.echo(f"wall time  {cost.wall_hours:.3g} h")
     typer.echo(f"disk       {cost.disk_bytes / 1e9:.3g} GB")
+    if plan.n_apart:
+        typer.echo(f"apart      {plan.n_apart} TARGETIDs have a row in each of several surveys or programs")
+    if plan.n_left_out:
+        typer.echo(f"left out   {plan.n_left_out} rows of TARGETIDs that came before (duplicates = 'first')")
     _show_problems([(str(p), reason) for p, reason in plan.unreadable], plan.n_missing)
     if config.cluster.kind in BATCH_SYSTEMS:
         typer.echo(f"batch job  {ask_batch_system(config.cluster)}")

@@ -76,8 +76,8 @@ def build(
                provabgs ssp build --source emiles -i ppxf-8.2.6.tar.gz \\
                    -o emiles.h5
     """  # noqa: D301
-    from provabgs.cli.progress import progress
     from provabgs.core.errors import InputError
+    from provabgs.core.progress import Display
     from provabgs.sps.sources import BuildOptions, build_library
 
     if not output.parent.is_dir():
@@ -90,7 +90,7 @@ def build(
         timeout=timeout,
         young=young,
     )
-    with progress(f"{source.value}: starting") as show:
+    with Display(f"{source.value}: starting") as show:
         library = build_library(
             source.value, options, lambda done, total, what: show(f"{source.value}: {what}", done, total), bits
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +58,42 @@ def sweep(directory: str | Path) -> int:
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)
     return len(leftovers)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """Give a temporary directory to fill; on success it takes the name `path` in one step, on failure it is removed.
+
+    Parameters
+    ----------
+    path
+        Final name, which must not exist. Its parent is created when missing.
+
+    Yields
+    ------
+    Path
+        An empty directory beside it.
+
+    Raises
+    ------
+    FileExistsError
+        When there is something under the final name: nothing is overwritten.
+    """
+    path = Path(path)
+    if path.exists() or path.is_symlink():
+        raise FileExistsError(f"{path} exists")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for inside in temporary.rglob("*"):
+            fsync(inside)
+        fsync(temporary)
+        if path.exists():
+            raise FileExistsError(f"{path} exists")
+        temporary.rename(path)
+        fsync(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

@@ -22,8 +22,25 @@ MAX_BYTES = 4 << 30
 """Largest sum of arrays in a file; the largest library known has 0.1 GB."""
 MAX_OBJECTS = 10_000
 LIBVER = ("v110", "v110")
-_DAMAGE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
+DAMAGE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
 """What h5py raises on damaged structures, and what is raised where contents do not fit together."""
+
+
+def open_file(path: str | Path, mode: str = "r", **options: Any) -> h5py.File:
+    """Open an HDF5 file without HDF5's locks, which some file systems (Lustre, NFS, /dvs_ro) do not have.
+
+    None is needed: files are written under names of their own, renamed when they are complete, and never changed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mode
+        As of `h5py.File`.
+    **options
+        Of `h5py.File`.
+    """
+    return h5py.File(path, mode, locking=False, **options)
 
 
 @contextmanager
@@ -45,7 +62,7 @@ def create(path: str | Path, mode: str = "w") -> Iterator[h5py.File]:
     h5py.File
         Open; HDF5 1.10 and later read it.
     """
-    with h5py.File(path, mode, libver=LIBVER) as f:
+    with open_file(path, mode, libver=LIBVER) as f:
         yield f
         fix_texts(f)
 
@@ -184,7 +201,7 @@ def reading(
         raise
     except _Foreign as err:
         raise error(f"{path}: {err}; {cure}") from None
-    except _DAMAGE as err:
+    except DAMAGE as err:
         key = str(err.args[0]) if isinstance(err, KeyError) and err.args else ""
         reason = f"it lacks {key!r}" if key and " " not in key else key or first_line(err)
         raise error(f"{path}: cannot be read as {what} ({reason}); {cure}") from err
@@ -195,31 +212,68 @@ class _Foreign(ValueError):
 
 
 def _all(path: Path, form: str, what: str) -> Contents:
-    contents = Contents({}, {})
-    with h5py.File(path, "r") as f:
+    with open_file(path) as f:
         found = attribute(f, "format") if "format" in f.attrs else None
         if not isinstance(found, str) or found != form:
             raise _Foreign(f"not {what} of format {form!r} (found {str(found)[:60]!r})")
-        waiting: list[tuple[str, Any]] = [("", f)]
-        n_bytes = 0
-        seen: set[Any] = set()
-        while waiting:
-            name, item = waiting.pop()
-            address = h5py.h5o.get_info(item.id).addr
-            if address in seen or len(seen) > MAX_OBJECTS:
-                raise ValueError(f"{name or 'the file'} is linked to twice, or there are too many objects")
-            seen.add(address)
-            if isinstance(item, h5py.Dataset):
-                n_bytes += _size(name, item)
-                if n_bytes > MAX_BYTES:
-                    raise ValueError(f"its arrays have more than {MAX_BYTES >> 30} GiB")
-                contents.arrays[name] = np.asarray(item[()])
-                continue
-            contents.attrs[name] = {str(key): attribute(item, key) for key in item.attrs}
-            for key in item:
-                if not isinstance(item.get(key, getlink=True), h5py.HardLink):
-                    raise ValueError(f"{key} is a link, which the file must not hold")
-                waiting.append((f"{name}/{key}" if name else key, item[key]))
+        return _everything(f)
+
+
+def under(f: h5py.File, name: str) -> Contents | None:
+    """All that lies below a group of an open file, read with the same suspicion as a file by `reading`.
+
+    Parameters
+    ----------
+    f
+        Open file.
+    name
+        Path of the group.
+
+    Returns
+    -------
+    Contents
+        By paths that start from the group; None when there is no such group.
+
+    Raises
+    ------
+    ValueError
+        For links, numbers in other files, and more than is plausible; what h5py raises is in `DAMAGE`.
+    """
+    here: Any = f
+    for part in name.split("/"):
+        link = here.get(part, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError(f"{name} is a link, which the file must not hold")
+        here = here[part]
+    if not isinstance(here, h5py.Group):
+        raise ValueError(f"{name} is no group")
+    return _everything(here)
+
+
+def _everything(top: h5py.Group) -> Contents:
+    contents = Contents({}, {})
+    waiting: list[tuple[str, Any]] = [("", top)]
+    n_bytes = 0
+    seen: set[Any] = set()
+    while waiting:
+        name, item = waiting.pop()
+        address = h5py.h5o.get_info(item.id).addr
+        if address in seen or len(seen) > MAX_OBJECTS:
+            raise ValueError(f"{name or 'the file'} is linked to twice, or there are too many objects")
+        seen.add(address)
+        if isinstance(item, h5py.Dataset):
+            n_bytes += _size(name, item)
+            if n_bytes > MAX_BYTES:
+                raise ValueError(f"its arrays have more than {MAX_BYTES >> 30} GiB")
+            contents.arrays[name] = np.asarray(item[()])
+            continue
+        contents.attrs[name] = {str(key): attribute(item, key) for key in item.attrs}
+        for key in item:
+            if not isinstance(item.get(key, getlink=True), h5py.HardLink):
+                raise ValueError(f"{key} is a link, which the file must not hold")
+            waiting.append((f"{name}/{key}" if name else key, item[key]))
     return contents
 
 

@@ -58,3 +58,19 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     asked = f"; did you mean {close[0]!r}?" if close else ";"
     return f"{asked} known: {', '.join(names)}"
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused: its own word for the error number, or the first line of what HDF5 or Parquet say.
+
+    Parameters
+    ----------
+    error
+        As raised by the system, or by a library, which sets no error number.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    return error.strerror or first_line(error)

@@ -82,7 +82,7 @@ def iter_observations(
         Tractor, sweep or FastSpecFit file; None takes FIBERMAP's photometry. A target that it does not hold falls
         back on FIBERMAP.
     targetids
-        Those to read, in this order; None for every row.
+        Those to read, in this order; None for every row that is one of ``options.targets``.
     options
         See `ReadOptions`.
     redshifts
@@ -99,16 +99,17 @@ def iter_observations(
         For a file that is missing, truncated, or not what it should be, and when none of `targetids` is in it.
     """
     source = open_source(Path(coadd), redrock, photometry, options or ReadOptions(), redshifts)
-    jobs = _jobs(source.file, targetids)
+    jobs = _jobs(source.file, targetids, source.options.targets)
     return _run(source, jobs)
 
 
-def _jobs(file: CoaddFile, targetids: Iterable[int] | None) -> list[tuple[int, list[int]]]:
+def _jobs(file: CoaddFile, targetids: Iterable[int] | None, targets: Sequence[str]) -> list[tuple[int, list[int]]]:
     """``(targetid, rows)`` to read; rows are empty for a TARGETID that the file lacks."""
     if targetids is None:
+        chosen = file.chosen(targets)
         if file.coadded:
-            return [(t, [row]) for row, t in enumerate(file.targetids.tolist())]
-        return list(file.groups().items())
+            return [(t, [row]) for row, t in enumerate(file.targetids.tolist()) if chosen[row]]
+        return [(t, rows) for t, rows in file.groups().items() if chosen[rows[0]]]
     wanted = [exact_id(t) for t in targetids]
     groups = file.groups()
     if wanted and not any(t in groups for t in wanted):
@@ -140,7 +141,7 @@ def _run(source: Source, jobs: Sequence[tuple[int, list[int]]]) -> Iterator[Targ
         except InputError as error:
             result = TargetResult(targetid, row, None, Status.INPUT_ERROR, str(error))
         ra, dec = position(source.file.row_values(row)) if row >= 0 else (math.nan, math.nan)
-        yield result._replace(ra=ra, dec=dec).named(source.file.path.name)
+        yield result._replace(ra=ra, dec=dec, known=source.file.origin.columns).named(source.file.path.name)
 
 
 def _verdict(source: Source, targetid: int, rows: Sequence[int]) -> Redshift | UnusableTargetError:
@@ -201,9 +202,11 @@ def _redshift(source: Source, targetid: int) -> Redshift:
     by_hand = source.redshifts.get(targetid) if isinstance(source.redshifts, Mapping) else source.redshifts
     options = source.options
     if by_hand is not None:
-        found: Redshift | None = Redshift(by_hand, spectype="BY HAND")
+        found: Redshift | None = Redshift(by_hand, spectype="BY HAND", source="given")
     else:
-        found = source.redrock.get(targetid) if source.redrock is not None else None
+        found = source.joins.redshift(targetid, source.file.origin) if source.joins is not None else None
+        if found is None and source.redrock is not None:
+            found = source.redrock.get(targetid)
     if found is None:
         where = f"{source.redrock.path} has no row for it" if source.redrock is not None else "none was given"
         raise UnusableTargetError(f"no redshift: {where}", Status.NO_REDSHIFT)

@@ -8,9 +8,10 @@ from typing import Any
 
 from provabgs.core.errors import UnusableTargetError
 from provabgs.core.status import Status
-from provabgs.desi.catalogs import PhotometryCatalog
+from provabgs.desi.catalogs import Match, PhotometryCatalog
 from provabgs.desi.coadd import CameraData
 from provabgs.desi.fiber_fraction import UNKNOWN_SCALE_SIGMA, FiberFraction, fiber_fraction, psf_to_fiber
+from provabgs.desi.joins import given_dispersion
 from provabgs.desi.metadata import build_meta, quality_notes
 from provabgs.desi.photometry import (
     LEGACY,
@@ -23,6 +24,7 @@ from provabgs.desi.photometry import (
 )
 from provabgs.desi.redrock import Redshift
 from provabgs.desi.source import Source
+from provabgs.desi.targetid import decode_targetid
 from provabgs.desi.targets import ReadOptions
 from provabgs.observe.extinction import deredden_spectrum
 from provabgs.observe.observation import Observation, Spectrum
@@ -43,6 +45,7 @@ def build_observation(
     light = target_photometry(merged, ebv, options.bands, corrected=catalog is not None and catalog.flux_corrected)
     notes = list(light.notes) if options.bands else []
     notes += [found.note] if found is not None and found.note else []
+    notes += _of_another_release(targetid, match)
     notes += _said_of_tables(source, row, merged, ebv)
     if source.catalog is not None and match is None:
         notes.append(f"{source.catalog.path.name} does not hold it, photometry from FIBERMAP")
@@ -67,11 +70,18 @@ def build_observation(
         notes.append("no FIBERFLUX: the fiber fraction is unknown")
     if blurred := [s.camera for s in spectra if s.resolution is None]:
         notes.append(f"no RESOLUTION of {', '.join(blurred)}: the instrument's blur is left out")
+    joined: dict[str, Any] = {}
+    if source.joins is not None:
+        joined, said = source.joins.columns(targetid, source.file.origin)
+        notes += said
+    notes += [redshift.note] if redshift.note else []
     notes += quality_notes(cameras, redshift)
     meta = build_meta(source, rows, row, redshift, cameras, light, match.how if match else "FIBERMAP")
     meta.update(EBV=ebv, PSF_TO_FIBER=math.nan if factor is None else factor, PSF_TO_FIBER_MODE=options.psf_to_fiber)
     meta["FIBER_FRACTION_BAND"] = fraction.band if fraction else ""
-    meta = {**survey_columns(LEGACY, light.photometry, row), **meta}
+    filled = survey_columns(LEGACY, light.photometry, row)
+    described = filled["SURVEY_COLUMNS"] | joined.get("SURVEY_COLUMNS", {})
+    meta = {**filled, **joined, **meta, "SURVEY_COLUMNS": described}
     observation = Observation(
         redshift=redshift.z,
         spectra=spectra,
@@ -82,6 +92,7 @@ def build_observation(
         dec=dec,
         zerr=redshift.zerr,
         meta=meta,
+        vdisp_kms=given_dispersion(joined),
     )
     return observation, notes
 
@@ -119,6 +130,16 @@ def _said_of_tables(source: Source, row: Mapping[str, Any], merged: Mapping[str,
     if merged is not row and own is not None and fibermaps in PHOTSYS and fibermaps != own:
         notes.append(f"catalog's photometry is {own}'s (RELEASE {release}), FIBERMAP says PHOTSYS {fibermaps}")
     return notes
+
+
+def _of_another_release(targetid: int, match: Match | None) -> list[str]:
+    """What is to be said of a source that was found by its place alone: it is of another reduction of the images."""
+    if match is None or not match.how.startswith("position") or targetid < 0:
+        return []
+    theirs, ours = int(match.row.get("RELEASE", 0) or 0), decode_targetid(targetid).release
+    if theirs <= 0 or theirs == ours:
+        return []
+    return [f"catalog's source is of RELEASE {theirs}, the target's of {ours}: found by {match.how}"]
 
 
 def _fraction(

@@ -19,6 +19,8 @@ from provabgs.desi.columns import Kind
 from provabgs.desi.fiberstatus import camera_is_good
 from provabgs.desi.fitsfile import Columns, FitsFile, open_fits
 from provabgs.desi.images import check_shapes, flux_scale, read_wavelength
+from provabgs.desi.origin import Origin, origin_of
+from provabgs.desi.target_bits import is_target
 from provabgs.surveys import load_system
 
 LEGACY = load_system("legacy")
@@ -47,6 +49,7 @@ _EXP_COLUMNS: dict[str, Kind] = {
     **dict.fromkeys(("FIBERSTATUS", "IN_COADD_B", "IN_COADD_R", "IN_COADD_Z"), "whole"),
 }
 _SCORES: dict[str, Kind] = {"TARGETID": "id", "TSNR2_BGS": "number"}
+_IMAGES = ("WAVELENGTH", "FLUX", "IVAR", "MASK", "RESOLUTION")
 FLUX_MAX, IVAR_MAX = 1e8, 1e8
 """Beyond these, in 1e-17 erg/s/cm2/A and its inverse square, a pixel is damaged: 1e8 is the flux of Sirius."""
 RESOLUTION_MAX = 10.0
@@ -103,6 +106,8 @@ class CoaddFile:
         What of the tables could not be used, for people.
     verify
         Whether checksums are looked at.
+    origin
+        Survey and program.
     """
 
     path: Path
@@ -113,6 +118,7 @@ class CoaddFile:
     coadded: bool
     notes: tuple[str, ...] = ()
     verify: bool = field(default=True, repr=False)
+    origin: Origin = field(default_factory=Origin)
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = True) -> CoaddFile:
@@ -134,9 +140,10 @@ class CoaddFile:
         with open_fits(file, verify=verify) as fits:
             what = "a DESI coadd or spectra file"
             fits.require(["FIBERMAP"], what)
-            for nameless in (h for h in fits.hdus[1:] if not h.name):
-                fits.check(nameless)  # a damaged EXTNAME must not pass for an HDU that is not there
             cameras = [n.removesuffix("_WAVELENGTH") for n in fits.names if n.endswith("_WAVELENGTH")]
+            known = {"FIBERMAP", "EXP_FIBERMAP", "SCORES", *(f"{c}_{kind}" for c in cameras for kind in _IMAGES)}
+            for unknown in (h for h in fits.hdus[1:] if h.name not in known):
+                fits.check(unknown)  # a damaged EXTNAME must not pass for a camera or a mask that is not there
             if not cameras:
                 fits.require([f"{c}_{k}" for c in "BRZ" for k in ("WAVELENGTH", "FLUX", "IVAR")], what)
             fits.require([f"{c}_{k}" for c in cameras for k in ("FLUX", "IVAR")], what)
@@ -158,8 +165,10 @@ class CoaddFile:
                 scores = {}
             names = fits.fields(fits["FIBERMAP"])
             coadded = "COADD_NUMEXP" in names or "COADD_FIBERSTATUS" in names
+            origin = origin_of(file, fits.hdus[0], names)
+        notes += [origin.note] if origin.note else []
         cameras = [c.lower() for c in cameras]
-        return cls(file, fibermap, exposures, scores, tuple(cameras), coadded, tuple(notes), verify)
+        return cls(file, fibermap, exposures, scores, tuple(cameras), coadded, tuple(notes), verify, origin)
 
     @property
     def targetids(self) -> NDArray[np.int64]:
@@ -174,6 +183,18 @@ class CoaddFile:
     def groups(self) -> dict[int, list[int]]:
         """Rows of each target, in file order: its first row in a coadd, all its exposures in a spectra file."""
         return {t: rows[:1] if self.coadded else list(rows) for t, rows in self._rows.items()}
+
+    def chosen(self, targets: Sequence[str]) -> NDArray[np.bool_]:
+        """``(nrow,)`` whether a row is any of these targets (`provabgs.desi.target_bits`); all are where none is named.
+
+        Raises
+        ------
+        DataFileError
+            When FIBERMAP does not say.
+        """
+        if not targets:
+            return np.ones(self.targetids.size, dtype=bool)
+        return is_target(targets, self.origin.survey, self.fibermap, self.path)
 
     def rows_of(self, targetid: int) -> list[int]:
         """All rows of a target."""
@@ -282,7 +303,7 @@ class _CameraReader:
         self.camera, self.fits = camera, fits
         self.wave = read_wavelength(fits, name)
         self.scale = flux_scale(fits, name)
-        self.images = {kind: fits.find(f"{name}_{kind}") for kind in ("FLUX", "IVAR", "MASK", "RESOLUTION")}
+        self.images = {kind: fits.find(f"{name}_{kind}") for kind in _IMAGES[1:]}
 
     def _row(self, kind: str, row: int) -> NDArray[Any] | None:
         hdu = self.images[kind]

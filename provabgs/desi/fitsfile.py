@@ -107,7 +107,9 @@ class FitsFile:
             raise hdu.damaged(f"its columns take {offset} bytes a row, card NAXIS1 = {width}")
         return found
 
-    def read_columns(self, hdu: Hdu, kinds: Mapping[str, Kind]) -> tuple[Columns, dict[str, str]]:
+    def read_columns(
+        self, hdu: Hdu, kinds: Mapping[str, Kind], *, rows: NDArray[np.int64] | None = None
+    ) -> tuple[Columns, dict[str, str]]:
         """The columns of `kinds` that a table has (letter case forgiven), in this machine's byte order.
 
         Parameters
@@ -116,6 +118,8 @@ class FitsFile:
             The table.
         kinds
             What each column should hold, by upper-case name.
+        rows
+            Those to read, each by itself; all in one pass if None.
 
         Returns
         -------
@@ -140,13 +144,36 @@ class FitsFile:
                 odd[name] = f"has format {field.repeat}{field.code}"
             elif field.code != "A" and field.repeat != 1:
                 odd[name] = f"has {field.repeat} values a row"
-        raw = self._raw_columns(hdu, [f for n, f in fields.items() if n not in odd], nrow, width)
+        wanted = [f for n, f in fields.items() if n not in odd]
+        raw = self._raw_columns(hdu, wanted, nrow, width) if rows is None else self._raw_rows(hdu, wanted, rows, width)
         for name, values in raw.items():
             try:
                 columns[name] = as_kind(scaled(hdu, fields[name], values), kinds[name], name)
             except InputError as error:
                 odd[name] = str(error).removeprefix(f"{name} ")
         return columns, odd
+
+    def read_labels(self, hdu: Hdu, name: str) -> tuple[NDArray[np.int32], list[str]] | None:
+        """A column of few different texts, without an object for each row.
+
+        Parameters
+        ----------
+        hdu
+            The table.
+        name
+            Upper-case name of the column.
+
+        Returns
+        -------
+        positions, labels
+            ``(nrow,)`` position of each row's text among the labels; None where there is no such column of text.
+        """
+        field = self.fields(hdu).get(name)
+        if field is None or field.code != "A":
+            return None
+        nrow, width = hdu.integer("NAXIS2", 0, MAX_ROWS), hdu.integer("NAXIS1", 0, MAX_ROW_BYTES)
+        stored, positions = np.unique(self._raw_columns(hdu, [field], nrow, width)[name], return_inverse=True)
+        return positions.astype(np.int32), [label.decode("ascii", "replace").strip() for label in stored.tolist()]
 
     def _raw_columns(self, hdu: Hdu, fields: Sequence[Field], nrow: int, width: int) -> Columns:
         """Columns as stored, read in one pass over the table."""
@@ -164,6 +191,17 @@ class FitsFile:
                     continue
                 dtype = out[f.name].dtype
                 out[f.name][first : first + n] = np.ndarray(n, dtype, block, offset=f.offset, strides=(width,))
+        return out
+
+    def _raw_rows(self, hdu: Hdu, fields: Sequence[Field], rows: NDArray[np.int64], width: int) -> Columns:
+        """Columns of some rows as stored."""
+        out = {f.name: np.zeros(rows.size, dtype=DTYPES.get(f.code, f"S{max(f.repeat, 1)}")) for f in fields}
+        for k, row in enumerate(rows.tolist() if fields else ()):
+            self.stream.seek(hdu.data + row * width)
+            block = self._read(width, hdu)
+            for f in fields:
+                if f.code != "A" or f.repeat:
+                    out[f.name][k] = np.ndarray(1, out[f.name].dtype, block, offset=f.offset)[0]
         return out
 
     def _read(self, size: int, hdu: Hdu) -> bytes:

@@ -54,7 +54,7 @@ def build_meta(
     matched_by: str,
 ) -> dict[str, Any]:
     """Provenance and quality, plain scalars and strings; files by name, without the paths of one machine."""
-    meta: dict[str, Any] = {k: row[k] for k in _KEPT if k in row}
+    meta: dict[str, Any] = {k: row[k] for k in _KEPT if k in row} | source.file.origin.columns
     photometry = light.photometry
     meta.update(
         N_EXPOSURE_ROWS=len(rows),
@@ -63,6 +63,7 @@ def build_meta(
         PHOTOMETRY_MATCH=matched_by,
         PHOTSYS=light.photsys,
         N_BANDS=photometry.n_valid if photometry else 0,
+        Z_SOURCE=redshift.source,
         ZWARN=redshift.zwarn,
         SPECTYPE=redshift.spectype,
         DELTACHI2=redshift.deltachi2,

@@ -1,6 +1,8 @@
-"""Where DESI keeps its files: the healpix and tile layouts of a spectroscopic production.
+"""Where DESI keeps its files: the healpix, uniqpix and tile layouts of a spectroscopic production.
 
-These only spare typing. A path given explicitly always wins.
+These only spare typing. A path given explicitly always wins. Layouts are those of https://desidatamodel.readthedocs.io
+(DESI_SPECTRO_REDUX/SPECPROD): productions up to loa (DR2) group coadds by nside-64 pixel below ``healpix/``, those
+from matterhorn (DR3) on by pixels of several sizes below ``spectra/``, numbered UNIQPIX = HEALPIX + 4 NSIDE^2.
 """
 
 from __future__ import annotations
@@ -28,6 +30,41 @@ def healpix_paths(root: str | Path, survey: str, program: str, healpix: int) -> 
         raise InputError(f"healpix {pixel} does not exist at nside 64; give 0..{12 * 64**2 - 1}")
     folder = Path(root) / "healpix" / survey / program / str(pixel // 100) / str(pixel)
     return _pair(folder, f"{survey}-{program}-{pixel}")
+
+
+def uniqpix_paths(root: str | Path, survey: str, program: str, uniqpix: int) -> CoaddPaths:
+    """Files of one pixel of any size below a production's folder.
+
+    ``root/spectra/{survey}/{program}/{uniqpix//100}/{uniqpix}/coadd-{survey}-{program}-{uniqpix}.fits``
+    """
+    split_uniqpix(uniqpix)
+    pixel = int(uniqpix)
+    folder = Path(root) / "spectra" / survey / program / str(pixel // 100) / str(pixel)
+    return _pair(folder, f"{survey}-{program}-{pixel}")
+
+
+def split_uniqpix(uniqpix: int) -> tuple[int, int]:
+    """``(nside, healpix)`` (nested) of a UNIQPIX number; `InputError` for one that is none."""
+    pixel = int(uniqpix)
+    if pixel < 4:
+        raise InputError(f"uniqpix {pixel} does not exist; the smallest is 4 (nside 1, pixel 0)")
+    nside = 1 << ((pixel.bit_length() - 3) // 2)
+    return nside, pixel - 4 * nside**2
+
+
+def uniqpix_overlaps(uniqpix: int, healpix: int, nside: int = 64) -> bool:
+    """Whether a UNIQPIX pixel and a nested pixel share any part of the sky.
+
+    Parameters
+    ----------
+    uniqpix
+        HEALPIX + 4 NSIDE^2.
+    healpix, nside
+        The other pixel.
+    """
+    own, pixel = split_uniqpix(uniqpix)
+    fine, coarse = (pixel, healpix) if own >= nside else (healpix, pixel)
+    return fine // (max(own, nside) // min(own, nside)) ** 2 == coarse
 
 
 def tile_paths(root: str | Path, tile: int, petal: int, night: int, kind: str = "cumulative") -> CoaddPaths:

@@ -35,6 +35,10 @@ class Redshift(NamedTuple):
     """Rows of the file with this TARGETID; the best was taken."""
     spread: float = 0.0
     """Largest difference of a redshift of these rows from the best, over 1 + z."""
+    source: str = "redrock"
+    """``"redrock"``, ``"zcatalog"``, ``"VI"`` or ``"given"``."""
+    note: str = ""
+    """What is odd about it, for people."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.identity import exact_id
 from provabgs.desi.catalogs import PhotometryCatalog
 from provabgs.desi.coadd import CoaddFile
+from provabgs.desi.joins import Joins, open_joins
 from provabgs.desi.paths import infer_redrock
 from provabgs.desi.redrock import RedshiftTable, read_redrock
 from provabgs.desi.targets import ReadOptions
@@ -25,6 +26,7 @@ class Source:
     catalog: PhotometryCatalog | None
     options: ReadOptions
     redshifts: float | Mapping[int, float] | None
+    joins: Joins | None = None
 
 
 def open_source(
@@ -39,7 +41,7 @@ def open_source(
     Parameters
     ----------
     coadd, redrock, photometry
-        The files; a redrock file is needed unless one redshift is given for all.
+        The files; a redrock file is needed unless one redshift is given for all, or a redshift catalog is joined.
     options
         What the reader is told.
     redshifts
@@ -58,13 +60,13 @@ def open_source(
     table = None
     if redrock is not None:
         table = read_redrock(redrock, verify=verify)
-    elif by_hand is None or isinstance(by_hand, Mapping):
+    elif (by_hand is None or isinstance(by_hand, Mapping)) and options.joins.zcatalog is None:
         beside = infer_redrock(coadd)
-        if beside is None and by_hand is None:
+        if beside is None and by_hand is None and options.joins.vi is None:
             raise DataFileError(f"{coadd}: no redrock file lies beside it; name one, or give the redshift by hand")
         table = read_redrock(beside, verify=verify) if beside is not None else None
     catalog = PhotometryCatalog.open(photometry, verify=verify) if photometry is not None else None
-    return Source(file, table, catalog, options, by_hand)
+    return Source(file, table, catalog, options, by_hand, open_joins(options.joins, verify=verify))
 
 
 def _by_hand(redshifts: float | Mapping[int, float] | None) -> float | Mapping[int, float] | None:

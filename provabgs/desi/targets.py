@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from provabgs.core.errors import ConfigError
 from provabgs.desi.fiber_fraction import PsfMode
+from provabgs.desi.joins import JoinOptions
 from provabgs.desi.photometry import DEFAULT_BANDS, LEGACY
+from provabgs.desi.target_bits import check_targets
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class ReadOptions:
         SFD E(B-V) to use in place of the files', None to read it.
     verify
         Verify the checksums (DATASUM, CHECKSUM) of what is read, where the files have them.
+    targets
+        Read rows that are any of these targets alone (BGS_BRIGHT, LRG ...; `provabgs.desi.target_bits`), all if empty.
+    joins
+        Tables joined by TARGETID: redshifts, weights, visual inspection, FastSpecFit.
     """
 
     z_min: float = 0.0
@@ -53,6 +59,8 @@ class ReadOptions:
     match_radius_arcsec: float = 1.0
     ebv: float | None = None
     verify: bool = True
+    targets: tuple[str, ...] = ()
+    joins: JoinOptions = field(default_factory=JoinOptions)
 
     def __post_init__(self) -> None:
         if not 0 <= self.z_min < self.z_max:
@@ -61,6 +69,7 @@ class ReadOptions:
             raise ConfigError(f"psf_to_fiber {self.psf_to_fiber!r} must be one of {', '.join(get_args(PsfMode))}")
         if not (math.isfinite(self.fiber_sigma_floor) and self.fiber_sigma_floor >= 0):
             raise ConfigError(f"fiber_sigma_floor {self.fiber_sigma_floor} must be finite and >= 0")
+        check_targets(self.targets)
         unknown = [b for b in self.bands if b.upper() not in {name.upper() for name in LEGACY.bands}]
         if unknown:
             raise ConfigError(f"bands {', '.join(unknown)} have no filter; choose from {', '.join(LEGACY.bands)}")

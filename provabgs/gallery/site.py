@@ -104,6 +104,7 @@ def build_site(
     """
     output = Path(output).resolve()
     check_folder(output)
+    catalog.require_shards()
     if len(catalog) == 0:
         raise InputError(f"{catalog.root}: no galaxies to show; check the selection")
     output.parent.mkdir(parents=True, exist_ok=True)

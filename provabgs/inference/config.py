@@ -179,6 +179,12 @@ class SamplerOptions(BaseModel):
         description="annealed: a converged posterior goes on to R-hat 1.005 and an effective sample size of 1500, or "
         "to this many evaluations: narrow parts show late; 0 stops at convergence, in two thirds of the time",
     )
+    misfit_eval: int = Field(
+        default=200_000,
+        ge=0,
+        description="annealed: a posterior that has not converged after this many evaluations, and whose best draw the "
+        "spectrum refuses (chi^2 per pixel above 1.1), is NOT_CONVERGED and gets no more: a wrong redshift, mostly",
+    )
     max_eval: int = Field(
         default=5_000_000, gt=0, description="budget: likelihood evaluations (a gradient counts as one)"
     )
@@ -209,6 +215,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "line_mask": "auto",
             "clip_sigma": 5.0,
             "floor_spectrum": 0.003,
+            "relative_to": "stars",
         }
     },
     "released-edr": {

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from provabgs.core.arrays import FloatArray, thin
 from provabgs.core.chunks import in_chunks
@@ -19,6 +20,7 @@ from provabgs.core.versions import versions
 from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.config import FitConfig
 from provabgs.inference.evidence import of_the_data
+from provabgs.inference.flags import is_spectrum_misfit
 from provabgs.inference.learnt.target import learnt_ratio
 from provabgs.inference.light_error import log_density, spread_masses
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
@@ -38,7 +40,7 @@ from provabgs.inference.target import (
     to_theta,
     to_unit,
 )
-from provabgs.observe.as_configured import as_configured
+from provabgs.observe.as_configured import as_configured, assumed_dispersion
 from provabgs.observe.data_error import stand_in
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import bands_left_out, project
@@ -108,7 +110,8 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         return Posterior.without_samples(Status.LIKELIHOOD_FAILED, str(err), config, seed, **identity_of(observation))
     posterior = _assemble(fit, result, engine_error, time.perf_counter() - start)
     left_out, others = bands_left_out(observation, projection), stand_in(config.observing, model.library)
-    notes = (posterior.message, assumed, left_out, others)
+    dispersion = assumed_dispersion(observation, config.observing)
+    notes = (posterior.message, assumed, dispersion, left_out, others, projection.note)
     return replace(posterior, message="; ".join(m for m in notes if m))
 
 
@@ -179,7 +182,9 @@ def _sample(
     sampler = SAMPLERS[config.sampler.name]
 
     def sample(likelihood: Likelihood) -> SamplerResult:
-        target = make_target(likelihood, exact.model, exact.tables, prior)
+        target = replace(
+            make_target(likelihood, exact.model, exact.tables, prior), misfit=lambda z: _misfit(exact, prior, z)
+        )
         options = config.sampler.model_copy(update={"time_limit_s": max(end - time.perf_counter(), LEAST_TIME_S)})
         if ratio is None:
             return sampler(target, rng, options)
@@ -190,13 +195,24 @@ def _sample(
     likelihood = make_likelihood(exact, config)
     result = sample(likelihood)
     error = _engine_error(likelihood, exact, prior, result)
-    if error > ENGINE_TOLERANCE and time.perf_counter() < end:
+    if error > ENGINE_TOLERANCE and time.perf_counter() < end and not result.gave_up:
         flat = _flat(result)
         likelihood = likelihood.with_reference(jnp.asarray(to_theta(flat[thin(len(flat), N_REFERENCE)], prior)))
         first, result = result, sample(likelihood)
         result = result._replace(n_eval=first.n_eval + result.n_eval)
         error = _engine_error(likelihood, exact, prior, result)
     return result, error
+
+
+def _misfit(exact: ExactLikelihood, prior: Prior, latent: FloatArray) -> str:
+    """Why the spectrum refuses a draw ``(n_latent,)``, as `Flag.SPEC_MISFIT` will; empty where it does not."""
+    n_pix = exact.projection.n_data[0]
+    if not n_pix:
+        return ""
+    chi2 = float(exact.chi2(to_theta(latent[None], prior))[0][0])
+    if not is_spectrum_misfit(float(stats.chi2.sf(chi2, n_pix)), chi2, n_pix):
+        return ""
+    return f"no model describes the spectrum (chi^2 {chi2:.0f} for {n_pix} pixels; is the redshift right?)"
 
 
 def _engine_error(likelihood: Likelihood, exact: ExactLikelihood, prior: Prior, result: SamplerResult) -> float:

@@ -58,6 +58,24 @@ DESCRIPTIONS: dict[Flag, str] = {
 """Meaning of each bit, with the columns and thresholds that set it."""
 
 
+def is_spectrum_misfit(p_value: float, chi2: float, n_pix: int) -> bool:
+    """Whether a spectrum is not fitted: improbable, and by more than pixels' errors are known to.
+
+    Parameters
+    ----------
+    p_value
+        Of its chi^2.
+    chi2, n_pix
+        Of the best fit.
+
+    Returns
+    -------
+    bool
+        False for a p-value of NaN, of data that are absent.
+    """
+    return p_value < SIGNIFICANCE and chi2 > CHI2_PER_PIXEL * n_pix
+
+
 def flags_of(posterior: Posterior) -> Flag:
     """All that is doubtful about a fit."""
     p, q = posterior, posterior.quality
@@ -65,7 +83,7 @@ def flags_of(posterior: Posterior) -> Flag:
         return Flag.NO_POSTERIOR | Flag.NOT_CONVERGED
     # comparisons with NaN, of data that are absent, are false
     doubts = {
-        Flag.SPEC_MISFIT: q.p_spec < SIGNIFICANCE and p.chi2_spec > CHI2_PER_PIXEL * p.dof_spec,
+        Flag.SPEC_MISFIT: is_spectrum_misfit(q.p_spec, p.chi2_spec, p.dof_spec),
         Flag.PHOT_MISFIT: q.p_phot < SIGNIFICANCE,
         Flag.TENSION: q.tension > TENSION_SIGMA,
         Flag.TEMPLATE_LARGE: q.template_p < SIGNIFICANCE,

@@ -95,9 +95,28 @@ def marginal_function(system: LinearSystem, block: LinearBlock, prior: Prior) ->
     Callable
         ``(batch, n_outer)`` marginalised coordinates to ``(batch,)``.
     """
+    function = marginal_of_arrays(system.equations, block)
+    return lambda outer: function(outer, system.data, prior)
 
-    def log_marginal(outer: jax.Array) -> jax.Array:
-        return _log_marginal(system.equations(_theta(outer, prior), system.data), outer, prior, block, False)
+
+def marginal_of_arrays(equations: Equations, block: LinearBlock) -> Callable[[jax.Array, Any, Prior], jax.Array]:
+    """The same with the galaxy as an argument, so that `jax.vmap` evaluates many galaxies of one size class at once.
+
+    Parameters
+    ----------
+    equations
+        Of `LinearSystem`; all galaxies of a model share it.
+    block
+        The histories' linear block.
+
+    Returns
+    -------
+    Callable
+        ``(outer (batch, n_outer), data, prior) -> (batch,)``; not compiled.
+    """
+
+    def log_marginal(outer: jax.Array, data: Any, prior: Prior) -> jax.Array:
+        return _log_marginal(equations(_theta(outer, prior), data), outer, prior, block, False)
 
     return log_marginal
 
@@ -113,7 +132,8 @@ def _compiled(equations: Equations) -> Callable[[jax.Array, Any, Prior], NormalE
 
 def _theta(outer: jax.Array, prior: Prior) -> jax.Array:
     """Parameters at outer coordinates, the linear ones at their prior's middle."""
-    latent = jnp.zeros((len(outer), prior.n_coordinate)).at[:, prior.parameters.nonlinear_coordinates].set(outer)
+    free = jnp.asarray(prior.parameters.nonlinear_coordinates)
+    latent = jnp.zeros((len(outer), prior.n_coordinate)).at[:, free].set(outer)
     return theta_from_latent(latent, prior)
 
 

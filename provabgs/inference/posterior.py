@@ -249,12 +249,13 @@ class Posterior:
 
 def identity_of(observation: Observation) -> dict[str, Any]:
     """Fields of a `Posterior` that say which galaxy it is of, and of which data."""
+    given = {} if np.isnan(observation.vdisp_kms) else {"VDISP_GIVEN": observation.vdisp_kms}
     return {
         "targetid": observation.targetid,
         "redshift": observation.redshift,
         "ra": observation.ra,
         "dec": observation.dec,
         "zerr": observation.zerr,
-        "meta": observation.meta,
+        "meta": {**observation.meta, **given},
         "data_hash": observation.digest(),
     }

@@ -18,7 +18,8 @@ TEN_PARSEC_AREA = 4 * np.pi * (1e-5 * MPC_CM) ** 2
 ZERO_POINT = 22.5
 """AB magnitude of one nanomaggy."""
 SOLAR_MAGNITUDES: dict[str, float] = {"sdss2010-g": 5.11, "sdss2010-r": 4.65, "sdss2010-i": 4.53}
-"""Absolute AB magnitudes of the Sun (Willmer 2018, ApJS 236, 47, table 3)."""
+"""Absolute AB magnitudes of the Sun (Willmer 2018, ApJS 236, 47, table 3; the apparent ones there, -26.47, -26.93 and
+-27.05 mag, are 31.57 mag brighter)."""
 
 
 def absolute_weights(name: str, wave: FloatArray, lsun_cgs: float, shift: float = 0.0) -> FloatArray | None:

@@ -53,6 +53,38 @@ def as_configured(observation: Observation, options: ObservingOptions) -> Observ
     return out
 
 
+ASSUMED_VDISP_KMS = 150.0
+"""km/s, of galaxies whose own dispersion should be taken and is not known."""
+
+
+def dispersion_kms(observation: Observation, options: ObservingOptions) -> float:
+    """Stellar velocity dispersion of a fit that does not fit it, km/s.
+
+    Parameters
+    ----------
+    observation
+        Its own is taken where `options` say so.
+    options
+        Their `vdisp_kms` is a number or ``"given"``.
+    """
+    if options.vdisp_kms != "given":
+        return float(options.vdisp_kms)
+    return observation.vdisp_kms if np.isfinite(observation.vdisp_kms) else ASSUMED_VDISP_KMS
+
+
+def assumed_dispersion(observation: Observation, options: ObservingOptions) -> str:
+    """What is to be said where a galaxy's own dispersion should be taken and is not known; empty for nothing.
+
+    Parameters
+    ----------
+    observation, options
+        As for `dispersion_kms`.
+    """
+    if options.vdisp_kms != "given" or np.isfinite(observation.vdisp_kms) or not observation.spectra:
+        return ""
+    return f"no velocity dispersion is given: {ASSUMED_VDISP_KMS:g} km/s"
+
+
 def _photometry(photometry: Photometry, options: ObservingOptions) -> Photometry | None:
     """The bands that are asked for, under the curves that are asked for; None where there are none."""
     keep = [i for i, b in enumerate(photometry.bands) if options.bands is None or short_name(b) in options.bands]

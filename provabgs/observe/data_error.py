@@ -1,7 +1,8 @@
 """Noise terms for what is wrong with models and data of real galaxies: templates, calibration, aperture.
 
-Each is a `NoiseTerm` (`provabgs.observe.noise`). Relative errors are linearised about the smoothed data, so that their
-coefficients are marginalised analytically in every likelihood.
+Each is a `NoiseTerm` (`provabgs.observe.noise`). Relative errors are linearised about the light of a first
+stellar fit, or about the smoothed data (``observing.relative_to``), so that their coefficients are marginalised
+analytically in every likelihood.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class StellarTemplateError:
     library (`stand_in`). A galaxy with data beyond their wavelengths is refused.
 
     The factor common to all data, an error of the mass-to-light ratio of 15 to 20 %, is taken out of the components:
-    the mass is free to take it up exactly, and `Noise.light_error` says how large it is. As a template it would be
-    relative to the *data*, which hold their noise: a mass that is too low by half, the data themselves added to it,
-    then fits the noise too, and wins (Peelle's pertinent puzzle; docs/studies/honest.md has the numbers).
+    the mass is free to take it up exactly, and `Noise.light_error` says how large it is. As a template relative to the
+    *data*, which hold their noise, it draws the mass down: half of the mass, with half of the data added to it, fits
+    the noise too, and wins (Peelle's pertinent puzzle; docs/studies/honest.md has the numbers).
     """
 
     name = "template-error"
@@ -54,9 +55,9 @@ class StellarTemplateError:
         white = options.template_error_floor
         return Noise(
             (white * error.floor(rest, transfer=True) * data.level) ** 2,
-            (white * (weights @ error.floor(model, transfer=True)) * data.band_flux) ** 2,
+            (white * (weights @ error.floor(model, transfer=True)) * data.band_level) ** 2,
             (pixels - common) * data.level[:, None],
-            (bands - common) * data.band_flux[:, None],
+            (bands - common) * data.band_level[:, None],
             light_error=float(np.linalg.norm(common)),
         )
 
@@ -140,7 +141,7 @@ def _stand_in(error: TemplateError, library: SSPLibrary) -> str:
 
 def _common_factor(pixels: FloatArray, bands: FloatArray, data: FitData) -> FloatArray:
     """Mean of each component ``(n,)`` over pixels ``(npix, n)`` and bands ``(nband, n)``, weighted as the data are."""
-    weight = np.concatenate([data.level**2 / data.variance, data.band_flux**2 / data.band_variance])
+    weight = np.concatenate([data.level**2 / data.variance, data.band_level**2 / data.band_variance])
     both = np.concatenate([pixels, bands])
     return np.asarray(weight @ both / weight.sum() if weight.sum() > 0 else both.mean(axis=0))
 

@@ -22,7 +22,7 @@ from provabgs.observe.options import ObservingOptions
 from provabgs.sps.library import SSPLibrary
 
 SMOOTHING_PIXELS = 101
-"""Window over which the spectrum is averaged to set its noise floor and calibration templates."""
+"""Window over which the spectrum is averaged to say how bright it is."""
 INFRARED_AA = 2.5e4
 """Effective wavelength from which a band takes the infrared noise floor, Angstrom."""
 FLOOR_OPTICAL, FLOOR_INFRARED = 0.02, 0.05
@@ -40,13 +40,15 @@ class FitData:
     wave, flux, variance
         ``(npix,)`` observed Angstrom, 1e-17 erg/s/cm2/A and its square; empty without a spectrum.
     level
-        ``(npix,)`` smoothed flux, to which relative errors refer.
+        ``(npix,)`` light to which relative errors refer: the smoothed flux, or that of a first stellar fit.
     camera
         ``(npix,)`` camera names.
     line_profiles
         ``(npix, nline)`` emission lines of unit luminosity as the spectrograph sees them; of a library with gas only.
     bands, band_flux, band_variance
         ``(nband,)`` filter names, nanomaggies and their square.
+    band_level
+        ``(nband,)`` light to which relative errors refer, nanomaggies: the flux, or that of a first stellar fit.
     band_floor
         ``(nband,)`` noise floors of the survey, fractions of the flux, NaN where it has none.
     band_weights
@@ -67,6 +69,7 @@ class FitData:
     bands: tuple[str, ...]
     band_flux: FloatArray
     band_variance: FloatArray
+    band_level: FloatArray
     band_floor: FloatArray
     band_weights: FloatArray
     wave_model: FloatArray
@@ -120,7 +123,7 @@ class NoiseFloor:
     def __call__(self, data: FitData, options: ObservingOptions) -> Noise:
         """See `NoiseTerm`."""
         floor = band_floors(data.bands, data.band_floor, options)
-        return Noise((options.floor_spectrum * data.level) ** 2, (floor * data.band_flux) ** 2)
+        return Noise((options.floor_spectrum * data.level) ** 2, (floor * data.band_level) ** 2)
 
 
 def band_floors(bands: Sequence[str], survey: FloatArray, options: ObservingOptions) -> FloatArray:
@@ -151,8 +154,7 @@ def band_floors(bands: Sequence[str], survey: FloatArray, options: ObservingOpti
 class Calibration:
     """A smooth multiplicative calibration error of the spectrum: `calibration_order`, `calibration_sigma`.
 
-    An error ``1 + sum_k c_k P_k(x)`` (Legendre, x in [-1, 1] over the whole spectrum) is linearised about the smoothed
-    data.
+    An error ``1 + sum_k c_k P_k(x)`` (Legendre, x in [-1, 1] over the whole spectrum) is linearised about the level.
     """
 
     name = "calibration"

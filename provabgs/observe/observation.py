@@ -28,6 +28,9 @@ WIDEST_STEP = 0.5
 IVAR_MAX = 1e30
 """A larger inverse variance is damage; S/N of 1e6 in 1e-9 nanomaggies has this one."""
 
+VDISP_MAX = 1000.0
+"""Velocity dispersions beyond, km/s, are of no galaxy."""
+
 
 def _clean_flux(flux: Any, ivar: Any, what: str, units: tuple[str, str]) -> tuple[FloatArray, FloatArray]:
     """Native float64 copies in which every unusable or masked entry has flux 0 and ivar 0.
@@ -296,6 +299,9 @@ class Observation:
         Identification; degrees; NaN where unknown.
     meta
         Anything else worth keeping with the result (EBV, PHOTSYS, file names, ...), plain scalars and strings.
+    vdisp_kms
+        Stellar velocity dispersion that somebody else measured, km/s; NaN where unknown. Fits take it where
+        ``observing.vdisp_kms = "given"``.
     """
 
     redshift: float
@@ -307,6 +313,7 @@ class Observation:
     dec: float = float("nan")
     zerr: float = float("nan")
     meta: dict[str, Any] = field(default_factory=dict)
+    vdisp_kms: float = float("nan")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targetid", exact_id(self.targetid))
@@ -323,6 +330,10 @@ class Observation:
             )
         if self.n_valid == 0:
             raise UnusableTargetError(f"{who}: no pixel or band has ivar > 0", Status.NO_VALID_PIXELS)
+        if not (np.isnan(self.vdisp_kms) or 0 <= self.vdisp_kms <= VDISP_MAX):
+            raise UnusableTargetError(
+                f"{who}: vdisp_kms is {self.vdisp_kms:g}; give 0 to {VDISP_MAX:g} km/s, or NaN", Status.BAD_DATA
+            )
         if self.fiber_fraction is not None:
             mean, sigma = self.fiber_fraction
             if not (np.isfinite(mean) and np.isfinite(sigma) and mean > 0 and sigma >= 0):
@@ -358,9 +369,27 @@ class Observation:
 
         return from_specutils(spectrum, redshift, **options)
 
+    @classmethod
+    def from_sparcl(cls, record: Any, **options: Any) -> Observation:
+        """An observation from a record of NOIRLab's SPARCL; see `provabgs.observe.sparcl.from_sparcl`.
+
+        Parameters
+        ----------
+        record
+            One of ``client.retrieve(...).records``: DESI, SDSS or BOSS.
+        **options
+            ``redshift``, ``ebv``, ``photometry``, ``fiber_fraction``, ``allow_warning``, ``allow_non_galaxy`` and
+            ``units``.
+        """
+        from provabgs.observe.sparcl import from_sparcl  # which builds on this module
+
+        return from_sparcl(record, **options)
+
     def digest(self) -> str:
         """SHA-256 over everything that a fit depends on; written with the posterior."""
         h = hashlib.sha256(repr((self.redshift, self.fiber_fraction)).encode())
+        if np.isfinite(self.vdisp_kms):
+            h.update(f"vdisp {self.vdisp_kms!r}".encode())
         for s in self.spectra:
             h.update(f"{s.camera}{s.sigma_aa!r}".encode() if isinstance(s.sigma_aa, float) else s.camera.encode())
             for array in (s.wave, s.flux, s.ivar, s.resolution, s.sigma_aa):

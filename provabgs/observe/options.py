@@ -17,8 +17,10 @@ class ObservingOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    vdisp_kms: Annotated[float, Field(ge=0, le=1000)] | Literal["fit"] = Field(
-        150.0, description="stellar velocity dispersion, km/s; 'fit': a parameter of every galaxy with a spectrum"
+    vdisp_kms: Annotated[float, Field(ge=0, le=1000)] | Literal["fit", "given"] = Field(
+        150.0,
+        description="stellar velocity dispersion, km/s; 'fit': a parameter of every galaxy with a spectrum; 'given': "
+        "the galaxy's own where the reader knows it (FastSpecFit's VDISP), else 150",
     )
     library_width: Literal["ignored", "subtracted"] = Field(
         "ignored",
@@ -96,6 +98,11 @@ class ObservingOptions(BaseModel):
     )
     clip_sigma: float | None = Field(
         None, gt=2, description="isolated pixels this many sigmas off a first model are masked; none if null"
+    )
+    relative_to: Literal["data", "stars"] = Field(
+        "data",
+        description="light that relative errors are fractions of: 'data', the smoothed spectrum and the bands, or "
+        "'stars', a first fit of a few SSPs behind dust, which holds no noise",
     )
     noise: tuple[str, ...] = Field(
         ("floor", "calibration", "emission-lines"),

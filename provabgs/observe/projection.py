@@ -19,7 +19,7 @@ from provabgs.core.constants import SPECTRUM_UNIT
 from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.status import Status
 from provabgs.observe import data_error  # noqa: F401, registers its noise terms
-from provabgs.observe.as_configured import as_configured
+from provabgs.observe.as_configured import as_configured, dispersion_kms
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.dispersion import Chain, Dispersion, dispersion_table, unbroadened_kms
 from provabgs.observe.dispersion_range import allowed_dispersions
@@ -30,6 +30,7 @@ from provabgs.observe.noise import FitData, Noise, NoiseModel, smooth_flux
 from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.outliers import find_outliers
+from provabgs.observe.stellar_fit import Light, LightData, stellar_light
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.resolution import library_sigma
 
@@ -87,6 +88,8 @@ class Projection:
         ``(ntemplate,)`` the noise term that each template is of.
     light_error
         Sigma of ln of the factor common to the model of all data that the noise model leaves to the mass.
+    note
+        What the user should know of how the noise was found; empty as a rule.
     """
 
     redshift: float
@@ -98,6 +101,7 @@ class Projection:
     fiber_fraction: tuple[float, float] | None
     template_terms: tuple[str, ...] = ()
     light_error: float = 0.0
+    note: str = ""
 
     @property
     def n_data(self) -> tuple[int, int]:
@@ -183,7 +187,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
             "line_mask_half_width_aa",
             Status.NO_VALID_PIXELS,
         )
-    spectrum, photometry, noise = _with_noise(z, wave_model, pixels, bands, library, options)
+    spectrum, photometry, noise, note = _with_noise(observation, wave_model, pixels, bands, library, options)
     return Projection(
         redshift=z,
         t_age=cosmology.age_gyr(z),
@@ -195,28 +199,32 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
         fiber_fraction=observation.fiber_fraction,
         light_error=noise.light_error,
         template_terms=noise.template_terms,
+        note=note,
     )
 
 
 def _with_noise(
-    redshift: float,
+    observation: Observation,
     wave_model: FloatArray,
     pixels: _Pixels | None,
     bands: _Bands | None,
     library: SSPLibrary,
     options: ObservingOptions,
-) -> tuple[SpectrumProjection | None, PhotometryProjection | None, Noise]:
-    """Pixels and bands with the noise model's variance and templates, and all else that it says."""
+) -> tuple[SpectrumProjection | None, PhotometryProjection | None, Noise, str]:
+    """Pixels and bands with the noise model's variance and templates, all else that it says, and a note."""
+    z = observation.redshift
     p = pixels if pixels is not None else _Pixels.empty(wave_model.size)
     b = bands if bands is not None else _Bands.empty(wave_model.size)
-    line_nodes = library.line_nodes
-    lines = np.zeros((p.flux.size, 0))
-    if line_nodes.size:
-        lines = p.operator[:, line_nodes] if p.dispersion is None else p.operator @ p.dispersion.middle[:, line_nodes]
-        lines = lines.toarray()
+    light = Light(p.level, b.flux)
+    if options.relative_to == "stars":
+        seen = LightData(
+            p.wave / (1 + z), p.flux, p.variance, p.level, p.broadened,
+            b.flux, b.variance, b.weights, observation.fiber_fraction or (1.0, 0.0),
+        )  # fmt: skip
+        light = stellar_light(seen, library)
     data = FitData(
-        redshift, p.wave, p.flux, p.variance, p.level, p.camera, lines,
-        b.names, b.flux, b.variance, b.floor, b.weights, wave_model, library,
+        z, p.wave, p.flux, p.variance, light.level, p.camera, _line_profiles(p, library.line_nodes),
+        b.names, b.flux, b.variance, light.band_level, b.floor, b.weights, wave_model, library,
     )  # fmt: skip
     noise = NoiseModel.of(options)(data)
     assert noise.pixel_templates is not None
@@ -230,7 +238,16 @@ def _with_noise(
     if bands is not None:
         ivar = 1 / np.asarray(noise.band_variance)
         photometry = PhotometryProjection(b.weights, b.names, b.flux, ivar, noise.band_templates)
-    return spectrum, photometry, noise
+    return spectrum, photometry, noise, light.note
+
+
+def _line_profiles(pixels: _Pixels, line_nodes: NDArray[np.int64]) -> FloatArray:
+    """Emission lines of unit luminosity as the spectrograph sees them, ``(npix, nline)``."""
+    if not line_nodes.size:
+        return np.zeros((pixels.flux.size, 0))
+    operator, dispersion = pixels.operator, pixels.dispersion
+    lines = operator[:, line_nodes] if dispersion is None else operator @ dispersion.middle[:, line_nodes]
+    return np.asarray(lines.toarray())
 
 
 def camera_operator(
@@ -302,10 +319,14 @@ class _Pixels(NamedTuple):
         none = np.zeros(0)
         return cls(sparse.csr_matrix((0, n_wave)), none, none, none, none, (), none)
 
+    @property
+    def broadened(self) -> sparse.csr_matrix | Chain:
+        """The operator, with the middle of the range of dispersions where they are free."""
+        return self.operator if self.dispersion is None else Chain(self.operator, self.dispersion.middle)
+
     def without_outliers(self, library: SSPLibrary, sigma: float) -> _Pixels:
         """The pixels less isolated ones that no stars can make."""
-        operator = self.operator if self.dispersion is None else Chain(self.operator, self.dispersion.middle)
-        bad = find_outliers(operator, self.flux, self.variance, self.level, library, sigma)
+        bad = find_outliers(self.broadened, self.flux, self.variance, self.level, library, sigma)
         if not bad.any():
             return self
         kept = ~bad
@@ -344,7 +365,7 @@ def _pixels(
         if not good.any():
             continue
         level = smooth_flux(spectrum.flux, np.where(good, spectrum.ivar, 0.0))[good]
-        vdisp = unbroadened_kms(wave_model, spectrum.wave) if free else float(options.vdisp_kms)
+        vdisp = unbroadened_kms(wave_model, spectrum.wave) if free else dispersion_kms(observation, options)
         operator = camera_operator(spectrum, wave_model, vdisp, library.line_nodes, options.gas_vdisp_kms, library_aa)[
             good
         ]

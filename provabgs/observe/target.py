@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ class TargetResult(NamedTuple):
         Degrees, NaN where unknown; of a row without an observation, which has its own.
     input
         Name of the input, as the catalog shall say it; see `named`.
+    known
+        What else the catalog's row shall say of a row without an observation (SURVEY, PROGRAM).
     """
 
     targetid: int
@@ -37,6 +40,7 @@ class TargetResult(NamedTuple):
     ra: float = math.nan
     dec: float = math.nan
     input: str = ""
+    known: Mapping[str, Any] | None = None
 
     def named(self, name: str) -> TargetResult:
         """The same row of an input that goes by `name`; a ready row's observation says so, too (INPUT, ROW)."""
@@ -48,5 +52,5 @@ class TargetResult(NamedTuple):
 
     @property
     def place(self) -> dict[str, Any]:
-        """INPUT and ROW of the catalog."""
-        return {"INPUT": self.input, "ROW": self.row}
+        """INPUT and ROW of the catalog, and what else is known of the row."""
+        return {**(self.known or {}), "INPUT": self.input, "ROW": self.row}

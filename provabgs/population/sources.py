@@ -119,6 +119,7 @@ def _rows(
 ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], Schema, Mapping[str, str]]:
     """Columns, configurations, schema and shards' checksums of one file or catalog."""
     with Catalog.open(path) as catalog:
+        catalog.require_shards()
         chosen = catalog.select(where) if where else catalog
         table = chosen.arrow(list(dict.fromkeys((*_NEEDED, *columns))))
         configs = stored_configs(catalog.metadata)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
+from provabgs.core.progress import Display
 from provabgs.inference.config import SamplerOptions
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
 RESULTS = ROOT / "studies" / "results"
@@ -54,6 +57,29 @@ def study_parser(module: str, doc: str | None) -> argparse.ArgumentParser:
     parser = plain_parser(module, doc)
     parser.add_argument("--figures", type=Path, help="folder to draw figures in (docs/figures); none are if left out")
     return parser
+
+
+def tracked(items: Iterable[T], total: int, what: str = "galaxies") -> Iterator[T]:
+    """Pass items on, and show how many there were, their rate and the time left.
+
+    Parameters
+    ----------
+    items
+        Results as they come.
+    total
+        Their number.
+    what
+        They are called.
+
+    Yields
+    ------
+    item
+        Unchanged.
+    """
+    with Display(what) as show:
+        for done, item in enumerate(items, start=1):
+            show(what, done, total, last=done == total)
+            yield item
 
 
 def run_study(

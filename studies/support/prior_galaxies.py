@@ -71,22 +71,36 @@ def perfect(theta: FloatArray, z: float, snr: float, fraction: float, targetid: 
 
 
 def _with_errors(clean: Observation, options: ObservingOptions, rng: np.random.Generator) -> Observation:
-    """Noise, templates and the common factor of light, drawn from the noise model of the options, added to the data."""
-    everything = options.model_copy(update={"line_mask": "none", "clip_sigma": None})
-    noise = project(clean, default_model().library, everything)
+    """Noise, templates and the common factor of light, drawn from the noise model of the options, added to the data.
+
+    The factor comes first: errors are fractions of the light that is seen.
+    """
+    everything = options.model_copy(update={"line_mask": "none", "clip_sigma": None, "relative_to": "stars"})
+    library = default_model().library
+    clean = _brighter(clean, np.exp(project(clean, library, everything).light_error * rng.standard_normal()))
+    noise = project(clean, library, everything)
     assert noise.spectrum is not None
     assert noise.photometry is not None
-    factor = np.exp(noise.light_error * rng.standard_normal())
     coefficients = rng.standard_normal(noise.spectrum.templates.shape[1])
     drawn = []
     for part in (noise.spectrum, noise.photometry):
         wrong = part.templates @ coefficients + rng.standard_normal(part.flux.size) / np.sqrt(part.ivar)
-        drawn.append(factor * part.flux + wrong)
+        drawn.append(part.flux + wrong)
     pixels, bands = drawn
     ends = np.cumsum([s.wave.size for s in clean.spectra])
     spectra = [replace(s, flux=flux) for s, flux in zip(clean.spectra, np.split(pixels, ends[:-1]), strict=True)]
     assert clean.photometry is not None
     return replace(clean, spectra=tuple(spectra), photometry=replace(clean.photometry, flux=bands))
+
+
+def _brighter(observation: Observation, factor: float) -> Observation:
+    assert observation.photometry is not None
+    spectra = tuple(replace(s, flux=factor * s.flux) for s in observation.spectra)
+    return replace(
+        observation,
+        spectra=spectra,
+        photometry=replace(observation.photometry, flux=factor * observation.photometry.flux),
+    )
 
 
 def observe(

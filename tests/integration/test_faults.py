@@ -28,7 +28,9 @@ from provabgs.catalog import Catalog
 from provabgs.catalog.compare import differences
 from provabgs.catalog.layout import shard_paths
 from provabgs.core.status import Status
+from provabgs.pipelines.config import parse_config
 from provabgs.pipelines.keys import CERTIFICATE_NAME, KEY_NAME, write_pair
+from provabgs.pipelines.supervisor import Batch, FitProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 HANGS, SEGFAULTS, RAISES, EXITS = 100_003, 100_017, 200_006, 200_009
@@ -325,6 +327,30 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.fixture
+def read_only(tmp_path: Path, inputs: Path) -> Iterator[Path]:
+    """The inputs once more, at another place to which nobody can write."""
+    folder = tmp_path / "dvs_ro"
+    folder.mkdir()
+    done = subprocess.run(["mount", "--bind", "-o", "ro", str(inputs), str(folder)], capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("may not mount a folder a second time here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_read_only_mount_gives_the_same_rows(bench: Bench, undisturbed: Path, inputs: Path, read_only: Path) -> None:
+    with pytest.raises(OSError, match="Read-only"):
+        (read_only / "x").touch()
+    bench.inputs = read_only
+    bench.write()
+    bench.finish()
+    assert differences(undisturbed, bench.output) == []
+    bench.inputs = inputs  # the same rows by the other mount
+    bench.write()
+    assert re.search(r"\b0 fitted now", bench.finish())
+
+
 @pytest.mark.slow
 def test_full_disk(bench: Bench, undisturbed: Path, small_disk: Path) -> None:
     bench.output = small_disk / "out"
@@ -380,3 +406,25 @@ def stop_dask(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize(("memory", "replaced"), [("50MB", True), ("50GB", False), (None, False)])
+def test_a_fit_process_that_holds_too_much_is_replaced(inputs: Path, memory: str | None, replaced: bool) -> None:
+    config = parse_config(
+        {
+            "run": {"output": "out", "fit": "provabgs.pipelines.dry_run:fit_observation"},
+            "inputs": {"paths": [str(inputs)], "reader": "photometry"},
+            "execution": {"memory": memory},
+        }
+    )
+    ids = [tuple(range(100_000 + 8 * k + 1, 100_000 + 8 * k + 5)) for k in range(2)]
+    seen, status = [], []
+    with FitProcess(config) as process:
+        for targetids in ids:
+            rows = tuple(t - 100_000 for t in targetids)
+            batch = Batch(str(inputs / "t0.fits"), "t0.fits", targetids, rows, (150.0,) * 4, (2.0,) * 4)
+            status += [p.status for p in process.fit(batch)]
+            assert process._process is not None
+            seen.append(process._process.pid)
+    assert status == [Status.CONVERGED] * 8
+    assert (seen[0] != seen[1]) == replaced

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import grp
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -152,7 +153,7 @@ def test_lost_jobs_are_replaced(bench: SlurmBench, undisturbed: Path) -> None:
         assert f"job {number}: {how}" in printed, printed
     assert re.search(rf"ended: jobs {both[0]}, {both[1]}: CANCELLED", printed), printed
     assert differences(undisturbed, bench.output) == []
-    assert list((bench.output / "cluster" / "logs").glob(f"provabgs-{cancelled}.*"))
+    assert list((bench.output / "cluster" / "logs").glob(f"provabgs-??????-{cancelled}.*"))
 
 
 def test_adaptive_run_replaces_jobs_that_end_by_themselves(bench: SlurmBench, undisturbed: Path) -> None:
@@ -173,9 +174,9 @@ def test_adaptive_run_replaces_jobs_that_end_by_themselves(bench: SlurmBench, un
 
 @pytest.mark.slow
 def test_lifetimes(bench: SlurmBench, undisturbed: Path) -> None:
-    bench.environment["PROVABGS_SLOW_S"] = "3"
-    bench.cluster('max_workers = 4\nlifetime = "60s"\nlifetime_stagger = "5s"\n', workers=2, batch=2)
-    printed = bench.end(bench.start(), 0, limit_s=900)
+    bench.environment["PROVABGS_SLOW_S"] = "6"  # three minutes of work; two minutes are time to start, and to fit
+    bench.cluster('max_workers = 4\nlifetime = "120s"\nlifetime_stagger = "5s"\n', workers=2, batch=2)
+    printed = bench.end(bench.start(), 0, limit_s=1200)
     assert printed.count("COMPLETED") >= 2
     assert differences(undisturbed, bench.output) == []
 
@@ -216,7 +217,10 @@ def test_waiting_is_told_and_signals_stop_it(bench: SlurmBench) -> None:
         told = next(line for line in process.stderr if "PENDING" in line)
         waits = r"no worker yet; jobs \d+, \d+: PENDING \(PartitionDown\), since \d\d:\d\d:\d\d \(\d+ s\)"
         assert re.search(waits, told)
-        assert bench.slurm.ask("squeue", "-h", "-o", "%j").splitlines() == ["bgs", "bgs"]
+        names = bench.slurm.ask("squeue", "-h", "-o", "%j").splitlines()
+        assert len(names) == 2
+        assert len(set(names)) == 1
+        assert re.fullmatch("bgs-[a-z]{6}", names[0])
         process.send_signal(number)
         assert "stopped; finished batches are kept" in bench.end(process, code)
 
@@ -225,11 +229,52 @@ def test_jobs_of_a_killed_run_are_cancelled(bench: SlurmBench) -> None:
     bench.cluster(queue="closed")
     process = bench.start()
     noted = bench.output / "cluster" / "jobs.txt"
-    wait_for(lambda: noted.exists() and len(noted.read_text().split()) == 2)  # a job not yet noted ends as it starts
+    wait_for(lambda: noted.exists() and len(noted.read_text().split()) == 3)  # their name, and two ids
     assert set(bench.slurm.jobs().values()) == {"PENDING"}
     process.kill()
     process.communicate()
     wait_for(lambda: not bench.slurm.jobs("PENDING"))
+
+
+def test_a_job_that_is_being_sent_when_its_run_is_killed(bench: SlurmBench, tmp_path: Path) -> None:
+    """Its id is in no file: it is found by its name, by the guard and by the next run."""
+    slow = tmp_path / "bin" / "sbatch"
+    slow.parent.mkdir()
+    sbatch = shutil.which("sbatch")
+    slow.write_text(f'#!/bin/sh\ntouch {tmp_path}/sending\nsleep 3\n{sbatch} "$@"\ntouch {tmp_path}/sent\n')
+    slow.chmod(0o755)
+    bench.environment["PATH"] = f"{slow.parent}:{bench.environment['PATH']}"
+    bench.cluster(queue="closed")
+    process = bench.start()
+    wait_for((tmp_path / "sending").exists)
+    process.kill()
+    process.communicate()
+    wait_for((tmp_path / "sent").exists)
+    wait_for(lambda: not bench.slurm.jobs("PENDING"))
+    assert re.fullmatch(r"provabgs-[a-z]{6}\n", (bench.output / "cluster" / "jobs.txt").read_text())
+
+
+@pytest.mark.parametrize("how", ["--requeue", "--no-requeue"])
+def test_preempted_and_requeued_jobs(bench: SlurmBench, undisturbed: Path, how: str) -> None:
+    """Slurm starts a requeued job again by itself; one that may not be requeued is replaced."""
+    bench.cluster(f'directives = ["{how}"]')
+    process, both = bench.start_and_hold()
+    nodes = str(len(bench.slurm.ask("sinfo", "-h", "-p", "urgent", "-N", "-o", "%N").split()))
+    urgent = ["-p", "urgent", "-N", nodes, "--exclusive", "--job-name=urgent", "-o", "/dev/null"]
+    other = bench.slurm.ask("sbatch", "--parsable", *urgent, "--wrap", "sleep 600")
+    wait_for(lambda: bench.slurm.jobs().get(other) == "RUNNING", limit=120, step=0.2)
+    bench.slurm.ask("scancel", other)
+    if how == "--requeue":
+        wait_for(lambda: set(both) <= set(bench.slurm.jobs("RUNNING")), limit=120, step=0.2)
+        bench.slurm.ask("scontrol", "requeue", both[0])
+        wait_for(lambda: bench.slurm.jobs().get(both[0]) == "PENDING", step=0.2)
+    bench.release()
+    printed = bench.end(process, 0)
+    if how == "--requeue":
+        assert "ended" not in printed
+    else:
+        assert re.search(rf"ended: jobs {both[0]}, {both[1]}: (PREEMPTED|CANCELLED)", printed), printed
+    assert differences(undisturbed, bench.output) == []
 
 
 def test_one_job_for_everything(bench: SlurmBench, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +286,7 @@ def test_one_job_for_everything(bench: SlurmBench, undisturbed: Path, monkeypatc
     done = CliRunner().invoke(app, ["cluster", "script", str(bench.config), "--nodes", "2", "--submit"])
     assert done.exit_code == 0, done.output
     number = done.output.split()[-1]
-    wait_for(lambda: bench.slurm.jobs().get(number) not in ("PENDING", "RUNNING", "COMPLETING"), limit=200, step=0.5)
+    wait_for(lambda: bench.slurm.jobs().get(number) not in ("PENDING", "RUNNING", "COMPLETING"), limit=600, step=0.5)
     logs = bench.output / "cluster" / "logs"
     printed = (logs / f"provabgs-{number}.out").read_text()
     assert bench.slurm.jobs("COMPLETED").get(number) == "COMPLETED", printed

@@ -141,3 +141,39 @@ def write_table(
     if also:
         hdus.append(_table(also, {"TARGETID": np.array([1])}))
     return write(hdus, path)
+
+
+def write_production(root: Path, coadds: dict[str, Sequence[Target]]) -> Path:
+    """A production's folder with coadds and redrock files at paths such as ``healpix/main/bright/100/10016/...``.
+
+    Parameters
+    ----------
+    root
+        The production's folder, made where it is not there.
+    coadds
+        Targets by the path of the folder and stem, ``healpix/main/bright/100/10016/main-bright-10016``. Coadds of
+        pixels get the header of DESI's.
+    """
+    for where, targets in coadds.items():
+        folder, stem = root / where.rpartition("/")[0], where.rpartition("/")[2]
+        folder.mkdir(parents=True, exist_ok=True)
+        hdus, kind = coadd_hdus(targets), where.partition("/")[0]
+        cards: dict[str, str | int]
+        if kind in ("healpix", "spectra"):
+            survey, program, pixel = stem.split("-")
+            cards = {"SURVEY": survey, "PROGRAM": program, "SPGRP": "uniqpix" if kind == "spectra" else kind}
+            hdus[0].header.update({**cards, "SPGRPVAL": int(pixel)})
+        else:
+            petal, tile, night = stem.split("-")
+            cards = {"SPGRP": where.split("/")[1], "SPGRPVAL": int(night.removeprefix("thru")), "PETAL": int(petal)}
+            hdus[0].header.update({**cards, "TILEID": int(tile)})
+        write(hdus, folder / f"coadd-{stem}.fits")
+        write(redrock_hdus(targets), folder / f"redrock-{stem}.fits")
+    return root
+
+
+def write_tiles(root: Path, tiles: Sequence[tuple[int, str, str, int]]) -> Path:
+    """A production's table of tiles: TILEID, SURVEY, FAPRGRM, LASTNIGHT."""
+    lines = ["TILEID,SURVEY,PROGRAM,FAPRGRM,LASTNIGHT", *(f"{t},{s},{p.upper()}x,{p},{n}" for t, s, p, n in tiles)]
+    (root / f"tiles-{root.name}.csv").write_text("\n".join(lines) + "\n")
+    return root

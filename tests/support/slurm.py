@@ -82,7 +82,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CryptoType=crypto/munge
-AuthInfo=socket={munge}/socket
+AuthInfo=socket={munge}/socket,cred_expire=15
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 StateSaveLocation={self.folder}/state
 SlurmdSpoolDir={self.folder}/spool/%n
@@ -107,8 +107,11 @@ KillWait=2
 MinJobAge=300
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=2,sched_interval=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 {nodes}
-PartitionName=regular Nodes={",".join(NODES)} Default=YES MaxTime=01:00:00 State=UP
+PartitionName=regular Nodes={",".join(NODES)} Default=YES MaxTime=01:00:00 State=UP PriorityTier=1
+PartitionName=urgent Nodes={",".join(NODES)} MaxTime=01:00:00 State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=closed Nodes={",".join(NODES)} MaxTime=01:00:00 State=DOWN
 """
 

@@ -165,7 +165,7 @@ def test_a_mode_that_one_start_found_gets_no_further_draws(monkeypatch):
     """Such a posterior is NOT_CONVERGED whatever is drawn; with a second start that agrees, sampling goes on."""
     found = []
 
-    def starts(posterior, rng, end):
+    def starts(target, posterior, rng, end, misfit_eval):
         first = anneal(posterior, rng, end)
         found[:] = [first, *(replace(first, log_evidence=first.log_evidence - gap) for gap in gaps)]
         return found
@@ -180,3 +180,50 @@ def test_a_mode_that_one_start_found_gets_no_further_draws(monkeypatch):
     agreed = sample_annealed(hard, np.random.default_rng(0), SamplerOptions())
     assert agreed.reason == ""
     assert agreed.convergence.passes(1.01, 400)
+
+
+def test_a_draw_that_comes_often_is_evaluated_once():
+    """ln L belongs to its draw; the ten thousand returned are fewer different ones."""
+    target, rows = target_of(two_modes), []
+
+    def log_likelihood(z):
+        rows.append(z)
+        return two_modes(z[:, OUTER])
+
+    result = sample_annealed(replace(target, log_likelihood=log_likelihood), np.random.default_rng(0), SamplerOptions())
+    flat = result.draws.reshape(-1, N_FREE)
+    np.testing.assert_allclose(result.log_likelihood.reshape(-1), two_modes(flat[:, OUTER]), rtol=1e-12)
+    evaluated = np.concatenate(rows)
+    assert len(np.unique(flat, axis=0)) <= len(evaluated) < 0.8 * len(flat)
+
+
+def test_what_the_data_refuse_ends_early_and_says_why():
+    """The best draw is judged; a target that nothing is said against goes on as if nobody had asked."""
+    hard = target_of(two_modes, lambda outer: 1.5 * np.sin(40 * outer[:, 0]))
+    limit = SamplerOptions(misfit_eval=30_000, ess=2000)
+    asked = []
+
+    def misfit(latent):
+        asked.append(latent)
+        return "chi^2 9000 for 7000 pixels"
+
+    free, good, bad = (
+        sample_annealed(replace(hard, misfit=m), np.random.default_rng(0), limit)
+        for m in (None, lambda latent: "", misfit)
+    )
+    np.testing.assert_array_equal(free.draws, good.draws)
+    assert not good.gave_up
+    assert good.reason == ""
+    assert bad.gave_up
+    assert re.match(r"chi\^2 9000 for 7000 pixels; sampling ended after \d+ evaluations at R-hat", bad.reason)
+    assert bad.n_eval <= limit.misfit_eval < good.n_eval
+    x = asked[-1][OUTER]
+    assert min(np.linalg.norm(x - c) for c in CENTRES) < 3 * SIGMA * np.sqrt(N_OUTER)  # a draw of the posterior
+
+
+def test_what_the_data_refuse_and_converges_is_converged():
+    target = replace(target_of(two_modes), misfit=lambda latent: "chi^2 9000 for 7000 pixels")
+    result = sample_annealed(target, np.random.default_rng(0), SamplerOptions(misfit_eval=0))
+    assert result.convergence.passes(1.01, 400)
+    assert not result.gave_up
+    assert result.reason == ""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from provabgs.catalog.observed import read_fitted, write_fits
 from provabgs.core.errors import UnusableTargetError
+from provabgs.core.status import Status
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
+from provabgs.inference.fit import Fitted
 from provabgs.inference.fit_observation import fit_observation, prior_of
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.posterior import Posterior, identity_of
 from provabgs.inference.priors import log_prior
-from provabgs.observe.as_configured import as_configured
+from provabgs.observe.as_configured import as_configured, assumed_dispersion
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
@@ -93,3 +98,32 @@ def test_a_galaxy_without_these_bands_says_so() -> None:
     assert "none of the bands" in fit_observation(alone, RELEASED).message
     spectrum = replace(galaxy(), photometry=bands)
     assert as_configured(spectrum, RELEASED.observing).photometry is None
+
+
+def test_a_given_dispersion_is_that_of_the_galaxy(tmp_path: Path) -> None:
+    """`vdisp_kms = "given"`: the pixels' operator is that of the number, 150 km/s where there is none."""
+    library = load_model(FitConfig().model).library
+    given, plain = ObservingOptions(vdisp_kms="given"), galaxy()
+    known = replace(plain, vdisp_kms=220.0)
+
+    def operator(data: Observation, options: ObservingOptions) -> np.ndarray:
+        spectrum = project(data, library, options).spectrum
+        assert spectrum is not None
+        return spectrum.operator.toarray()
+
+    np.testing.assert_array_equal(operator(known, given), operator(plain, ObservingOptions(vdisp_kms=220.0)))
+    np.testing.assert_array_equal(operator(plain, given), operator(plain, ObservingOptions()))
+    np.testing.assert_array_equal(operator(known, ObservingOptions()), operator(plain, ObservingOptions()))
+    assert assumed_dispersion(known, given) == ""
+    assert assumed_dispersion(plain, given) == "no velocity dispersion is given: 150 km/s"
+    assert assumed_dispersion(plain, ObservingOptions()) == ""
+    assert known.digest() != plain.digest()
+    assert plain.digest() == replace(plain, vdisp_kms=float("nan")).digest()
+    assert identity_of(known)["meta"]["VDISP_GIVEN"] == 220.0
+    failed = Posterior.without_samples(Status.BAD_DATA, "", FitConfig(), 0, **identity_of(known))
+    write_fits(tmp_path / "out.h5", [Fitted(failed, known)])
+    kept = read_fitted(tmp_path / "out.h5", 0)
+    assert kept is not None
+    assert (kept.vdisp_kms, kept.digest()) == (220.0, known.digest())
+    with pytest.raises(UnusableTargetError, match="vdisp_kms is -5; give 0 to 1000"):
+        replace(plain, vdisp_kms=-5.0)

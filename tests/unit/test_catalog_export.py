@@ -151,6 +151,23 @@ def shell() -> typer.Typer:
     return app
 
 
+def test_a_failed_save_keeps_the_file_that_was_there(
+    root: Path, shell: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Table, path: Path, **options: object) -> None:
+        Path(path).write_text("half a ta")
+        raise OSError(28, "No space left on device")
+
+    command = ["query", str(root), "-s", "TARGETID,Z", "-o"]
+    for name in ("a.fits", "a.ecsv", "a.csv"):
+        assert CliRunner().invoke(shell, [*command, str(tmp_path / name)]).exit_code == 0
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    monkeypatch.setattr(Table, "write", broken)
+    for name in before:
+        assert CliRunner().invoke(shell, [*command, str(tmp_path / name)]).exit_code != 0
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
 def test_a_catalog_is_never_its_own_export(root: Path, shell: typer.Typer, tmp_path: Path) -> None:
     write_posteriors(one := tmp_path / "one.h5", read_posteriors(shard_paths(root)[0]))
     (tmp_path / "link.h5").symlink_to(one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,14 @@ def make(n: int, n_draws: int = 300) -> list[Posterior]:
             Status.NO_VALID_PIXELS, "every pixel is masked", FitConfig(), 0, targetid=5, redshift=0.2
         ),
     ]
+
+
+def test_threads_write_at_once(tmp_path: Path) -> None:
+    before = make(4)
+    with ThreadPoolExecutor(8) as pool:
+        written = [pool.submit(write_shard, tmp_path / f"{k}.h5", before, n_samples=None) for k in range(40)]
+    assert [w.exception() for w in written] == [None] * 40
+    assert len({(tmp_path / f"{k}.h5").read_bytes() for k in range(40)}) == 1
 
 
 @pytest.mark.parametrize("encoding", ["uint16", "float32"])

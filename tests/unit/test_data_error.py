@@ -43,7 +43,7 @@ def data(n_pix: int = 400, bands: bool = True) -> FitData:
     names = ("decam2014-g", "decam2014-r", "decam2014-z")[: 3 if bands else 0]
     return FitData(
         Z, wave, level, 0.01 * level**2, level, camera, np.zeros((n_pix, 0)),
-        names, flux, 0.0004 * flux**2, np.full(flux.size, 0.02), weights, model,
+        names, flux, 0.0004 * flux**2, flux, np.full(flux.size, 0.02), weights, model,
     )  # fmt: skip
 
 

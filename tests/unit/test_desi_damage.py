@@ -131,6 +131,17 @@ def test_one_flipped_bit_is_noticed_where_there_are_checksums(tmp_path: Path) ->
     assert read_observations(path, options=ReadOptions(verify=False))[0].observation is not None
 
 
+@pytest.mark.parametrize("name", ["Z_WAVELENGTH", "R_MASK", "B_RESOLUTION"])
+def test_a_damaged_name_does_not_pass_for_an_hdu_that_is_not_there(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "good.fits"
+    coadd_hdus([A]).writeto(path, checksum=True)
+    card = b"EXTNAME = '" + name.encode().ljust(8) + b"'"
+    for other in (b"IMAGE   ", b"Y_FLUX  ", b"NOTHING "):
+        damaged = path.read_bytes().replace(card, (b"EXTNAME = '" + other + b"'").ljust(len(card)))
+        assert f"({other.decode().strip()})" in (said := refusal(damaged, tmp_path))
+        assert "CHECKSUM" in said
+
+
 def test_impossible_numbers_without_checksums(tmp_path: Path) -> None:
     hdus = coadd_hdus([A, B])
     hdus["B_IVAR"].data[0, 3] = 2.8e34

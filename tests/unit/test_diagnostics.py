@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from arviz_stats.base import array_stats
 
 from provabgs.inference.diagnostics import convergence
 
@@ -88,3 +89,53 @@ def test_nothing_to_judge_is_not_a_pass(draws):
     assert np.isnan(report.rhat_max)
     assert np.isnan(report.ess_min)
     assert not report.passes(10.0, 0.1)
+
+
+def autoregressive(rho: float, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+    noise = iid(*shape, seed=seed)
+    draws = noise.copy()
+    for i in range(1, shape[1]):
+        draws[:, i] = rho * draws[:, i - 1] + np.sqrt(1 - rho**2) * noise[:, i]
+    return draws
+
+
+def sticky(shape: tuple[int, int, int]) -> np.ndarray:
+    """As Metropolis chains are: most draws repeat the one before."""
+    rng = np.random.default_rng(1)
+    moves = rng.random(shape[:2]) < 0.2
+    moves[:, ::4] = True  # none stands still
+    state = np.maximum.accumulate(np.where(moves, np.arange(shape[1]), 0), axis=1)
+    return np.take_along_axis(rng.standard_normal(shape), state[:, :, None], axis=1)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 2), (4, 9, 3), (8, 333, 3), (8, 4096, 2)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda s: iid(*s),
+        lambda s: autoregressive(0.97, s),
+        lambda s: autoregressive(-0.6, s),
+        lambda s: np.round(autoregressive(0.5, s), 1),
+        lambda s: np.exp(4 * iid(*s)),
+        lambda s: iid(*s) + np.arange(s[0])[:, None, None],
+        sticky,
+    ],
+    ids=["independent", "slow", "antithetic", "ties", "heavy", "shifted", "sticky"],
+)
+def test_as_arviz(kind, shape):
+    """The reference implementation: largest relative difference 1e-6, in practice 1e-14."""
+    draws = kind(shape)
+    report, axes = convergence(draws), {"chain_axis": 0, "draw_axis": 1}
+    np.testing.assert_allclose(report.rhat, array_stats.rhat(draws, method="rank", **axes), rtol=1e-6)
+    np.testing.assert_allclose(report.ess_bulk, array_stats.ess(draws, method="bulk", **axes), rtol=1e-6)
+    np.testing.assert_allclose(
+        report.ess_tail, array_stats.ess(draws, method="tail", prob=(0.05, 0.95), **axes), rtol=1e-6
+    )
+
+
+def test_quantities_are_judged_one_by_one():
+    """What others are beside a quantity does not change what is said of it."""
+    draws = iid(n=4)
+    draws[0, :, 2] += 1.0
+    together, alone = convergence(draws), convergence(draws[:, :, 2:3])
+    assert [x[2] for x in together] == [x[0] for x in alone]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -114,3 +116,28 @@ def test_the_checks_see_what_they_should(text: str, wide: int, links: list[str],
     assert len(too_wide(text)) == wide
     assert relative_links(text) == links
     assert named_pages(text) == pages
+
+
+def made(script: str) -> object:
+    """A script of docs/, as a module."""
+    spec = importlib.util.spec_from_file_location(script, DOCS / f"{script}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_figures_is_up_to_date() -> None:
+    assert (DOCS / "guide" / "figures.md").read_text() == made("figure_list").page(), (  # type: ignore[attr-defined]
+        "run python docs/figure_list.py"
+    )
+
+
+def test_diagrams_are_those_of_their_script() -> None:
+    diagrams = made("diagrams").DIAGRAMS  # type: ignore[attr-defined]
+    assert len(diagrams) == 3
+    for name, draw in diagrams.items():
+        assert (DOCS / "figures" / f"{name}.svg").read_text() == draw().svg(), "run python docs/diagrams.py"
+        texts = ElementTree.fromstring(draw().svg()).iter("{http://www.w3.org/2000/svg}text")
+        assert all(0 < float(t.attrib["x"]) < draw().width and 0 < float(t.attrib["y"]) < draw().height for t in texts)

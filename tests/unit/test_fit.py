@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
 from provabgs.core.errors import ConfigError, DataFileError, UnusableTargetError
 from provabgs.core.jax import jnp
@@ -242,6 +245,19 @@ def test_observation_without_data_cannot_be_made():
 
 
 # ---- mistakes of the user, not of the galaxy -----------------------------------------------------------------------
+
+
+def test_a_spectrum_that_no_model_describes_is_named(config, posterior):
+    """The criterion of SPEC_MISFIT, at one draw: before the fit has ended."""
+    said = {Z: "", 0.4: r"no model describes the spectrum \(chi\^2 \d+ for \d+ pixels"}
+    model = load_model(config.model)
+    for z, expected in said.items():
+        observation = replace(galaxy(), redshift=z)
+        exact = ExactLikelihood(project(observation, model.library, config.observing), model)
+        prior = fit_module.prior_of(exact, observation, config)
+        unit = np.asarray(fit_module.to_unit(jnp.asarray(posterior.best_fit[None]), prior))
+        reason = fit_module._misfit(exact, prior, ndtri(np.clip(unit, 1e-9, 1 - 1e-9))[0])
+        assert re.match(expected or "$", reason), reason
 
 
 def test_unknown_sampler(config):

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from provabgs.core.errors import ConfigError
 from provabgs.pipelines.batch_systems import SYSTEMS, BatchSystem, JobState, Refused
 from provabgs.pipelines.cluster_options import ClusterOptions
+from provabgs.pipelines.clusters import open_cluster
 from provabgs.pipelines.jobs import IDLE_S, JobPool, JobsLost
 from provabgs.pipelines.waiting import REPEAT_WITH_WORKERS_S, duration, in_words, last_words
 
@@ -28,11 +30,18 @@ if words[0] == "sub":
         sys.exit("no such account")
     number = str(len(jobs) + 1)
     jobs[number] = "PENDING"
+    if "dies" in jobs:  # together with the run that has sent it, which learns no id
+        json.dump(jobs, open(path, "w"))
+        os.kill(os.getppid(), 9)
+        sys.exit(1)
     print("Submitted job", number)
 elif words[0] == "show":
     if "away" in jobs:
         sys.exit("connection refused")
     print("\\n".join(f"{{k}}|{{v}}|why" for k, v in jobs.items() if v != "GONE"))
+elif words[0] == "name":
+    if words[1] == os.environ["MADE_UP_NAME"]:
+        jobs = {{k: v if k in ("dies", "refuse", "away") else "CANCELLED" for k, v in jobs.items()}}
 else:
     jobs.update(dict.fromkeys(words[1:], "CANCELLED"))
 json.dump(jobs, open(path, "w"))
@@ -52,11 +61,12 @@ class Bed:
         slurm = SYSTEMS["slurm"]
         self.system = BatchSystem(
             submit=(str(command), "sub"), query=(str(command), "show"), cancel=(str(command), "cancel"),
-            parse=slurm.parse, ended=slurm.ended,
+            cancel_named=f'{command} name "$1"', parse=slurm.parse, ended=slurm.ended,
         )  # fmt: skip
         self.scheduler = SimpleNamespace(workers={}, tasks={}, task_prefixes={})
         self.folder, self.said, self.gave_up = folder, list[str](), list[bool]()
         self.options = ClusterOptions(**{"kind": "slurm", "cores": 2, "workers": 4, "poll_s": 3600, **options})
+        os.environ["MADE_UP_NAME"] = self.options.job_name
         self.load(100)
 
     def pool(self) -> JobPool:
@@ -92,7 +102,7 @@ def bed(tmp_path: Path) -> Bed:
 def test_lost_jobs_are_replaced_and_all_end_with_the_run(bed: Bed) -> None:
     with bed.pool() as pool:
         assert list(bed.queue()) == ["1", "2"]
-        assert (bed.folder / "jobs.txt").read_text() == "1\n2\n"
+        assert (bed.folder / "jobs.txt").read_text() == "provabgs\n1\n2\n"
         bed.states(j1="RUNNING", j2="TIMEOUT")
         pool.look()
         assert set(pool.jobs) == {"1", "3"}
@@ -206,9 +216,10 @@ def test_adaptive_numbers_follow_the_work(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_jobs_of_a_dead_run_are_cancelled(bed: Bed) -> None:
     bed.states(j1="PENDING")
-    (bed.folder / "jobs.txt").write_text("1\n")
+    (bed.folder / "jobs.txt").write_text("other\n1\n")
+    os.environ["MADE_UP_NAME"] = "other"
     with bed.pool():
-        assert bed.queue()["1"] == "CANCELLED"
+        assert bed.queue() == {"1": "CANCELLED", "2": "PENDING", "3": "PENDING"}
     assert "jobs of an earlier run are cancelled where they still wait: 1" in bed.said
 
 
@@ -219,6 +230,18 @@ def test_failures_of_the_watch_reach_the_run(tmp_path: Path) -> None:
         pool._thread.join(timeout=20)
         assert bed.gave_up == [True]
         assert isinstance(pool.failure, JobsLost)
+
+
+def test_local_workers_that_do_not_start_are_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(**options: object) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("provabgs.pipelines.clusters.LocalCluster", busy)
+    with (
+        pytest.raises(ConfigError, match=r"workers = 2: they do not start \(Nanny failed"),
+        open_cluster(ClusterOptions(workers=2), 1, tmp_path),
+    ):
+        pass
 
 
 def test_queues_of_other_systems_are_read() -> None:
@@ -244,16 +267,21 @@ def test_words(tmp_path: Path) -> None:
     assert [duration(s) for s in (40, 300, 11520)] == ["40 s", "5 min", "3.2 h"]
 
 
-def test_the_guard_outlives_a_kill(bed: Bed) -> None:
+@pytest.mark.parametrize("moment", ["later", "between sending a job and noting its id"])
+def test_the_guard_outlives_a_kill(bed: Bed, moment: str) -> None:
+    if moment != "later":
+        bed.states(dies="x")
     script = (
         "import os, sys\nfrom pathlib import Path\nsys.path.insert(0, os.getcwd())\n"
         "from tests.unit.test_jobs import Bed\n"
-        "bed = Bed(Path(sys.argv[1]))\nbed.pool().__enter__()\nos.kill(os.getpid(), 9)\n"
+        "bed = Bed(Path(sys.argv[1]))\nbed.path.write_text(sys.argv[2])\n"
+        "bed.pool().__enter__()\nos.kill(os.getpid(), 9)\n"
     )
-    subprocess.run([sys.executable, "-c", script, str(bed.folder)], timeout=120)
+    subprocess.run([sys.executable, "-c", script, str(bed.folder), bed.path.read_text()], timeout=120)
     for _ in range(100):
-        if set(bed.queue().values()) == {"CANCELLED"}:
+        if "PENDING" not in bed.queue().values():
             break
         subprocess.run(["sleep", "0.1"])
-    assert bed.queue() == {"1": "CANCELLED", "2": "CANCELLED"}
+    sent = {"1": "CANCELLED", "2": "CANCELLED"} if moment == "later" else {"dies": "x", "2": "CANCELLED"}
+    assert bed.queue() == sent
     assert stat.S_ISREG((bed.folder / "jobs.txt").stat().st_mode)

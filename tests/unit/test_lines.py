@@ -12,7 +12,7 @@ from provabgs.core.status import Status
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig, MeasureOptions
 from provabgs.inference.likelihood import ExactLikelihood
-from provabgs.inference.measured.line_columns import star_formation
+from provabgs.inference.measured.line_columns import K_HALPHA, K_HBETA, star_formation
 from provabgs.inference.measured.line_quantities import LINES
 from provabgs.inference.measured.lines import Line
 from provabgs.inference.measured.measure import measure
@@ -196,3 +196,12 @@ def test_no_dust_below_the_intrinsic_ratio() -> None:
     assert ebv.max() == 0.0
     faint = {**lines, "HBETA": lines["HBETA"]._replace(flux_err=4.0)}
     assert star_formation(faint, draws, 1e27, np.random.default_rng(0)) == (None, None)
+
+
+def test_extinction_at_balmer_lines() -> None:
+    """Cardelli, Clayton & Mathis (1989, ApJ 345, 245), equations 1, 3a and 3b, at vacuum wavelengths."""
+    a = [1.0, 0.17699, -0.50447, -0.02427, 0.72085, 0.01979, -0.77530, 0.32999]
+    b = [0.0, 1.41338, 2.28305, 1.07233, -5.38434, -0.62251, 5.30260, -2.09002]
+    for wave, k in ((6564.6, K_HALPHA), (4862.7, K_HBETA)):
+        y = 1e4 / wave - 1.82
+        assert 3.1 * (np.polyval(a[::-1], y) + np.polyval(b[::-1], y) / 3.1) == pytest.approx(k, abs=0.005)

@@ -151,9 +151,12 @@ def test_lock_of_a_living_remote_run_is_respected_until_it_is_stale(tmp_path: Pa
         pass
 
 
-def test_lock_without_kernel_locks_goes_by_the_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, 524])
+def test_lock_without_kernel_locks_goes_by_the_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def no_locks(*args: object) -> None:
-        raise OSError(errno.ENOSYS, "Function not implemented")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", no_locks)
     with DirectoryLock(tmp_path), pytest.raises(InputError, match=f"process {os.getpid()}"), DirectoryLock(tmp_path):

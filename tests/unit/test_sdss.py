@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from provabgs.core.errors import ConfigError, DataFileError
+from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.status import Status
+from provabgs.mocks.make import MockConfig, MockMaker
+from provabgs.mocks.sdss_file import write_spec_file
 from provabgs.observe.extinction import spectrum_transmission
+from provabgs.observe.filters import band_weights
 from provabgs.pipelines.config import InputOptions
 from provabgs.pipelines.inputs import make_reader
 from provabgs.sdss import SpecOptions, read_spec
@@ -114,3 +117,26 @@ def test_reader_of_a_run(path: Path) -> None:
     assert target.observation.meta["EBV"] == 0.02
     with pytest.raises(ConfigError, match=r"options\.ebw is no option of the sdss reader"):
         make_reader(InputOptions(paths=[str(path)], reader="sdss", options={"ebw": 0.02}))
+
+
+def test_a_mock_in_a_spec_file(tmp_path: Path) -> None:
+    """Flux, errors, bands and identity come back; what is no signal-to-noise is refused."""
+    maker = MockMaker(MockConfig(n=1, r_max=18.0))
+    galaxy = maker.make(next(maker.selected()))
+    path = write_spec_file(maker, galaxy, tmp_path / "spectra", snr=20.0, fiber=7)
+    assert path.name == "spec-0266-51602-0007.fits"
+    seen = read_spec(path).observation
+    assert seen is not None
+    assert seen.targetid == targetid_of(266, 51602, 7)
+    assert seen.redshift == pytest.approx(galaxy.redshift, rel=1e-6)
+    spectrum = seen.spectra[0]
+    assert np.median(spectrum.flux * np.sqrt(spectrum.ivar)) == pytest.approx(20.0, rel=0.03)
+    with fits.open(path) as hdus:
+        row = hdus["SPALL"].data[0]
+        # r of the spectrum, where the camera sees the whole band, is that of the bands times the fiber's share
+        r_band = band_weights("sdss2010-r", spectrum.wave) @ hdus["COADD"].data["model"]
+    share = galaxy.photometry.fiber_fraction
+    assert r_band == pytest.approx(row["MODELFLUX"][2] * share, rel=0.1)
+    assert row["FIBERFLUX"][2] / row["MODELFLUX"][2] == pytest.approx(share, rel=1e-5)
+    with pytest.raises(InputError, match="snr is 0"):
+        write_spec_file(maker, galaxy, tmp_path, snr=0)

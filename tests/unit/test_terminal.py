@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +17,12 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from provabgs.cli.main import app
-from provabgs.cli.progress import progress, rate
 from provabgs.cli.report import CHALLENGE, challenge_table, near
 from provabgs.core.config import load_config_file
+from provabgs.core.progress import Display, Pace, duration, next_line, rate_text
+from provabgs.core.status import Status
 from provabgs.pipelines.challenge import ChallengeRun
+from provabgs.pipelines.progress import Progress
 
 WIDTH = 80
 
@@ -102,15 +106,76 @@ def test_places_are_named_without_detours(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("done", "elapsed", "text"),
-    [(0, 1.0, ""), (3, 0.0, ""), (2, 10.0, "5.0 s each"), (100, 1.0, "100/s"), (20_000, 1.0, "20,000/s")],
+    ("rate", "unit", "text"),
+    [(0.0, "", ""), (0.2, "", "5.0 s each"), (100.0, "", "100/s"), (20_000.0, "galaxies", "20,000 galaxies/s")],
 )
-def test_rates(done: int, elapsed: float, text: str) -> None:
-    assert rate(done, elapsed) == text
+def test_rates(rate: float, unit: str, text: str) -> None:
+    assert rate_text(rate, unit) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(65.2, "1m05s"), (3 * 3600 + 240, "3h04m"), (86400 + 7200, "1d02h")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+class Clock:
+    """Time that a test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_pace_is_that_of_the_last_minutes() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.skip(1000)  # an earlier run's
+    assert pace.left(1000, 2000) is None
+    for _ in range(10):
+        clock.now += 100.0
+        pace.note(1000 + int(clock.now))  # one a second
+    for _ in range(10):
+        clock.now += 100.0
+        pace.note(2000 + int(2 * (clock.now - 1000.0)))  # two
+    assert pace.rate == pytest.approx(2.0)
+    assert pace.left(4000, 5000) == pytest.approx(500.0)
+
+
+def test_the_log_of_a_long_run_stays_short(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten hours at a galaxy in ten seconds: a line after half a minute, a hundred lines in all, each of them whole."""
+    monkeypatch.setenv("COLUMNS", "40")
+    clock = Clock()
+    with Display("fitting", unit="galaxies") as show:
+        show.pace = Pace(clock)
+        for k in range(1, 3601):
+            clock.now = 10.0 * k
+            show("fitting", k, 3600, "2 workers")
+            if k == 2:
+                assert capsys.readouterr().err == ""
+        show("fitting", 3600, 3600, "2 workers", last=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert 60 < len(lines) < 130
+    assert re.fullmatch(r"\d\d:\d\d:\d\d fitting: 3/3600 \(0\.1 %\), 10\.0 s each, 9h59m left, 2 workers", lines[0])
+    assert "3600/3600 (100.0 %)" in lines[-1]
+    assert next_line(1e6) == 1e6 + 600
+
+
+def test_new_work_begins_a_new_count() -> None:
+    clock = Clock()
+    with Display("reading", quiet=True) as show:
+        show.pace = Pace(clock)
+        clock.now = 10.0
+        show("reading", 1000, 1000)
+        assert show.pace.rate == 100.0
+        show("writing: a", 5, 1000)
+        clock.now = 20.0
+        show("writing: b", 25, 1000)
+        assert show.pace.rate == 2.0
 
 
 def test_progress_prints_nothing_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    with progress("reading") as show:
+    with Display("reading") as show:
         show("reading: [bold]a", 1, 3)
         show("writing", 3, 3)
     assert capfd.readouterr() == ("", "")
@@ -119,9 +184,40 @@ def test_progress_prints_nothing_where_there_is_no_terminal(capfd: pytest.Captur
 def test_progress_tells_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    with progress("reading") as show:
+    clock = Clock()
+    with Display("reading") as show:
+        show("fitting: [bold]39633345008634465", 0, 10)
+        show.pace = Pace(clock)
+        clock.now = 20.0
         show("fitting: [bold]39633345008634465", 5, 10)
     said = capsys.readouterr().err
     assert "fitting: [bold]39633345008634465" in said
     assert "5/10" in said
-    assert "left" in said
+    assert "4.0 s each, 0m20s left" in said
+
+
+def test_the_terminal_is_given_back_after_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rich hides the cursor while a bar is shown."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with pytest.raises(RuntimeError), Display("reading"):
+        raise RuntimeError
+    said = capsys.readouterr().err
+    assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")
+
+
+def test_progress_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last line comes whatever the time, says what went wrong, and the file holds the same as numbers."""
+    with Progress(tmp_path, 10) as run:
+        run.add_stored(Counter({int(Status.CONVERGED): 4}))
+        run.add_fitted(Counter({int(Status.CONVERGED): 4, int(Status.NOT_CONVERGED): 1, int(Status.CRASHED): 1}))
+        run.show(3)
+        run.show(3, last=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "fitting: 10/10 (100.0 %)" in line
+    assert line.endswith("3 workers, 1 not converged, 1 failed")
+    state = json.loads((tmp_path / "progress.json").read_text())
+    assert (state["total"], state["done"], state["fitted_now"], state["workers"]) == (10, 10, 6, 3)
+    assert state["status"] == {"CONVERGED": 8, "NOT_CONVERGED": 1, "CRASHED": 1}

@@ -32,7 +32,7 @@ from provabgs.observe.observation import Observation
 
 INTRINSIC_RATIO = 2.86
 K_HALPHA, K_HBETA = 2.53, 3.61
-"""A(lambda) / E(B - V) of Cardelli et al. (1989)."""
+"""A(lambda) / E(B - V) of Cardelli et al. (1989, equations 3a and 3b) at 6564.6 and 4862.7 A, R_V = 3.1."""
 LOG_SFR_PER_LUMINOSITY = -41.27 + np.log10(0.63 / 0.67)
 """Msun/yr per erg/s of H alpha, Chabrier IMF."""
 LEAST_SNR = 3.0

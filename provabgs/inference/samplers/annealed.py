@@ -7,7 +7,8 @@
    a proposal fitted to the pool adds to it, until the budget ends. After convergence is first reached, sampling
    continues to a stricter criterion (`AIM`), because poorly covered regions show up only later as large importance
    weights. The criterion is then applied again. A mode that one of six populations alone found is no posterior to be
-   believed, and gets no further draws.
+   believed, and gets no further draws; nor does one whose best draw the data refuse, after `SamplerOptions.misfit_eval`
+   evaluations.
 4. What is returned is resampled from the weighted pool: the same posterior with less Monte Carlo error than the chains,
    which stand still where weights are heavy and so are the stricter judges.
 
@@ -17,18 +18,21 @@ Everything is evaluated in large batches; nothing is trained beforehand.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
+from provabgs.core.threads import one_thread
 from provabgs.core.weights import effective_sample_size, normalised, resample_systematic
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
 from provabgs.inference.samplers.base import MarginalPosterior, SamplerResult, StartError, Target
-from provabgs.inference.samplers.mixture import combine, fit_mixture
+from provabgs.inference.samplers.mixture import combine, refit
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
-from provabgs.inference.samplers.populations import Population, anneal
+from provabgs.inference.samplers.populations import MAX_STAGES, Population, anneal
 from provabgs.inference.samplers.weights import truncated
 
 N_POPULATIONS, MAX_POPULATIONS = 2, 6
@@ -40,7 +44,8 @@ TARGET_ESS = 1600
 AIM = (1.005, 1500.0)
 """R-hat and ESS that sampling continues to after convergence, within `SamplerOptions.aim_eval`."""
 MIN_FIRST, MAX_FIRST = 4096, 32768
-"""Draws added to those of the populations before the first convergence check."""
+"""Draws added to those of the populations before the first convergence check; one batch where they have plenty."""
+PLENTY = 2 * TARGET_ESS
 GROWTH = 0.4
 """By how much the pool grows between convergence checks, at least."""
 FIRST_COMPONENTS, MAX_COMPONENTS = 12, 28
@@ -75,9 +80,17 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
     """
     if target.marginal is None:
         raise StartError("this likelihood has no normal equations of the masses; use sampler.name = 'emcee'")
+    with one_thread():
+        return _sample(target, target.marginal, rng, options)
+
+
+def _sample(
+    target: Target, marginal: MarginalPosterior, rng: np.random.Generator, options: SamplerOptions
+) -> SamplerResult:
+    """See `sample_annealed`."""
     start = time.perf_counter()
     end = start + options.time_limit_s
-    populations = _populations(target.marginal, rng, end)
+    populations = _populations(target, marginal, rng, end, options.misfit_eval)
     n_eval = sum(p.n_eval for p in populations)
     evidence = np.array([p.log_evidence for p in populations])
     if not np.isfinite(evidence.max()):
@@ -85,13 +98,13 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
             "the data have no finite likelihood anywhere in the prior: fluxes, their unit or the redshift are far off"
         )
     agreeing = [p for p in populations if evidence.max() - p.log_evidence <= EVIDENCE_TOLERANCE]
-    pool, proposal = ProposalPool(target.marginal), agreeing[0].proposal
+    pool, proposal = ProposalPool(marginal), agreeing[0].proposal
     for p in agreeing:
         pool.merge(p.pool)
     if len(agreeing) > 1:
         proposal = combine(agreeing[0].proposal, agreeing[1].proposal)
     n_more, n_components = _in_time(_first(pool), n_eval, start, end), FIRST_COMPONENTS
-    lonely = _lonely(evidence, len(agreeing))
+    lonely, refused = _lonely(evidence, len(agreeing)), ""
     while True:
         pool.add(proposal, n_more, rng)
         n_eval += n_more
@@ -103,25 +116,30 @@ def sample_annealed(target: Target, rng: np.random.Generator, options: SamplerOp
             break
         if n_eval + n_more > options.max_eval:
             break
+        if n_eval + n_more > options.misfit_eval and (refused := _refused(target, pool)):
+            break
         # the next round takes at least the fraction of the time so far that the pool grows by
         now = time.perf_counter()
         if now + GROWTH * (now - start) > end:
             break
         weights = truncated(normalised(pool.log_weights()))
-        proposal = fit_mixture(pool.outer[resample_systematic(weights, N_FITTED, rng)], n_components, rng)
+        proposal = refit(pool.outer, resample_systematic(weights, N_FITTED, rng), n_components, rng)
         n_components = min(n_components + 4, MAX_COMPONENTS)
-    draws = _draws(pool, rng)
-    log_like = in_chunks(target.log_likelihood, draws.reshape(-1, draws.shape[-1]), BATCH).reshape(draws.shape[:2])
+    gave_up = ""
+    if refused and not report.passes(options.rhat, options.ess):
+        gave_up = f"{refused}; sampling ended after {n_eval} evaluations at R-hat {report.rhat_max:.3g}"
+    drawn = _drawn(pool, rng)
     efficiency = float(effective_sample_size(pool.log_weights())) / len(pool)
     return SamplerResult(
-        draws,
-        log_like,
+        pool.latent[drawn],
+        _at_different(target.log_likelihood, pool, drawn),
         report,
         n_eval,
         "annealed",
         log_evidence=float(np.mean([p.log_evidence for p in agreeing])),
         evidence_spread=_spread(evidence),
-        reason=_unfinished(populations, options.time_limit_s) or lonely,
+        reason=_unfinished(populations, options.time_limit_s, time.perf_counter() > end) or lonely or gave_up,
+        gave_up=bool(gave_up),
         message=f"efficiency {efficiency:.3f}, log evidence of the populations {_listed(evidence)}",
     )
 
@@ -143,22 +161,34 @@ def _lonely(evidence: FloatArray, n_agreeing: int) -> str:
     return f"one of {len(evidence)} starts found the best mode; log evidence of the starts {_listed(evidence)}"
 
 
-def _unfinished(populations: list[Population], limit_s: float) -> str:
-    """Why the draws of populations that time stopped are not the posterior; empty where all arrived."""
+def _unfinished(populations: list[Population], limit_s: float, late: bool) -> str:
+    """Why the draws of populations that were stopped are not the posterior; empty where all arrived."""
     power = min(p.power for p in populations)
     if power >= 1.0 and len(populations) >= N_POPULATIONS:
         return ""
     if power >= 1.0:
         return f"time_limit_s = {limit_s:g} ended after one of {N_POPULATIONS} starts"
-    return f"time_limit_s = {limit_s:g} ended while sampling was on its way from the prior, at likelihood^{power:.2g}"
+    ended = f"time_limit_s = {limit_s:g} ended" if late else f"{MAX_STAGES} stages ended"
+    return f"{ended} while sampling was on its way from the prior, at likelihood^{power:.2g}"
 
 
-def _populations(posterior: MarginalPosterior, rng: np.random.Generator, end: float) -> list[Population]:
+def _refused(target: Target, pool: ProposalPool) -> str:
+    """Why the data refuse the best draw; empty where they do not."""
+    return "" if target.misfit is None else target.misfit(pool.best)
+
+
+def _populations(
+    target: Target, posterior: MarginalPosterior, rng: np.random.Generator, end: float, misfit_eval: int
+) -> list[Population]:
     """Two populations, and more while the best evidence was found by one alone; none begins after the end."""
     populations = [anneal(posterior, rng, end)]
     while len(populations) < MAX_POPULATIONS and time.perf_counter() < end:
         evidence = np.array([p.log_evidence for p in populations])
         if len(populations) >= N_POPULATIONS and _spread(evidence) <= EVIDENCE_TOLERANCE:
+            break
+        best = populations[int(np.argmax(evidence))].pool
+        tried = len(populations) >= N_POPULATIONS and sum(p.n_eval for p in populations) > misfit_eval
+        if tried and _refused(target, best):
             break
         populations.append(anneal(posterior, rng, end))
     return populations
@@ -166,7 +196,10 @@ def _populations(posterior: MarginalPosterior, rng: np.random.Generator, end: fl
 
 def _first(pool: ProposalPool) -> int:
     """Draws to add before the first convergence check, to reach `TARGET_ESS` at the efficiency of the pool so far."""
-    wanted = (TARGET_ESS / effective_sample_size(pool.log_weights()) - 1) * len(pool)
+    effective = float(effective_sample_size(pool.log_weights()))
+    if effective >= PLENTY:
+        return BATCH
+    wanted = (TARGET_ESS / effective - 1) * len(pool)
     return _whole_batches(float(np.clip(wanted, MIN_FIRST, MAX_FIRST)))
 
 
@@ -183,14 +216,21 @@ def _whole_batches(n: float) -> int:
 
 def _judge(pool: ProposalPool, target: Target, rng: np.random.Generator) -> Convergence:
     """Diagnostics of chains over the pool; long ones are thinned first, which can only lower the numbers."""
-    draws = pool.walk(N_CHAINS, rng)
-    draws = draws[:, :: -(-draws.shape[1] // MAX_LENGTH)]
-    quantities = in_chunks(target.monitor, draws.reshape(-1, draws.shape[-1]), BATCH)
-    return convergence(quantities.reshape(*draws.shape[:2], -1))
+    steps = pool.walk(N_CHAINS, rng)
+    return convergence(_at_different(target.monitor, pool, steps[:, :: -(-steps.shape[1] // MAX_LENGTH)]))
 
 
-def _draws(pool: ProposalPool, rng: np.random.Generator) -> FloatArray:
-    """Draws of the posterior from the weighted pool, in no order, ``(N_CHAINS, n, n_latent)``."""
+def _drawn(pool: ProposalPool, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draws of the posterior from the weighted pool, in no order, ``(N_CHAINS, n)``."""
     n = N_CHAINS * min(len(pool) // N_CHAINS, MAX_LENGTH)
-    drawn = pool.latent[resample_systematic(normalised(pool.log_weights()), n, rng)]
-    return rng.permutation(drawn).reshape(N_CHAINS, -1, drawn.shape[1])
+    drawn = resample_systematic(normalised(pool.log_weights()), n, rng)
+    return rng.permutation(drawn).reshape(N_CHAINS, -1)
+
+
+def _at_different(
+    function: Callable[[FloatArray], FloatArray], pool: ProposalPool, drawn: NDArray[np.intp]
+) -> FloatArray:
+    """A function at drawn members of the pool, evaluated once for each however often it was drawn."""
+    different, place = np.unique(drawn.reshape(-1), return_inverse=True)
+    values = in_chunks(function, pool.latent[different], BATCH)[place]
+    return values.reshape(*drawn.shape, *values.shape[1:])

@@ -55,6 +55,9 @@ class Target:
         The posterior with its linear coordinates integrated out, where the likelihood offers it.
     gradient
         ``(batch, n_dim)`` to the gradient ``(batch, n_dim)`` of ln L, for samplers that use it.
+    misfit
+        ``(n_dim,)`` latent coordinates of a draw to why the data refuse it, empty where they do not; None where nothing
+        can be said. What has no good fit is given less time (`SamplerOptions.misfit_eval`).
     """
 
     n_dim: int
@@ -62,6 +65,7 @@ class Target:
     monitor: Callable[[FloatArray], FloatArray]
     marginal: MarginalPosterior | None = None
     gradient: Callable[[FloatArray], FloatArray] | None = None
+    misfit: Callable[[FloatArray], str] | None = None
 
     def log_prob(self, latent: FloatArray) -> FloatArray:
         """Ln L plus the standard-normal prior, ``(batch,)``; NaN becomes -inf."""
@@ -87,6 +91,8 @@ class SamplerResult(NamedTuple):
     reason: str = ""
     """Why the draws are not converged whatever `convergence` says; empty where nothing speaks against them."""
     message: str = ""
+    gave_up: bool = False
+    """Whether sampling ended early because the data refuse the best draw."""
 
 
 class Sampler(Protocol):

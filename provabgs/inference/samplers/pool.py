@@ -90,7 +90,12 @@ class ProposalPool:
         """Of every draw, ``(n,)``; their mean estimates the evidence."""
         return self._log_target - self._log_density + np.log(len(self))
 
-    def walk(self, n_chain: int, rng: np.random.Generator) -> FloatArray:
+    @property
+    def best(self) -> FloatArray:
+        """Latent coordinates ``(n_latent,)`` of the draw of highest posterior density."""
+        return self.latent[int(np.argmax(self._log_target))]
+
+    def walk(self, n_chain: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Independence Metropolis chains; each walks over its own draws.
 
         Parameters
@@ -102,10 +107,10 @@ class ProposalPool:
 
         Returns
         -------
-        FloatArray
-            ``(n_chain, n // n_chain, n_latent)`` latent coordinates.
+        NDArray
+            ``(n_chain, n // n_chain)`` indices of draws.
         """
-        return self.latent[walk(self.log_weights(), n_chain, rng)]
+        return walk(self.log_weights(), n_chain, rng)
 
     def _evaluate(self, outer: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """All latent coordinates ``(n, n_latent)`` and log target ``(n,)``."""

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -145,8 +144,9 @@ class PopulationPosterior:
     def save(self, path: str | Path) -> None:
         """Write draws, parameters and diagnostics to an HDF5 file."""
         from provabgs.core.atomic import atomic_path
+        from provabgs.core.hdf5 import create
 
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as f:
+        with atomic_path(path) as temporary, create(temporary) as f:
             f.attrs["format"] = "provabgs-population-1"
             f.attrs["density"] = repr(self.density)
             f.attrs["method"] = self.method

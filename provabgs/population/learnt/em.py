@@ -141,10 +141,12 @@ def total_of(mixture: Mixture, blocks: Iterable[Block], background: float = BACK
 
     Parameters
     ----------
-    mixture, background
-        See `sums`.
+    mixture
+        The density so far.
     blocks
         Galaxies.
+    background
+        Share of the inference prior.
     """
     pieces = [sums(mixture, block, background) for block in blocks]
     moments = np.sum([p.moments for p in pieces], axis=0)

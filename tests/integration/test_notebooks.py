@@ -31,7 +31,7 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
 
 def test_all_are_here() -> None:
     expected = {"accuracy", "catalog_queries", "first_galaxy", "mock_challenge", "population", "prior_correction"}
-    assert {path.stem for path in OURS} == expected | {"sdss_galaxy"}
+    assert {path.stem for path in OURS} == expected | {"learnt_prior", "sdss_galaxy"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

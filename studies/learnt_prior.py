@@ -171,7 +171,8 @@ def made_up(options: argparse.Namespace) -> KeptFits:
     n = len(copies)
     columns = dict(copies.columns) | {"TARGETID": np.arange(1, n + 1), "FLAG": np.zeros(n, dtype=int)}
     columns["STATUS"] = np.zeros(n, dtype=int)
-    draws = {k: v + 0.1 * rng.standard_normal((n, 1)) for k, v in copies.draws.items()}
+    # shifts as large as the errors: galaxies that are all alike would leave few draws effective
+    draws = {k: v + np.nanstd(v) * rng.standard_normal((n, 1)) for k, v in copies.draws.items()}
     return KeptFits(one.root, columns, one.configs, one.schema, one.label, {}, draws, copies.truth)
 
 

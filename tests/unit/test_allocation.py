@@ -21,7 +21,7 @@ from tests.integration.test_faults import write_inputs
 
 def config(folder: Path, **cluster: object) -> RunConfig:
     table = {"kind": "slurm", "cores": 64, "memory": "120GiB", "account": "desi", "queue": "regular", **cluster}
-    return parse_config({"run": {"output": str(folder / "my out")}, "inputs": {"paths": []}, "cluster": table})
+    return parse_config({"run": {"output": str(folder / "my out")}, "inputs": {"paths": ["in"]}, "cluster": table})
 
 
 def test_script_is_shell_and_carries_the_settings(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_what_cannot_be_scripted_is_refused(tmp_path: Path) -> None:
 def test_commands(tmp_path: Path) -> None:
     app = typer.Typer()
     app.add_typer(cluster_app, name="cluster")
-    (tmp_path / "r.toml").write_text('[run]\noutput = "out"\n[inputs]\npaths = []\n[cluster]\nkind = "slurm"\n')
+    (tmp_path / "r.toml").write_text('[run]\noutput = "out"\n[inputs]\npaths = ["in"]\n[cluster]\nkind = "slurm"\n')
     job = tmp_path / "job.sh"
     done = CliRunner().invoke(app, ["cluster", "script", str(tmp_path / "r.toml"), "--nodes", "2", "-o", str(job)])
     assert done.exit_code == 0, done.output

@@ -14,6 +14,7 @@ fitted again. With ``--present`` the galaxies whose files are there are taken, a
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +22,15 @@ import numpy as np
 from astropy.table import Table
 
 from provabgs.core.arrays import BoolArray, FloatArray
-from provabgs.inference.config import SamplerOptions
+from provabgs.inference.config import FitConfig, SamplerOptions
 from provabgs.inference.learnt import LEAST_EFFECTIVE, LearntPrior
+from provabgs.inference.learnt.coordinates import PROPERTIES
 from provabgs.plotting.style import new_figure, save, style
 from provabgs.population.learnt.apply import apply_to, reweight_draws
 from provabgs.population.learnt.learn import LearnOptions, learn_from
+from provabgs.population.prior.draws import draw_properties
 from studies.support.command import QUICK, run_study, study_parser
-from studies.support.drawn_fits import KeptFits, kept_fit, sample_of
+from studies.support.drawn_fits import N_DRAWS, KeptFits, kept_fit, sample_of
 from studies.support.lgalaxies_galaxies import LGALAXIES
 from studies.support.pieces import in_order
 
@@ -165,15 +168,26 @@ def fits_of(options: argparse.Namespace, histories: str, n: int) -> KeptFits:
 
 
 def made_up(options: argparse.Namespace) -> KeptFits:
-    """For ``--smoke``: one galaxy of each kind, fitted, and copies of it with other numbers and shifted draws."""
+    """For ``--smoke``: one galaxy is fitted; the others are draws of its fit's prior, weighted by noisy data."""
     one, rng = fits_of(options, LGALAXIES, 1), np.random.default_rng(0)
-    copies = one.take(np.zeros(options.copies, dtype=np.int64))
-    n = len(copies)
-    columns = dict(copies.columns) | {"TARGETID": np.arange(1, n + 1), "FLAG": np.zeros(n, dtype=int)}
-    columns["STATUS"] = np.zeros(n, dtype=int)
-    # shifts as large as the errors: galaxies that are all alike would leave few draws effective
-    draws = {k: v + np.nanstd(v) * rng.standard_normal((n, 1)) for k, v in copies.draws.items()}
-    return KeptFits(one.root, columns, one.configs, one.schema, one.label, {}, draws, copies.truth)
+    n = options.copies
+    copies = one.take(np.zeros(n, dtype=np.int64))
+    config = FitConfig.model_validate_json(one.configs[0])
+    prior = draw_properties(config, float(one.columns["Z"][0]), 20_000, rng)
+    values = np.stack([prior[name] for name in PROPERTIES], axis=1)
+    scaled = values / values.std(axis=0)
+    true = rng.choice(len(values), n)
+    draws = {name: np.empty((n, N_DRAWS)) for name in copies.draws}
+    for i, k in enumerate(true):
+        measured = scaled[k] + 0.6 * rng.standard_normal(scaled.shape[1])
+        weight = np.exp(-0.5 * np.sum(((scaled - measured) / 0.6) ** 2, axis=1))
+        chosen = rng.choice(len(values), N_DRAWS, p=weight / weight.sum())
+        for name in draws:
+            draws[name][i] = prior[name][chosen]
+    columns = dict(copies.columns) | {"TARGETID": np.arange(1, n + 1), "N_SAMPLES": np.full(n, N_DRAWS)}
+    columns |= {"FLAG": np.zeros(n, dtype=int), "STATUS": np.zeros(n, dtype=int)}
+    truth = {name: prior[name][true] for name in draws}
+    return replace(copies, columns=columns, draws=draws, truth=truth)
 
 
 def work(options: argparse.Namespace) -> None:

@@ -194,7 +194,9 @@ def work(options: argparse.Namespace) -> None:
     """Fit, learn, apply, and print the tables."""
     fits = made_up(options) if options.smoke else fits_of(options, LGALAXIES, options.galaxies)
     n_prior = 20_000 if options.smoke else LearnOptions().n_prior
-    learnt = learn_from(fits, LearnOptions(seed=options.seed, n_prior=n_prior), say=print)
+    names = tuple(options.properties.split(","))
+    how = LearnOptions(names, n_draws=N_DRAWS, n_prior=n_prior, seed=options.seed)
+    learnt = learn_from(fits, how, say=print)
     learnt.prior.save(options.output / "prior.h5")
     print({k: v for k, v in learnt.prior.provenance.items() if k not in ("versions", "library_sha256")})
     text, used, table = report(fits, learnt.prior)
@@ -212,6 +214,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = study_parser("studies.learnt_prior", __doc__)
     parser.add_argument("--galaxies", type=int, default=200, help="of L-GALAXIES")
     parser.add_argument("--others", type=int, default=200, help="of histories that the prior has not seen; 0: none")
+    parser.add_argument("--properties", default=",".join(PROPERTIES), help="that the prior is of, with commas between")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0, help="of learning")
     parser.add_argument("--time-limit", type=float, default=600.0, help="seconds a fit")

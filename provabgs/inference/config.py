@@ -183,7 +183,7 @@ class SamplerOptions(BaseModel):
         default=200_000,
         ge=0,
         description="annealed: a posterior that has not converged after this many evaluations, and whose best draw the "
-        "spectrum refuses (chi^2 per pixel above 1.1), is NOT_CONVERGED and gets no more: a wrong redshift, mostly",
+        "spectrum refuses (chi^2 per pixel above 1.3), is NOT_CONVERGED and gets no more: a wrong redshift, mostly",
     )
     max_eval: int = Field(
         default=5_000_000, gt=0, description="budget: likelihood evaluations (a gradient counts as one)"

@@ -16,6 +16,8 @@ from provabgs.core.jax import jnp
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import ModelOptions
 from provabgs.sps.attenuation import ism_optical_depth
+from provabgs.sps.histories.bin_priors import shares_of_ratios
+from provabgs.sps.histories.bins import BinEdges
 from studies.support.illustris import SIGMA_KMS, Z, broadened, composite
 from studies.support.pieces import Arrays
 
@@ -101,9 +103,7 @@ def rates(share: FloatArray, edges: FloatArray) -> FloatArray:
 def shares_of_chain(chain: dict[str, FloatArray], edges: FloatArray) -> FloatArray:
     """Fractions of the mass in Prospector's bins, ``(ndraw, nbin)``, youngest first."""
     ratio = np.stack([chain[f"logsfr_ratios_{i}"] for i in range(1, N_BINS)], axis=1)
-    log_rate = np.concatenate([np.zeros((len(ratio), 1)), -np.cumsum(ratio, axis=1)], axis=1)
-    mass = 10.0**log_rate * np.diff(edges)
-    return mass / mass.sum(axis=1, keepdims=True)
+    return np.asarray(shares_of_ratios(jnp.asarray(ratio), jnp.asarray(np.diff(edges))))
 
 
 def theirs(name: str, data: Arrays) -> dict[str, FloatArray]:
@@ -118,8 +118,7 @@ def theirs(name: str, data: Arrays) -> dict[str, FloatArray]:
 
 def edges_of() -> FloatArray:
     """Prospector's age bins, Gyr: 30 and 100 Myr, equal steps in log age, the last from 85 % of the age."""
-    middle = np.geomspace(0.1, 0.85 * AGE_GYR, N_BINS - 2)
-    return np.concatenate([[0.0, 0.03], middle, [AGE_GYR]])
+    return BinEdges(N_BINS).at(AGE_GYR)
 
 
 def delayed_age(tage: FloatArray, tau: FloatArray) -> FloatArray:

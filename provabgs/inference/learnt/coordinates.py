@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from provabgs.core.arrays import FloatArray
+from provabgs.core.arrays import FloatArray, draws_and_redshifts
 from provabgs.core.errors import InputError
 from provabgs.observe.cosmology import Cosmology
 
@@ -78,9 +78,7 @@ class Coordinates:
         InputError
             For arrays of other shapes.
         """
-        v, z = np.asarray(values, dtype=np.float64), np.asarray(redshift, dtype=np.float64)
-        if v.ndim != 3 or v.shape[2] != len(self.names) or z.shape != (len(v),):
-            raise InputError(f"values {v.shape} and redshift {z.shape}: expected (n, S, {len(self.names)}) and (n,)")
+        v, z = draws_and_redshifts(values, redshift, len(self.names))
         out = np.zeros(v.shape)
         share = self.shares(z)
         age = np.asarray(Cosmology(self.cosmology).age_gyr(z))[:, None] if len(z) else np.zeros((0, 1))

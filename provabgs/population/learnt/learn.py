@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,7 +168,7 @@ def learn_from(
     prior = LearntPrior(coordinates, base, (halves[0], halves[1]), scaling[0], scaling[1], z_range, meaning_of(config))
     found = provenance(source, rows, config, options) | report(judged)
     normalisation = [round(_normalisation(prior, k, config, options.seed), 3) for k in (0, 1)]
-    return Learnt(_with(prior, found | {"normalisation": normalisation}), rows)
+    return Learnt(replace(prior, provenance=found | {"normalisation": normalisation}), rows)
 
 
 def usable(source: Source) -> tuple[Source, RowSelection]:
@@ -327,8 +328,3 @@ def _normalisation(prior: LearntPrior, half: int, config: FitConfig, seed: int, 
     base = prior.base.log_density(y)
     ratios = [np.exp(with_background(m.log_density(y) - base)) for m in prior.halves[half]]
     return float(np.mean(ratios))
-
-
-def _with(prior: LearntPrior, found: dict[str, object]) -> LearntPrior:
-    p = prior
-    return LearntPrior(p.coordinates, p.base, p.halves, p.centre, p.scale, p.z_range, p.meaning, found)

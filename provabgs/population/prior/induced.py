@@ -19,10 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from provabgs.catalog import expression
 from provabgs.catalog.columns import LOG_PROB
 from provabgs.catalog.names import sample_names
-from provabgs.core.arrays import FloatArray
+from provabgs.core.arrays import FloatArray, draws_and_redshifts
 from provabgs.core.errors import InputError
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
+from provabgs.inference.learnt.coordinates import AGES
 from provabgs.inference.likelihood import fit_parameters
 from provabgs.observe.cosmology import Cosmology
 from provabgs.population.prior.density_table import DensityTable, JointTable, tabulate, tabulate_joint
@@ -30,7 +31,6 @@ from provabgs.population.prior.draws import age_of_universe, draw_properties, sc
 
 MASSES = ("LOGMSTAR", "LOGMSTAR_FORMED")
 SFRS = ("LOGSFR_100MYR", "LOGSFR_1GYR")
-AGES = ("T_AGE_MW",)
 NODES = (0.01, 0.15, 0.30, 0.45, 0.60)
 """Redshifts at which tables are made."""
 N_DRAWS = 200_000
@@ -189,9 +189,7 @@ class InducedPrior:
         InputError
             For arrays of other shapes.
         """
-        v, z = np.asarray(values, dtype=np.float64), np.asarray(redshift, dtype=np.float64)
-        if v.ndim != 3 or v.shape[2] != len(self.names) or z.shape != (len(v),):
-            raise InputError(f"values {v.shape} and redshift {z.shape}: expected (n, S, {len(self.names)}) and (n,)")
+        v, z = draws_and_redshifts(values, redshift, len(self.names))
         coordinates = PriorCoordinates(self.names)
         age = np.asarray(Cosmology(self.config.observing.cosmology).age_gyr(z))
         with np.errstate(invalid="ignore"):

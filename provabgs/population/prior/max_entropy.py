@@ -18,19 +18,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provabgs.core.arrays import FloatArray
+from provabgs.core.arrays import FloatArray, draws_and_redshifts
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
 from provabgs.core.weights import effective_sample_size, normalised
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
+from provabgs.inference.learnt.coordinates import AGES
 from provabgs.inference.prior_correction import Factor, PriorCorrection, log_ratio_function, log_ratio_of_properties
 from provabgs.inference.priors import Prior, theta_from_unit
 from provabgs.inference.reweighted_target import reweight
 from provabgs.inference.samplers import Target
 from provabgs.observe.cosmology import Cosmology
 from provabgs.population.prior.draws import age_of_universe, draw_properties, prior_of
-from provabgs.population.prior.induced import AGES
 from provabgs.population.prior.proportional_fitting import N_BIN, fit_marginals
 from provabgs.sps.derived import derived_properties
 from provabgs.sps.histories import HistoryTables
@@ -172,9 +172,7 @@ class MaxEntropyPrior:
         InputError
             For arrays of other shapes.
         """
-        v, z = np.asarray(values, dtype=np.float64), np.asarray(redshift, dtype=np.float64)
-        if v.ndim != 3 or v.shape[2] != len(self.names) or z.shape != (len(v),):
-            raise InputError(f"values {v.shape} and redshift {z.shape}: expected (n, S, {len(self.names)}) and (n,)")
+        v, z = draws_and_redshifts(values, redshift, len(self.names))
         age = np.asarray(Cosmology(self.config.observing.cosmology).age_gyr(z))[:, None]
         out = np.zeros(v.shape[:2])
         for k, name in enumerate(self.names):

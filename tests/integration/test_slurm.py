@@ -271,7 +271,9 @@ def test_preempted_and_requeued_jobs(bench: SlurmBench, undisturbed: Path, how: 
     bench.release()
     printed = bench.end(process, 0)
     if how == "--requeue":
-        assert "ended" not in printed
+        # a job that starts again before the scheduler has missed its old workers fails, since their
+        # names are taken, and is replaced as any failed job
+        assert not re.search("ended: .*(PREEMPTED|CANCELLED)", printed), printed
     else:
         # one line for both, or a line each, since the queue may be asked between the two ends; and
         # a job sent in between may be preempted in its turn

@@ -12,7 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from typer.testing import CliRunner
 
+from provabgs.cli import fit as cli_fit
+from provabgs.cli.main import app
 from provabgs.core.config import check_config
 from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.status import Status
@@ -331,3 +334,43 @@ def test_damaged_tables_end_in_errors_of_ours(tmp_path: Path, kind: str) -> None
             with contextlib.suppress(InputError):
                 joins.redshift(targetid, Origin("main", "bright"))
     assert refused > 20
+
+
+def test_the_command_joins_as_a_run_does(coadd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``provabgs fit`` hands the reader what ``[inputs.joins]`` would; the fit itself is stopped."""
+    ids = [ONE.targetid, TWO.targetid]
+    z = zcatalog(tmp_path / "z.fits", ids)
+    lss = zcatalog(tmp_path / "lss.fits", ids, WEIGHT=[2.0, 4.0])
+    fast = fastspec(tmp_path / "fast.fits", ids)
+    (tmp_path / "vi.csv").write_text(f"TARGETID,VI_Z,VI_QUALITY,VI_SPECTYPE\n{TWO.targetid},0.3,2,GALAXY\n")
+    read_by: list[list[TargetResult]] = []
+
+    def stop(targets: list[TargetResult], *_: Any) -> Any:
+        read_by.append(list(targets))
+        raise InputError("stopped")
+
+    monkeypatch.setattr(cli_fit, "_fit_with_progress", stop)
+
+    def fit(*options: str) -> str:
+        done = CliRunner().invoke(app, ["fit", str(coadd), "-o", str(tmp_path / "out.h5"), *options])
+        return str(done.exception)
+
+    tables = ["--zcatalog", str(z), "--weights", str(lss), "--fastspecfit", str(fast), "--vi", str(tmp_path / "vi.csv")]
+    more = ["--columns", "W_LSS=WEIGHT", "--columns", "W_INV = 1/WEIGHT"]
+    assert fit(*tables, *more, "--vi-quality", "2") == "stopped"
+    joins = {
+        "zcatalog": str(z), "weights": str(lss), "fastspecfit": str(fast), "vi": str(tmp_path / "vi.csv"),
+        "vi_quality": 2, "columns": {"W_LSS": "WEIGHT", "W_INV": "1/WEIGHT"},
+    }  # fmt: skip
+    config = parse_config({"run": {"output": "o"}, "inputs": {"paths": [str(coadd)], "joins": joins}})
+    run = list(make_reader(config.inputs).read(coadd, [*ids, THREE.targetid], [0, 1, 2]))
+    assert [(r.status, r.message) for r in read_by[0]] == [(r.status, r.message) for r in run]
+    assert [seen(r).meta for r in read_by[0][:2]] == [seen(r).meta for r in run[:2]]
+    assert [seen(r).redshift for r in run[:2]] == [0.25, 0.3]
+    assert (seen(run[1]).meta["W_INV"], seen(run[1]).vdisp_kms) == (0.25, 180.0)
+    assert fit(*tables, "--columns", "WEIGHT") == "--columns 'WEIGHT': give NAME=COLUMN or NAME=1/COLUMN"
+    assert "which is not given" in fit("--columns", "W=WEIGHT")
+    assert "'w' is no catalog column" in fit(*tables, "--columns", "w=WEIGHT")
+    assert "none.fits: no such file" in fit("--zcatalog", str(tmp_path / "none.fits"))
+    (tmp_path / "out.h5").symlink_to(z)
+    assert "is an input of this fit" in fit(*tables)

@@ -15,8 +15,9 @@ from provabgs.catalog.columns import LOG_PROB, Schema
 from provabgs.catalog.encode import dequantise
 from provabgs.catalog.generations import open_generation
 from provabgs.catalog.names import sample_formulas
-from provabgs.catalog.shard_file import DAMAGE, Verified
+from provabgs.catalog.shard_file import Verified
 from provabgs.core.errors import DataFileError
+from provabgs.core.hdf5 import DAMAGE
 from provabgs.core.messages import first_line
 from provabgs.core.progress import report
 

@@ -143,17 +143,31 @@ def pictures(driver: Any, overview: Path, posteriors: Path | None, figures: Path
         with Catalog.open(posteriors) as catalog:
             build_site(catalog, site, title=posteriors.stem)
         shoot(driver, f"{site.as_uri()}/galaxy.html#0", figures / "gallery_galaxy.png", 1400, 1180)
+        narrow(driver, [f"{overview.as_uri()}/index.html", f"{site.as_uri()}/galaxy.html#0"], figures)
         shutil.rmtree(site)
+
+
+def narrow(driver: Any, addresses: list[str], figures: Path) -> None:
+    """Save what pages show in windows as narrow as a telephone's, side by side."""
+    windows = [seen(driver, address, 390, 844) for address in addresses]
+    joined = Image.new("RGB", (sum(w.width + 20 for w in windows) - 20, 844), "#d0d7de")
+    for k, window in enumerate(windows):
+        joined.paste(window, (410 * k, 0))
+    joined.quantize(256).save(figures / "gallery_narrow.png", optimize=True)
 
 
 def shoot(driver: Any, address: str, path: Path, width: int, height: int) -> None:
     """Save what a window of some size shows."""
+    seen(driver, address, width, height).quantize(COLOURS).save(path, optimize=True)
+
+
+def seen(driver: Any, address: str, width: int, height: int) -> Image.Image:
+    """What a window of some size shows."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     open_page(driver, address)
     time.sleep(0.5)
-    image = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
-    image.quantize(COLOURS).save(path, optimize=True)
+    return Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
 
 
 def work(options: argparse.Namespace) -> None:

@@ -233,7 +233,7 @@ def _write_frame(catalog: Catalog, summary: Summary, rows: IntArray, site: Path,
         "flags": [[int(flag), str(flag.name), text] for flag, text in DESCRIPTIONS.items()],
         "x": x,
         "y": y,
-        "listed": [n for n in _LISTED if n in names],
+        "listed": [n for n in _listed(summary) if n in names],
         "pages": "all" if len(rows) == summary.n else rows.tolist(),
         "density": density(summary, x, y),
     }
@@ -251,6 +251,13 @@ def _write_frame(catalog: Catalog, summary: Summary, rows: IntArray, site: Path,
 _LISTED = ("TARGETID", "Z", "STATUS", "FLAG", "LOGMSTAR_P50", "LOGSFR_100MYR_P50", "LOGZ_MW_P50", "T_AGE_MW_P50",
            "RHAT_MAX", "ESS_MIN", "TENSION", "RESIDUAL")  # fmt: skip
 """Columns of the overview's table."""
+
+
+def _listed(summary: Summary) -> tuple[str, ...]:
+    """The table's columns; where a galaxy was fitted several times, DOF_SPEC tells a fit of bands alone (0)."""
+    if len(np.unique(summary.values["TARGETID"])) == summary.n:
+        return _LISTED
+    return (*_LISTED[:2], "DOF_SPEC", *_LISTED[2:])
 
 
 def _put_in_place(unfinished: Path, output: Path) -> None:

@@ -307,14 +307,29 @@ def test_a_row_that_is_not_there_is_named(driver: Any, site: Path) -> None:
 
 
 @pytest.mark.parametrize("page", ["index.html", "galaxy.html#3"])
-def test_a_narrow_window_needs_no_sideways_scrolling(driver: Any, site: Path, page: str) -> None:
-    metrics = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+@pytest.mark.parametrize("width", [320, 390, 400])
+def test_a_narrow_window_needs_no_sideways_scrolling(driver: Any, site: Path, page: str, width: int) -> None:
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
         open_page(driver, f"{site.as_uri()}/{page}")
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= 400
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_numbers_beside_an_axis_leave_room_for_its_label(driver: Any, one: Path) -> None:
+    open_page(driver, f"{one.as_uri()}/galaxy.html#0")
+    left, widest = driver.execute_script(
+        "const host = document.createElement('div'); document.body.append(host);"
+        "const y = {label: 'Z', low: 0.000105, high: 0.00023}, x = {label: 'x', low: 0, high: 1};"
+        "const chart = new PG.Chart(host, {x, y, draw() {}}); chart.drawNow();"
+        "const c = chart.canvas.getContext('2d'), ys = PG.Chart.ticks(y, chart.box.height / 50);"
+        "c.font = '12px system-ui, sans-serif';"
+        "return [chart.left, Math.max(...ys.map((v) => c.measureText(PG.Chart.tickText(v, ys, y)).width))]"
+    )
+    assert widest > 36  # 62 pixels are not enough for it
+    assert left - 6 - widest > 20
 
 
 def test_dark_and_light_differ_and_controls_have_names(driver: Any, site: Path) -> None:

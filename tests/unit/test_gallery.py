@@ -311,6 +311,18 @@ def test_several_files_make_one_gallery(tmp_path: Path) -> None:
         Catalog.open_files([])
 
 
+def test_fits_of_one_galaxy_are_told_apart(tmp_path: Path) -> None:
+    """A TARGETID twice: the table says how many pixels each fit had."""
+    made = synthetic_posterior(7, np.random.default_rng(0), 8)
+    for name, posteriors in (("once", [made]), ("twice", [made, replace(made, seed=2)])):
+        files = [tmp_path / f"{name}{k}.h5" for k in range(len(posteriors))]
+        for file, posterior in zip(files, posteriors, strict=True):
+            write_shard(file, [posterior])
+        with Catalog.open_files(files) as opened:
+            build_site(opened, tmp_path / name)
+        assert ("DOF_SPEC" in chunk(tmp_path / name, "site")["listed"]) == (name == "twice")
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> tuple[Path, Path]:
     """A catalog of two rows of a coadd, the second with a hash of other data, and the TOML file of its run."""

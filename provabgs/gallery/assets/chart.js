@@ -10,6 +10,7 @@ PG.Chart = class {
     this.y = { ...this.o.y };
     this.home = [{ ...this.x }, { ...this.y }];
     this.linked = [];
+    this.left = this.o.left;
     this.canvas = PG.el("canvas", { tabindex: 0, role: "img", "aria-label": this.o.alt || "" });
     host.replaceChildren(this.canvas);
     host.classList.add("chart");
@@ -21,7 +22,7 @@ PG.Chart = class {
 
   get box() {
     const top = 10, bottom = this.x.label === null ? 8 : 44, right = 12;
-    return { left: this.o.left, top, width: Math.max(20, this.width - this.o.left - right),
+    return { left: this.left, top, width: Math.max(20, this.width - this.left - right),
              height: Math.max(20, this.height - top - bottom) };
   }
 
@@ -61,7 +62,9 @@ PG.Chart = class {
     this.canvas.width = Math.round(this.width * ratio);
     this.canvas.height = Math.round(this.height * ratio);
     this.canvas.style.height = `${this.height}px`;
-    const c = this.canvas.getContext("2d"), b = this.box;
+    const c = this.canvas.getContext("2d");
+    this.left = this._leftFor(c);
+    const b = this.box;
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     c.fillStyle = PG.theme("paper");
     c.fillRect(0, 0, this.width, this.height);
@@ -77,6 +80,14 @@ PG.Chart = class {
     }
     c.restore();
     this._axes(c, b);
+  }
+
+  /* Room for the widest number beside the y axis and its turned label; at least what was asked for. */
+  _leftFor(c) {
+    c.font = "12px system-ui, sans-serif";
+    const ys = PG.Chart.ticks(this.y, this.box.height / 50);
+    const widest = Math.max(0, ...ys.map((v) => c.measureText(PG.Chart.tickText(v, ys, this.y)).width));
+    return Math.max(this.o.left, Math.ceil(widest) + 30);
   }
 
   static ticks(axis, wanted) {

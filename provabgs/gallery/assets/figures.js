@@ -197,7 +197,7 @@ PG.figures = (() => {
       const place = PG.el("div");
       host.append(place);
       const median = h[`${what}_median`];
-      new PG.Chart(place, { x: { label: "lookback time from the galaxy [Gyr]", low: 0, high: last }, y: { label, low, high, log: true }, height: 250,
+      new PG.Chart(place, { x: { label: "lookback time from the galaxy [Gyr]", low: 0, high: last }, y: { label, low, high, log: true }, height: 250, left: 76,
         alt: `${text} over lookback time: median ${PG.number(median[1], 3)} at ${PG.number(h.time[1], 2)} Gyr, ${PG.number(median[Math.floor(median.length / 2)], 3)} at ${PG.number(last / 2, 2)} Gyr.`,
         draw(chart, c) {
           chart.fill(c, h.time, h[`${what}_low95`], h[`${what}_high95`], PG.theme("band95"));

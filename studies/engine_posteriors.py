@@ -25,8 +25,9 @@ import numpy as np
 from provabgs.core.arrays import FloatArray
 from provabgs.core.weights import weighted_quantiles
 from provabgs.desi import read_observation
+from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig, SamplerOptions
-from provabgs.inference.fit_observation import fit_observation, load_model
+from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.observe.observation import Observation
 from provabgs.observe.options import ObservingOptions

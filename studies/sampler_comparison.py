@@ -20,10 +20,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from astropy.table import Table
 
+from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.config import FitConfig
-from provabgs.inference.fit_observation import load_model, make_likelihood, make_target
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.marginalised import marginal_function
+from provabgs.inference.target import make_target
 from provabgs.observe.projection import project
 from studies.support.command import run_study, study_parser
 from studies.support.galaxy_set import KINDS, REAL, galaxy, kind_of

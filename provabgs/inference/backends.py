@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import lru_cache
+from typing import Literal
 
 from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.emulator.errors import EmulatorFileError
@@ -13,6 +15,8 @@ from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
 from provabgs.inference.likelihood.emulated import EmulatedLikelihood
+from provabgs.observe.observation import Observation
+from provabgs.observe.projection import needs_ultraviolet
 from provabgs.sps.attenuation import CharlotFall
 from provabgs.sps.derived import DERIVED
 from provabgs.sps.emission import Emission
@@ -23,8 +27,10 @@ from provabgs.sps.model import SPSModel
 from provabgs.sps.nebular import NebularEmission, NebularGrid, with_nebular
 from provabgs.sps.registries import ATTENUATIONS, EMISSIONS, HISTORIES, PROPERTIES
 from provabgs.sps.released import RELEASED
+from provabgs.sps.ultraviolet import UltravioletShapes
 
 logger = logging.getLogger(__name__)
+Reach = Literal["own", "extended", "ultraviolet"]
 
 PUBLISHED_CODE = {"binning": "published", "normalisation": "joint"}
 """Options of the published histories under the conventions of the published code."""
@@ -52,11 +58,65 @@ def load_model(options: ModelOptions) -> SPSModel:
         When gas parameters lie outside the nebular grid, a name is not registered, or masses cannot be expressed in
         those of `mass_library`.
     """
+    return _load_model(_of_one_library(options), "own")
+
+
+def model_for(options: ModelOptions, observation: Observation) -> SPSModel:
+    """The model of a configuration that one galaxy needs: with the ultraviolet where only that reaches a band.
+
+    Parameters
+    ----------
+    options
+        The ``[fit.model]`` table.
+    observation
+        The galaxy, with the bands that are fitted or predicted.
+
+    Returns
+    -------
+    SPSModel
+        `load_model`, as a rule.
+
+    Raises
+    ------
+    ProvabgsError
+        As `load_model`.
+    """
+    model = load_model(options)
+    if not options.ultraviolet or not needs_ultraviolet(observation, model.library.wave):
+        return model
+    return _load_model(_of_one_library(options), "extended")
+
+
+def ultraviolet_model(options: ModelOptions) -> SPSModel | None:
+    """The model below the library's first wavelength alone; its spectra go before those of `load_model`.
+
+    Parameters
+    ----------
+    options
+        The ``[fit.model]`` table.
+
+    Returns
+    -------
+    SPSModel or None
+        With the parameters of histories and dust law. None where the configuration wants no ultraviolet, where the
+        library lacks none or cannot be continued, and where published networks stand for its stars.
+
+    Raises
+    ------
+    ProvabgsError
+        As `load_model`.
+    """
+    if not options.ultraviolet or options.published_networks is not None:
+        return None
+    model = _load_model(_of_one_library(options), "ultraviolet")
+    return model if model.library.borrowed else None
+
+
+def _of_one_library(options: ModelOptions) -> str:
     path = options.libraries[0]
     own = str(options.mass_library) == str(path or SHIPPED)  # masses in those of itself are its own
     changes = {"library": path, "library_weights": "equal"} | ({"mass_library": None} if own else {})
-    one = options.model_copy(update=changes)
-    return _load_model(one.model_dump_json())
+    return options.model_copy(update=changes).model_dump_json()
 
 
 def stars_of(options: ModelOptions) -> SSPLibrary:
@@ -90,13 +150,15 @@ def stars_of(options: ModelOptions) -> SSPLibrary:
 
 
 @lru_cache(maxsize=8)
-def _load_model(text: str) -> SPSModel:
+def _load_model(text: str, reach: Reach) -> SPSModel:
+    """The model on the library's own wavelengths, on these and the ultraviolet, or on the ultraviolet alone."""
     options = ModelOptions.model_validate_json(text)
     library = stars_of(options)
     if options.published_networks is not None:
         return PublishedNetworkModel(*options.published_networks, library)
-    emissions = _emissions(options)
-    if options.nebular:
+    below = None if reach == "own" else UltravioletShapes.default().below(library)
+    emissions = _emissions(options) if reach != "ultraviolet" else []
+    if options.nebular and reach != "ultraviolet":
         grid = NebularGrid.default() if options.nebular_grid is None else NebularGrid.load(options.nebular_grid)
         if options.gas_free:
             emissions.insert(0, NebularEmission(grid))
@@ -112,6 +174,8 @@ def _load_model(text: str) -> SPSModel:
     histories = _histories(options)
     own = RELEASED if published and isinstance(histories, NMFHistories) and histories.is_published else DERIVED
     properties = (*own, *(PROPERTIES[name] for name in options.properties))
+    if reach == "ultraviolet" and below is not None:  # the library's first node, to which the light below is joined
+        library = replace(library, wave=library.wave[:2], spectrum=library.spectrum[..., :2])
     return SPSModel(
         library,
         histories,
@@ -119,6 +183,7 @@ def _load_model(text: str) -> SPSModel:
         tuple(emissions),
         t_birth_cloud=0.01 if published else 0.1,
         properties=properties,
+        ultraviolet=below,
     )
 
 

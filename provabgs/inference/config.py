@@ -131,6 +131,11 @@ class ModelOptions(BaseModel):
     emission_options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="options of those emissions, a table for each name"
     )
+    ultraviolet: bool = Field(
+        default=True,
+        description="bands and magnitudes below the SSP library's first wavelength, 2005 A, by BC03's shapes "
+        "(docs/studies/ultraviolet.md)",
+    )
     properties: tuple[str, ...] = Field(default=(), description="derived properties beyond the published five, by name")
 
     @field_validator("library", mode="before")

@@ -17,7 +17,7 @@ from provabgs.core.jax import jnp
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
-from provabgs.inference.backends import load_model, make_likelihood
+from provabgs.inference.backends import make_likelihood, model_for
 from provabgs.inference.config import FitConfig
 from provabgs.inference.evidence import of_the_data
 from provabgs.inference.flags import is_spectrum_misfit
@@ -96,7 +96,7 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         load_plugins(config.plugins)
         observation = as_configured(observation.part(config.use), config.observing)
         fitted, assumed = with_spectrum_fraction(observation)
-        model = load_model(config.model)
+        model = model_for(config.model, fitted)
         projection = project(fitted, model.library, config.observing)
         exact = ExactLikelihood(projection, model)
         prior = prior_of(exact, fitted, config)

@@ -12,7 +12,7 @@ from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
 from provabgs.inference.averaged_posterior import parts_of
-from provabgs.inference.backends import load_model
+from provabgs.inference.backends import load_model, model_for
 from provabgs.inference.config import FitConfig
 from provabgs.inference.light_error import LIGHT_ERROR, as_fitted
 from provabgs.inference.likelihood import ExactLikelihood
@@ -155,7 +155,7 @@ def _kept(posterior: Posterior, n_draws: int) -> IntArray:
 
 def _predict(posterior: Posterior, rows: IntArray, observation: Observation, config: FitConfig) -> Predictive:
     """Predictions of the draws of one fit."""
-    model = load_model(config.model)
+    model = model_for(config.model, observation)
     theta = as_fitted(posterior.samples[rows], posterior.parameters, model.linear_block.total)
     everything = {"line_mask": "none", "clip_sigma": None}
     projection = project(observation, model.library, config.observing.model_copy(update=everything))

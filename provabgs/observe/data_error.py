@@ -169,7 +169,9 @@ def _require_range(error: TemplateError, options: ObservingOptions, data: FitDat
     for band, weights in zip(data.bands, data.band_weights, strict=True):
         share = np.cumsum(np.abs(weights))
         inside = (share > BAND_TAIL * share[-1]) & (share < (1 - BAND_TAIL) * share[-1])
-        needed[band] = data.wave_model[inside] if inside.any() else data.wave_model
+        own = np.arange(inside.size) >= (0 if data.library is None else data.library.borrowed)
+        if (inside & own).any() or not inside.any():  # the floor of bands holds the error of borrowed light
+            needed[band] = data.wave_model[inside & own] if inside.any() else data.wave_model
     for what, wave in needed.items():
         low, high = wave.min() / (1 + data.redshift), wave.max() / (1 + data.redshift)
         if not error.covers(low, high):

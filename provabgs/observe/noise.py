@@ -115,7 +115,8 @@ class NoiseFloor:
     """White noise of a fixed fraction of the flux.
 
     `floor_spectrum` is that of pixels. Bands have the floors of their survey, or of `floor_optical` and
-    `floor_infrared` (from 2.5 um) where these are given.
+    `floor_infrared` (from 2.5 um) where these are given. What a band sees of light that the library has borrowed
+    (`SSPLibrary.borrowed`) has an error of `floor_ultraviolet` besides, whatever survey or options say of the rest.
     """
 
     name = "floor"
@@ -123,7 +124,28 @@ class NoiseFloor:
     def __call__(self, data: FitData, options: ObservingOptions) -> Noise:
         """See `NoiseTerm`."""
         floor = band_floors(data.bands, data.band_floor, options)
+        if data.library is not None and data.library.borrowed:
+            floor = np.hypot(floor, options.floor_ultraviolet * borrowed_share(data.band_weights, data.library))
         return Noise((options.floor_spectrum * data.level) ** 2, (floor * data.band_level) ** 2)
+
+
+def borrowed_share(weights: FloatArray, library: SSPLibrary) -> FloatArray:
+    """Share of each band, for a spectrum flat in f_lambda, that lies where a library's light is another's.
+
+    Parameters
+    ----------
+    weights
+        ``(nband, nwave)`` of bands on the library's wavelengths.
+    library
+        The model's.
+
+    Returns
+    -------
+    FloatArray
+        ``(nband,)`` between 0 and 1.
+    """
+    total = np.maximum(weights.sum(axis=1), 1e-300)
+    return np.asarray(weights[:, : library.borrowed].sum(axis=1) / total)
 
 
 def band_floors(bands: Sequence[str], survey: FloatArray, options: ObservingOptions) -> FloatArray:

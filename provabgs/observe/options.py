@@ -67,6 +67,13 @@ class ObservingOptions(BaseModel):
     floor_infrared: float | None = Field(
         None, ge=0, lt=1, description="noise floor of bands above 2.5 um, fraction; the survey's own if null"
     )
+    floor_ultraviolet: float = Field(
+        0.3,
+        ge=0,
+        le=10,
+        description="error of the light below the SSP library's first wavelength, 2005 A, fraction of what a band sees "
+        "there (docs/studies/ultraviolet.md)",
+    )
     calibration_order: int | None = Field(
         None, ge=0, le=8, description="order of the calibration polynomial marginalised over; none if null"
     )

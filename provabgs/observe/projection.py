@@ -33,6 +33,7 @@ from provabgs.observe.outliers import find_outliers
 from provabgs.observe.stellar_fit import Light, LightData, stellar_light
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.resolution import library_sigma
+from provabgs.sps.ultraviolet import UltravioletShapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +172,7 @@ def project(observation: Observation, library: SSPLibrary, options: ObservingOpt
     if options.library_width == "subtracted":
         library_sigma(library)  # a library without a known resolution is no galaxy's fault
     try:
-        pixels = _pixels(observation, wave_model, options, library)
+        pixels = _pixels(observation, options, library)
         if pixels is not None and options.clip_sigma is not None:
             pixels = pixels.without_outliers(library, options.clip_sigma)
         bands = _bands(observation, wave_model)
@@ -349,13 +350,13 @@ class _Bands(NamedTuple):
         return cls(np.zeros((0, n_wave)), (), np.zeros(0), np.zeros(0), np.zeros(0))
 
 
-def _pixels(
-    observation: Observation, wave_model: FloatArray, options: ObservingOptions, library: SSPLibrary
-) -> _Pixels | None:
+def _pixels(observation: Observation, options: ObservingOptions, library: SSPLibrary) -> _Pixels | None:
+    """Pixels see the library's own light alone: what is borrowed is too coarse for spectra."""
     pieces = []
+    wave_model, lines = library.own_wave * (1 + observation.redshift), library.line_nodes - library.borrowed
     free, library_aa = options.fits_dispersion, None
     if options.library_width == "subtracted" and not free:
-        library_aa = library_sigma(library) * (1 + observation.redshift)
+        library_aa = library_sigma(library)[library.borrowed :] * (1 + observation.redshift)
     for spectrum in sorted(observation.spectra, key=lambda s: s.wave[0]):
         good = (spectrum.ivar > 0) & ~masked_pixels(observation, spectrum.wave, options)
         if options.red_end_aa is not None:
@@ -366,9 +367,9 @@ def _pixels(
             continue
         level = smooth_flux(spectrum.flux, np.where(good, spectrum.ivar, 0.0))[good]
         vdisp = unbroadened_kms(wave_model, spectrum.wave) if free else dispersion_kms(observation, options)
-        operator = camera_operator(spectrum, wave_model, vdisp, library.line_nodes, options.gas_vdisp_kms, library_aa)[
-            good
-        ]
+        operator = camera_operator(spectrum, wave_model, vdisp, lines, options.gas_vdisp_kms, library_aa)[good]
+        if library.borrowed:
+            operator = sparse.hstack([sparse.csr_matrix((operator.shape[0], library.borrowed)), operator]).tocsr()
         names = (spectrum.camera,) * int(good.sum())
         pieces.append((operator, spectrum.wave[good], spectrum.flux[good], 1 / spectrum.ivar[good], level, names))
     if not pieces:
@@ -405,6 +406,35 @@ def _bands(observation: Observation, wave_model: FloatArray) -> _Bands | None:
 
 def _covers(band: str, wave_model: FloatArray) -> bool:
     return missing_fraction(band, wave_model[0], wave_model[-1]) <= MISSING_TOLERANCE
+
+
+def needs_ultraviolet(observation: Observation, wave: FloatArray) -> bool:
+    """Whether a measured band is reached by a library that is continued into the ultraviolet, and not by itself.
+
+    Parameters
+    ----------
+    observation
+        The galaxy.
+    wave
+        ``(nwave,)`` rest-frame wavelengths of the library, Angstrom.
+
+    Returns
+    -------
+    bool
+        False where the library's red end keeps a band out.
+    """
+    if observation.photometry is None:
+        return False
+    z, below = observation.redshift, UltravioletShapes.default().wave
+    for band, ivar in zip(observation.photometry.bands, observation.photometry.ivar, strict=True):
+        try:
+            load_filter(band)
+        except InputError:  # `project` says what is wrong
+            continue
+        own, longer = wave * (1 + z), np.array([below[0], wave[-1]]) * (1 + z)
+        if ivar > 0 and not _covers(band, own) and _covers(band, longer):
+            return True
+    return False
 
 
 def bands_left_out(observation: Observation, projection: Projection) -> str:

@@ -18,19 +18,17 @@ import numpy as np
 from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import ConfigError, InputError
 from provabgs.core.jax import jax, jnp
-from provabgs.sps.dust_grid import REFERENCE_BAND, DustGrid
+from provabgs.sps.dust_grid import DustGrid
 from provabgs.sps.emission import Unseen
 from provabgs.sps.interpolation import hat_weights
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.nebular.grid import LYMAN_LIMIT_AA
 from provabgs.sps.parameters import Parameter, Values
+from provabgs.sps.ultraviolet import LATEST_START_AA, UltravioletShapes
 
 LYMAN_ALPHA_AA = 1215.67
 LYMAN_ALPHA_PER_PHOTON = 0.68
 """Lyman alpha photons per recombination in case B at 10^4 K (Osterbrock & Ferland 2006, section 4.5)."""
-LATEST_START_AA = 2205.0
-"""A library that begins later has too little light in the reference band to scale the ultraviolet by."""
-
 
 _ENDS = np.array([0.0, 1.0])
 _FREE = {
@@ -90,6 +88,8 @@ class DustEmission:
         last wavelength as 1/lambda^4. None: where the library ends.
     grid
         Tables, or their file; those that ship when None.
+    ultraviolet
+        Light below the library's first wavelength, which dust absorbs too; that of the tables that ship when None.
 
     Raises
     ------
@@ -110,7 +110,9 @@ class DustEmission:
         free: Collection[str] = (),
         longest_um: float | None = None,
         grid: DustGrid | str | Path | None = None,
+        ultraviolet: UltravioletShapes | None = None,
     ) -> None:
+        self.ultraviolet = UltravioletShapes.default() if ultraviolet is None else ultraviolet
         self.grid = DustGrid.default() if grid is None else grid if isinstance(grid, DustGrid) else DustGrid.load(grid)
         self.fixed: dict[str, float | None] = {"qpah": qpah, "umin": umin, "gamma": gamma}
         if unknown := sorted(set(free) - set(_FREE)):
@@ -167,7 +169,7 @@ class DustEmission:
         return share / jnp.sum(share, axis=-1, keepdims=True)
 
     def unseen(self, library: SSPLibrary) -> Unseen:
-        """Ultraviolet light below the library's first wavelength, scaled by the library's own at 2005-2505 A.
+        """Light below the library's first wavelength, scaled by the library's own; see `provabgs.sps.ultraviolet`.
 
         In a library with gas, gas takes the ionising light, and of each photon's recombination Lyman alpha is left to
         the dust.
@@ -180,7 +182,7 @@ class DustEmission:
         Returns
         -------
         Unseen
-            In the cells of `DustGrid.uv_edges`.
+            In the cells of `UltravioletShapes.cell_edges`.
 
         Raises
         ------
@@ -193,25 +195,13 @@ class DustEmission:
                 f"emission 'dust' needs an SSP library that begins at {LATEST_START_AA:.0f} A or below, to know the "
                 f"light that dust absorbs; this one begins at {first:.0f} A"
             )
-        edges = self.grid.uv_edges
+        edges = self.ultraviolet.cell_edges
         missing = np.clip((first - edges[:-1]) / np.diff(edges), 0.0, 1.0)
-        ratio = self.grid.ultraviolet(np.log10(library.metallicity), library.log_age)
-        light = ratio * _reference_light(library)[..., None] * missing
+        light = self.ultraviolet.cells(library) * missing
         wave = 0.5 * (edges[:-1] + edges[1:])
         if library.line_nodes.size:
             light = _recombined(wave, light)
         return Unseen(wave, light)
-
-
-def _reference_light(library: SSPLibrary) -> FloatArray:
-    """Light of SSPs in the reference band, ``(nmet, nage)`` Lsun per Msun formed; scaled up where it is cut off."""
-    low, high = REFERENCE_BAND
-    wave = np.unique(np.concatenate([[max(low, library.wave[0]), high], library.wave]))
-    wave = wave[(wave >= low) & (wave <= high) & (wave >= library.wave[0])]
-    right = np.clip(np.searchsorted(library.wave, wave), 1, library.wave.size - 1)
-    x = (wave - library.wave[right - 1]) / (library.wave[right] - library.wave[right - 1])
-    s = library.spectrum[..., right - 1] * (1 - x) + library.spectrum[..., right] * x
-    return np.asarray(np.trapezoid(s, wave, axis=-1) * (high - low) / (wave[-1] - wave[0]))
 
 
 def _recombined(wave: FloatArray, light: FloatArray) -> FloatArray:

@@ -1,8 +1,7 @@
-"""Tables that dust emission is made of: spectra of warm dust, and the ultraviolet light that heats it.
+"""Tables that dust emission is made of: spectra of warm dust.
 
 Emission is that of Draine & Li (2007, ApJ 657, 810) for Milky Way grains, over the mass fraction of PAHs and the
-strength of the radiation field, as FSPS carries it. The ultraviolet is the light of SSPs below 2005 A over their light
-at 2005-2505 A, from BC03, for SSP libraries that begin there. What ships is made by ``data/build_dust_emission.py``.
+strength of the radiation field, as FSPS carries it. What ships is made by ``data/build_dust_emission.py``.
 """
 
 from __future__ import annotations
@@ -20,27 +19,20 @@ from provabgs.core.hdf5 import Contents
 from provabgs.sps.gridfile import load_grid, save_grid
 from provabgs.sps.interpolation import hat_weights
 
-FORMAT = "provabgs-dust-emission-1"
+FORMAT = "provabgs-dust-emission-2"
 DUST_EMISSION_FILE = "dust_emission.h5"
-REFERENCE_BAND = (2005.0, 2505.0)
-"""Stretch, Angstrom, by whose light the ultraviolet is scaled."""
-_FLOOR = 1e-12
 _UNITS = {
     "wave": "Angstrom",
     "qpah": "per cent of the dust mass in PAHs",
     "umin": "strength of the radiation field over that near the Sun",
     "shape": "1/Angstrom; its integral over all wavelengths is 1; on axes qpah, umin, (umin alone, umin to 1e6), wave",
     "power": "emitted per hydrogen atom over that of the first qpah at umin 1; on axes as shape",
-    "uv_edges": "Angstrom, vacuum",
-    "uv_log_z": "log10 of absolute stellar Z",
-    "uv_log_age": "log10(yr)",
-    "uv_ratio": "light of a cell over light at 2005-2505 A; on axes uv_log_z, uv_log_age, cell",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class DustGrid:
-    """Dust emission and ultraviolet light.
+    """Dust emission.
 
     Attributes
     ----------
@@ -55,12 +47,6 @@ class DustGrid:
         fields from `umin` to 1e6 with as much dust per dlnU in proportion to 1/U.
     power
         ``(nqpah, numin, 2)`` luminosity per hydrogen atom of each, in one unit.
-    uv_edges
-        ``(ncell + 1,)`` Angstrom, increasing.
-    uv_log_z, uv_log_age
-        ``(nz,)`` log10 of absolute Z; ``(nage,)`` log10 of age in years.
-    uv_ratio
-        ``(nz, nage, ncell)`` light of each cell over light in `REFERENCE_BAND`, > 0.
     provenance
         Sources, licence, citation, command, known errors.
 
@@ -75,22 +61,17 @@ class DustGrid:
     umin: FloatArray
     shape: NDArray[np.float32]
     power: FloatArray
-    uv_edges: FloatArray
-    uv_log_z: FloatArray
-    uv_log_age: FloatArray
-    uv_ratio: NDArray[np.float32]
     provenance: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("wave", "qpah", "umin", "uv_edges", "uv_log_z", "uv_log_age"):
+        for name in ("wave", "qpah", "umin"):
             axis = getattr(self, name)
             if axis.ndim != 1 or axis.size < 2 or not np.all(np.diff(axis) > 0):
                 raise InputError(f"dust grid: axis {name!r} must be one-dimensional and strictly increasing")
-            if not np.all(np.isfinite(axis)) or (name not in ("uv_log_z", "uv_log_age", "qpah") and axis[0] <= 0):
+            if not np.all(np.isfinite(axis)) or (name != "qpah" and axis[0] <= 0):
                 raise InputError(f"dust grid: axis {name!r} must be finite, and above 0")
         grid = (self.qpah.size, self.umin.size, 2)
-        stars = (self.uv_log_z.size, self.uv_log_age.size, self.uv_edges.size - 1)
-        for name, expected in (("shape", (*grid, self.wave.size)), ("power", grid), ("uv_ratio", stars)):
+        for name, expected in (("shape", (*grid, self.wave.size)), ("power", grid)):
             values = getattr(self, name)
             if values.shape != expected:
                 raise InputError(f"dust grid: {name!r} has shape {values.shape}, its axes say {expected}")
@@ -169,27 +150,6 @@ class DustGrid:
         inside = (wave >= self.wave[0]) & (wave <= self.wave[-1])
         spectra = (mixed[..., right - 1] * (1 - x) + mixed[..., right] * x) * inside
         return spectra / power[..., None], power
-
-    def ultraviolet(self, log_z: FloatArray, log_age: FloatArray) -> FloatArray:
-        """Light of SSPs in the cells of `uv_edges` over their light in `REFERENCE_BAND`.
-
-        Logarithms are linear in both axes, held at the edges.
-
-        Parameters
-        ----------
-        log_z
-            ``(nmet,)`` log10 of absolute Z.
-        log_age
-            ``(nage,)`` log10 of age in years.
-
-        Returns
-        -------
-        FloatArray
-            ``(nmet, nage, ncell)``.
-        """
-        wz = np.asarray(hat_weights(np.asarray(log_z, np.float64), self.uv_log_z))
-        wa = np.asarray(hat_weights(np.asarray(log_age, np.float64), self.uv_log_age))
-        return np.asarray(np.exp(np.einsum("kz,ja,zac->kjc", wz, wa, np.log(np.maximum(self.uv_ratio, _FLOOR)))))
 
     # ---- files -------------------------------------------------------------------------------------------------------
 

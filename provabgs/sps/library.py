@@ -61,6 +61,9 @@ class SSPLibrary:
     line_nodes
         ``(nline,)`` indices on `wave` of emission lines, which the gas broadens, not the stars; none in a library of
         stars alone (`provabgs.sps.nebular`).
+    borrowed
+        Number of leading nodes that are another library's light (`provabgs.sps.ultraviolet`): bands may use them,
+        spectra may not. Files never hold them.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class SSPLibrary:
     lsun_cgs: float = FSPS_LSUN_CGS
     provenance: dict[str, str] = field(default_factory=dict)
     line_nodes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    borrowed: int = 0
 
     def __post_init__(self) -> None:
         shape = (self.logzsol.size, self.log_age.size, self.wave.size)
@@ -107,6 +111,11 @@ class SSPLibrary:
             raise InputError("SSP line_nodes must lie inside the wavelength axis")
 
     @property
+    def own_wave(self) -> NDArray[np.float64]:
+        """``(nwave - borrowed,)`` wavelengths of the library's own light, Angstrom."""
+        return self.wave[self.borrowed :]
+
+    @property
     def age_gyr(self) -> NDArray[np.float64]:
         """``(nage,)`` age, Gyr."""
         return 10.0 ** (self.log_age - 9.0)
@@ -133,6 +142,8 @@ class SSPLibrary:
     def save(self, path: str | Path) -> None:
         """Write the library as HDF5 (gzip + shuffle: any h5py opens it)."""
         path = Path(path)
+        if self.borrowed:
+            raise InputError(f"{path}: an SSP library with another's ultraviolet is made when it is used; save its own")
         with create(path) as f:
             f.attrs["format"] = FORMAT
             f.attrs["z_solar"] = self.z_solar
@@ -183,6 +194,7 @@ class SSPLibrary:
                 lsun_cgs=c.number("lsun_cgs"),
                 provenance=c.words("provenance"),
                 line_nodes=nodes.astype(np.int64),
+                borrowed=0,
             )
             if library.digest() != c.text("sha256"):
                 raise DataFileError(f"{path}: content does not match its recorded SHA-256; damaged, copy it again")

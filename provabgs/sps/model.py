@@ -28,6 +28,7 @@ from provabgs.sps.histories import Histories, HistoryTables, LinearBlock, NMFHis
 from provabgs.sps.interpolation import hat_weights
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.parameters import ParameterSet, Values
+from provabgs.sps.ultraviolet import UltravioletLight, extended
 
 
 class NodeMasses(NamedTuple):
@@ -58,6 +59,9 @@ class SPSModel:
         Solar metallicity by which quoted Z become the library's logzsol (PROVABGS's 0.0190 by default).
     properties
         Derived properties, in the order of catalogs.
+    ultraviolet
+        Light of the same stars below the library's first wavelength, which only dust attenuates; none when None. What
+        dust absorbs, and its emission, are as without it.
 
     Attributes
     ----------
@@ -79,14 +83,18 @@ class SPSModel:
         t_birth_cloud: float = 0.1,
         solar_z: float = SOLAR_Z_PROVABGS,
         properties: tuple[DerivedProperty, ...] = DERIVED,
+        ultraviolet: UltravioletLight | None = None,
     ) -> None:
         library = library if library is not None else SSPLibrary.default()
         for emission in emissions:
             library = emission.refine(library) if hasattr(emission, "refine") else library
+        prepared = tuple(prepare(e, library) for e in emissions)
+        if ultraviolet is not None:
+            library = extended(library, ultraviolet)
+            prepared = tuple(p._replace(rows=np.pad(p.rows, ((0, 0), (library.borrowed, 0)))) for p in prepared)
         self.library = library
         self.histories: Histories = histories if histories is not None else NMFHistories()
         self.attenuation: Attenuation = attenuation if attenuation is not None else CharlotFall()
-        prepared = tuple(prepare(e, library) for e in emissions)
         self.stellar_emissions: tuple[Prepared, ...] = tuple(p for p in prepared if p.supply is not None)
         """Emissions that stars power, and that their dust attenuates."""
         self.dust_emissions: tuple[Prepared, ...] = tuple(p for p in prepared if p.supply is None)
@@ -105,7 +113,7 @@ class SPSModel:
         # made here, not on first use: that may be while JAX traces, and would keep what it traced
         self._curves = self.attenuation.curves(library.wave)
         self._unseen_curves = None if self.unseen is None else self.attenuation.curves(self.unseen.wave)
-        self._widths = trapezoid_widths(library.wave)
+        self._widths = np.pad(trapezoid_widths(library.own_wave), (library.borrowed, 0))
 
     @classmethod
     def published(cls, library: SSPLibrary | None = None, emissions: tuple[Emission, ...] = ()) -> SPSModel:

@@ -109,6 +109,7 @@ def library_kinds(folder: Path) -> dict[str, Kind]:
     from provabgs.sps.dust_grid import DustGrid
     from provabgs.sps.library import SSPLibrary
     from provabgs.sps.nebular import NebularGrid
+    from provabgs.sps.ultraviolet import UltravioletShapes
     from tests.support.small_library import small_library
 
     library = small_library(np.arange(3000.0, 9000.0, 300.0))
@@ -124,6 +125,7 @@ def library_kinds(folder: Path) -> dict[str, Kind]:
         "ssp": (library, lambda x, p: x.save(p), SSPLibrary.load),
         "nebular": (nebular, lambda x, p: x.save(p), NebularGrid.load),
         "dust": (dust, lambda x, p: x.save(p), DustGrid.load),
+        "ultraviolet": (UltravioletShapes.default(), lambda x, p: x.save(p), UltravioletShapes.load),
         "template": (error, lambda x, p: x.save(p), TemplateError.load),
         "emulator": (weights, save_emulator, load_emulator),
     }

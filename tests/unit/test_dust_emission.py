@@ -14,7 +14,8 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.jax import jax, jnp
 from provabgs.core.status import Status
-from provabgs.data.build_dust_emission import QPAH, UMIN, main, normalised, read_table, ultraviolet_ratios
+from provabgs.data.build_dust_emission import QPAH, UMIN, main, normalised, read_table
+from provabgs.data.build_ultraviolet import shapes_of
 from provabgs.inference.backends import load_model, make_likelihood
 from provabgs.inference.compressed import CompressedLikelihood
 from provabgs.inference.config import FitConfig, ModelOptions, SamplerOptions
@@ -74,13 +75,7 @@ def test_energy_absorbed_is_energy_emitted(grid: DustGrid) -> None:
     The library cut at 2005 A has to find the rest by the tables alone, made of the whole library by the build script.
     """
     whole = small_library(WIDE)
-    own = DustGrid(
-        **{n: getattr(grid, n) for n in ("wave", "qpah", "umin", "shape", "power", "uv_edges")},
-        uv_log_z=np.log10(whole.metallicity),
-        uv_log_age=whole.log_age,
-        uv_ratio=ultraviolet_ratios(whole).astype(np.float32),
-    )
-    emission = DustEmission(grid=own)
+    emission = DustEmission(grid=grid, ultraviolet=shapes_of(whole))
     stars, lit = SPSModel(cut_at(whole, 2005.0)), SPSModel(cut_at(whole, 2005.0), emissions=(emission,))
     star = draws(24, np.random.default_rng(0))
     clear = star.copy()
@@ -147,7 +142,7 @@ def test_gas_takes_the_ionising_light(grid: DustGrid) -> None:
 
 def test_a_library_that_begins_late_is_refused_and_one_that_begins_early_needs_less(grid: DustGrid) -> None:
     late = cut_at(small_library(WIDE), 3000.0)
-    with pytest.raises(ConfigError, match=r"begins at 2205 A or below.*begins at 3005 A"):
+    with pytest.raises(ConfigError, match=r"begins at 2055 A or below.*begins at 3005 A"):
         SPSModel(late, emissions=(DustEmission(grid=grid),))
     usual, early = (DustEmission(grid=grid).unseen(cut_at(small_library(WIDE), first)) for first in (2005.0, 1200.0))
     assert np.all(early.light[..., early.wave > 1200] == 0)
@@ -235,14 +230,14 @@ def test_a_missing_or_foreign_file_is_a_named_error(
 def test_the_grid_goes_round_and_says_where_it_is_from(grid: DustGrid, tmp_path: Path) -> None:
     grid.save(tmp_path / "copy.h5")
     assert DustGrid.load(tmp_path / "copy.h5").digest() == grid.digest()
-    assert {"source", "citation", "licence", "dust_sha256", "stars_sha256", "command"} <= set(grid.provenance)
+    assert {"source", "citation", "licence", "dust_sha256", "command"} <= set(grid.provenance)
     with pytest.raises(InputError, match="'power' has shape"):
         replace(grid, power=grid.power[:2])
 
 
 def test_the_builder_refuses_other_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "DL07_MW3.1_00.dat").write_text("1 2 3\n4 5 6\n")
-    arguments = ["--dust", str(tmp_path), "--stars", str(tmp_path / "no.whl"), "-o", str(tmp_path / "out.h5")]
+    arguments = ["--dust", str(tmp_path), "-o", str(tmp_path / "out.h5")]
     assert main(arguments) == 2
     assert "DL07_MW3.1_00.dat: (2, 3) numbers, expected 45 columns" in capsys.readouterr().err
     (tmp_path / "DL07_MW3.1_00.dat").unlink()

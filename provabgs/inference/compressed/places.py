@@ -124,7 +124,7 @@ def energy_places(model: SPSModel) -> Places | None:
     """SSPs integrated over wavelength cells, Lsun per Msun, for the luminosity that dust absorbs; None for no need."""
     if not model.dust_emissions:
         return None
-    wave = model.library.wave
+    wave, first = model.library.own_wave, model.library.borrowed  # light below is in the cells of `unseen`
     edges = np.geomspace(wave[0], wave[-1], ENERGY_CELLS + 1)
     cell = np.clip(np.searchsorted(edges, wave, side="right") - 1, 0, ENERGY_CELLS - 1)
     used, cell = np.unique(cell, return_inverse=True)
@@ -132,7 +132,7 @@ def energy_places(model: SPSModel) -> Places | None:
     integral = np.zeros((wave.size, used.size), np.float32)
     integral[np.arange(wave.size), cell] = widths
     centre = _centres(wave, widths, cell, used.size)
-    light, unseen = [s @ integral for s in merged_spectra(model)], merged_unseen(model)
+    light, unseen = [s[:, first:] @ integral for s in merged_spectra(model)], merged_unseen(model)
     if model.unseen is not None and unseen is not None:
         light = [np.concatenate(pair, axis=1) for pair in zip(light, unseen, strict=True)]
         centre = np.concatenate([centre, model.unseen.wave])

@@ -19,7 +19,7 @@ from provabgs.observe.absolute import (
     magnitude,
     uncovered,
 )
-from provabgs.observe.filters import MISSING_TOLERANCE, band_weights, missing_fraction
+from provabgs.observe.filters import MISSING_TOLERANCE, band_weights
 from provabgs.sps.model import SPSModel
 
 REST_BANDS: tuple[str, ...] = (
@@ -71,7 +71,8 @@ def light(spectra: Spectra, bands: Iterable[str], shift: float, log_mass: FloatA
     for band in bands:
         results += _observed(spectra, band, shift)
     results += [
-        Drawn(_luminosity(at), log_nu_luminosity(spectra.wave, spectra.luminosity, at)) for at in LUMINOSITIES_AA
+        Drawn(_luminosity(at, spectra), log_nu_luminosity(spectra.all_wave, spectra.all_luminosity, at))
+        for at in LUMINOSITIES_AA
     ]
     if log_mass is not None:
         results += [Drawn(_mass_to_light(b), log_mass - 0.4 * (sun - rest[b])) for b, sun in SOLAR_MAGNITUDES.items()]
@@ -80,25 +81,31 @@ def light(spectra: Spectra, bands: Iterable[str], shift: float, log_mass: FloatA
 
 def _absolute(spectra: Spectra, band: str, shift: float) -> FloatArray:
     """Absolute magnitudes ``(n,)``; NaN where the library does not reach the band."""
-    weights = _weights(spectra.model, band, shift)
-    if weights is None:
-        return np.full(len(spectra.luminosity), np.nan)
-    return magnitude(spectra.luminosity @ weights)
+    weights, luminosity = _weights(spectra.model, None, band, shift), spectra.luminosity
+    if weights is None and spectra.below is not None:
+        weights, luminosity = _weights(spectra.model, spectra.below, band, shift), spectra.all_luminosity
+    return np.full(len(luminosity), np.nan) if weights is None else magnitude(luminosity @ weights)
 
 
 @lru_cache(maxsize=64)
-def _weights(model: SPSModel, band: str, shift: float) -> FloatArray | None:
-    return absolute_weights(band, model.library.wave, model.library.lsun_cgs, shift)
+def _weights(model: SPSModel, below: SPSModel | None, band: str, shift: float) -> FloatArray | None:
+    """Weights on the wavelengths of a model, after those of the one below it."""
+    wave = model.library.wave
+    if below is not None:
+        wave = np.concatenate([below.library.wave[: below.library.borrowed], wave])
+    return absolute_weights(band, wave, model.library.lsun_cgs, shift)
 
 
 def _observed(spectra: Spectra, band: str, shift: float) -> list[Drawn]:
     """Model magnitude in a band that was observed, and the k-correction from it."""
-    wave = spectra.wave * (1 + spectra.redshift)
-    lost = missing_fraction(band, float(wave[0]), float(wave[-1]))
-    if lost <= MISSING_TOLERANCE:
-        apparent = magnitude(spectra.luminosity @ (band_weights(band, wave) * spectra.flux_factor))
+    wave, luminosity = spectra.wave, spectra.luminosity
+    if uncovered(band, wave, spectra.redshift) > MISSING_TOLERANCE:
+        wave, luminosity = spectra.all_wave, spectra.all_luminosity
+    if uncovered(band, wave, spectra.redshift) <= MISSING_TOLERANCE:
+        weights = band_weights(band, wave * (1 + spectra.redshift))
+        apparent = magnitude(luminosity @ (weights * spectra.flux_factor))
     else:
-        apparent = np.full(len(spectra.luminosity), np.nan)
+        apparent = np.full(len(luminosity), np.nan)
     correction = apparent - distance_modulus(spectra.distance_cm) - _absolute(spectra, band, shift)
     name, null = column_of(band), "the library does not reach the band at the galaxy's redshift (MESSAGE says so)"
     tag = f"{round(10 * shift):02d}"
@@ -125,38 +132,53 @@ def _observed(spectra: Spectra, band: str, shift: float) -> list[Drawn]:
 
 def _absmag(band: str, shift: float, spectra: Spectra) -> Measured:
     """Absolute magnitude; says how much of a band the library lacks, if it does."""
-    name, tag, lost = column_of(band), f"{round(10 * shift):02d}", uncovered(band, spectra.wave, shift)
+    name, tag = column_of(band), f"{round(10 * shift):02d}"
     where = "rest frame" if shift == 0 else f"band shifted to z = {shift:g}"
     return Measured(
         f"absmag{tag}_{name.lower()}", f"ABSMAG{tag}_{name}", f"M^{{{shift:g}}}_{{{band.rpartition('-')[2]}}}", "mag",
-        f"absolute AB magnitude in {band}, {where}, dust of the galaxy included",
-        null=_beyond(lost, spectra.wave), ucd="phot.mag;phys.magAbs",
+        f"absolute AB magnitude in {band}, {where}, dust of the galaxy included{_borrowed((band,), shift, spectra)}",
+        null=_beyond((band,), shift, spectra), ucd="phot.mag;phys.magAbs",
     )  # fmt: skip
 
 
-def _beyond(lost: float, wave: FloatArray) -> str:
+def _beyond(bands: tuple[str, ...], shift: float, spectra: Spectra) -> str:
+    wave = spectra.all_wave
+    lost = max(uncovered(b, wave, shift) for b in bands)
     if lost <= MISSING_TOLERANCE:
         return "there are no draws"
     return f"always: {lost:.0%} of the band lies beyond the library's {wave[0]:.0f}-{wave[-1]:.0f} A"
 
 
+def _borrowed(bands: tuple[str, ...], shift: float, spectra: Spectra) -> str:
+    """What is to be said of a band part of which is another library's light; empty for nothing."""
+    if spectra.below is None:
+        return ""
+    share = max(uncovered(b, spectra.wave, shift) - uncovered(b, spectra.all_wave, shift) for b in bands)
+    if share <= MISSING_TOLERANCE:
+        return ""
+    return f"; {share:.0%} of the band below the library's {spectra.wave[0]:.0f} A, in BC03's shape"
+
+
 def _colours(rest: dict[str, FloatArray], spectra: Spectra) -> list[Drawn]:
     out = []
     for name, blue, red in COLOURS:
-        lost = max(uncovered(b, spectra.wave) for b in (blue, red))
         quantity = Measured(
             f"colour_{name.lower()}", f"COLOR_{name}", name.replace("_", " - "), "mag",
-            f"rest-frame colour, {blue} - {red}, AB, dust of the galaxy included",
-            null=_beyond(lost, spectra.wave), ucd="phot.color",
+            f"rest-frame colour, {blue} - {red}, AB, dust of the galaxy included"
+            f"{_borrowed((blue, red), 0.0, spectra).replace('the band', blue)}",
+            null=_beyond((blue, red), 0.0, spectra), ucd="phot.color",
         )  # fmt: skip
         out.append(Drawn(quantity, rest[blue] - rest[red]))
     return out
 
 
-def _luminosity(at_aa: float) -> Measured:
+def _luminosity(at_aa: float, spectra: Spectra) -> Measured:
+    below = at_aa < spectra.wave[0] and spectra.below is not None
+    shape = f"; below the library's {spectra.wave[0]:.0f} A, in BC03's shape" if below else ""
     return Measured(
         f"logl_{at_aa:.0f}", f"LOGL_{at_aa:.0f}", f"\\log \\nu L_\\nu({at_aa:.0f})", "dex(Lsun)",
-        f"log10 of nu L_nu at {at_aa:.0f} A, rest frame, mean over 100 A, dust of the galaxy included",
+        f"log10 of nu L_nu at {at_aa:.0f} A, rest frame, mean over 100 A, dust of the galaxy included"
+        f"{shape}",
         null="the library does not reach the wavelength", ucd="phys.luminosity",
     )  # fmt: skip
 

@@ -12,12 +12,13 @@ from provabgs.core.chunks import in_chunks
 from provabgs.core.constants import SPECTRUM_UNIT
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.averaged_posterior import parts_of
-from provabgs.inference.backends import load_model
+from provabgs.inference.backends import load_model, ultraviolet_model
 from provabgs.inference.config import FitConfig
 from provabgs.inference.light_error import LIGHT_ERROR, as_fitted
 from provabgs.inference.likelihood.exact import CHUNK, rest_frame
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.cosmology import Cosmology
+from provabgs.sps.histories import HistoryTables
 from provabgs.sps.model import SPSModel
 
 
@@ -27,7 +28,8 @@ class Spectra(NamedTuple):
     `theta` ``(n, nparameter)`` is of the model, with the mass that makes the light; `fitted` ``(n, size)`` holds the
     other parameters of the fit too, in the order of likelihoods; `rows` ``(n,)`` are the draws'
     places in the posterior; `luminosity` is ``(n, nwave)`` Lsun/Angstrom at rest-frame `wave`, Angstrom; `flux_factor`
-    turns it into 1e-17 erg/s/cm2/Angstrom at ``wave (1 + redshift)``.
+    turns it into 1e-17 erg/s/cm2/Angstrom at ``wave (1 + redshift)``. `below` is the model of light below `wave`
+    (`ultraviolet_model`) and `below_luminosity` ``(n, nbelow)`` what it gives; None and nothing where there is none.
     """
 
     config: FitConfig
@@ -40,6 +42,18 @@ class Spectra(NamedTuple):
     t_age: float
     distance_cm: float
     flux_factor: float
+    below: SPSModel | None
+    below_luminosity: FloatArray
+
+    @property
+    def all_wave(self) -> FloatArray:
+        """Wavelengths of `all_luminosity`, Angstrom: `wave`, after those below."""
+        return self.wave if self.below is None else np.concatenate([_below_wave(self.below), self.wave])
+
+    @property
+    def all_luminosity(self) -> FloatArray:
+        """``(n, nbelow + nwave)`` Lsun/Angstrom."""
+        return np.concatenate([self.below_luminosity, self.luminosity], axis=1)
 
     @property
     def wave(self) -> FloatArray:
@@ -79,6 +93,21 @@ def _spectra(posterior: Posterior, rows: IntArray, config: FitConfig) -> Spectra
     theta = fitted[:, [names.index(n) for n in model.parameters.names]]
     tables = jax.tree.map(jnp.asarray, model.tables(t_age))
     made = in_chunks(lambda t: rest_frame(model)(t, tables, model.flat_spectra), theta, CHUNK)
+    below = ultraviolet_model(config.model)
+    light = _below(below, fitted[:, [names.index(n) for n in below.parameters.names]], tables) if below else made[:, :0]
     z = posterior.redshift
     factor = model.library.lsun_cgs / (4 * np.pi * distance**2) / (1 + z) / SPECTRUM_UNIT
-    return Spectra(config, model, rows, theta, fitted, made.astype(np.float64), z, t_age, distance, factor)
+    return Spectra(
+        config, model, rows, theta, fitted, made.astype(np.float64), z, t_age, distance, factor,
+        below, light.astype(np.float64),
+    )  # fmt: skip
+
+
+def _below_wave(below: SPSModel) -> FloatArray:
+    return below.library.wave[: below.library.borrowed]
+
+
+def _below(below: SPSModel, theta: FloatArray, tables: HistoryTables) -> FloatArray:
+    """Luminosity below the library's own wavelengths, ``(n, nbelow)``."""
+    made = in_chunks(lambda t: rest_frame(below)(t, tables, below.flat_spectra), theta, CHUNK)
+    return made[:, : below.library.borrowed]

@@ -31,7 +31,7 @@ from provabgs.inference.compressed.quadratic_form import (
 from provabgs.observe.dispersion import N_TABLE, Banded, Dispersion, DispersionTable, of_s, polynomials
 from provabgs.observe.linespread import BLOCK_ROWS
 
-RANKS = (96, 48, 24, 12, 8, 4)
+RANKS = (80, 48, 28, 16, 12, 8)
 """Directions kept of each T_j."""
 N_CHANGE = 256
 """Directions of a window's wavelengths that dispersions change spectra in."""

@@ -13,7 +13,15 @@ import pytest
 
 from studies.support.command import ROOT
 
-SCRIPTS = ("fit_speed", "emulator_speed", "store_speed", "hats_speed", "population_speed", "scheduler_speed")
+SCRIPTS = (
+    "fit_speed",
+    "emulator_speed",
+    "store_speed",
+    "hats_speed",
+    "population_speed",
+    "scheduler_speed",
+    "run_speed",
+)
 pytestmark = pytest.mark.benchmark
 
 

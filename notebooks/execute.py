@@ -10,10 +10,22 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 FOLDER = Path(__file__).parent
 LONGEST_TEXT = 3000
 """Characters of a value's plain text that are kept beside its HTML."""
+
+
+def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs with neighbouring pieces of one stream as one: where a kernel cuts what is printed is chance."""
+    kept: list[NotebookNode] = []
+    for output in outputs:
+        if kept and output.output_type == "stream" and kept[-1].get("name") == output.name:
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    return kept
 
 
 def execute(path: Path) -> float:
@@ -25,6 +37,8 @@ def execute(path: Path) -> float:
         NotebookClient(notebook, timeout=1800, kernel_name="python3", resources=where).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of execution, different each time
+        if "outputs" in cell:
+            cell.outputs = joined(cell.outputs)
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             text = data.get("text/plain", "")

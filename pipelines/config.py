@@ -65,7 +65,7 @@ class InputOptions(Section):
         None, description="inputs are named relative to it in the catalog; else by file name"
     )
     photometry: Annotated[Path | None, BESIDE_FILE] = Field(
-        None, description="photometric catalog in place of the FIBERMAP's fluxes"
+        None, description="photometric catalog, or folder of sweeps, in place of the FIBERMAP's fluxes"
     )
     duplicates: Literal["apart", "error", "first", "keep"] = Field(
         "apart",

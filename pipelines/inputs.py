@@ -19,6 +19,8 @@ from provabgs.core.messages import first_line
 from provabgs.core.status import Status
 from provabgs.desi import ReadOptions, iter_observations
 from provabgs.desi.coadd import CoaddFile
+from provabgs.desi.joins import open_joins
+from provabgs.desi.sweeps import check_photometry
 from provabgs.observe.observation import Observation
 from provabgs.observe.target import TargetResult
 from provabgs.pipelines.config import InputOptions
@@ -123,6 +125,12 @@ class DesiReader:
         self.photometry = options.photometry
         changes = {k: tuple(v) if isinstance(v, list) else v for k, v in options.options.items()}
         self.options = replace(ReadOptions().with_changes(changes), targets=options.desi.targets, joins=options.joins)
+
+    def check(self) -> None:
+        """Raise `DataFileError` for photometry or tables that cannot be read, before galaxies are fitted without."""
+        if self.photometry is not None:
+            check_photometry(self.photometry, verify=self.options.verify)
+        open_joins(self.options.joins, verify=self.options.verify)
 
     def scan(self, path: Path) -> Scan:
         """Read the FIBERMAP."""

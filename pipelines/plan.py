@@ -22,7 +22,7 @@ from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.messages import first_line
 from provabgs.desi.selection import find_coadds
 from provabgs.pipelines.config import InputOptions, RunConfig
-from provabgs.pipelines.inputs import Reader, Scan, make_reader
+from provabgs.pipelines.inputs import DesiReader, Reader, Scan, make_reader
 from provabgs.pipelines.tables import read_table, row_ids
 
 SCAN_CACHE = "scan.npz"
@@ -107,10 +107,14 @@ def make_plan(config: RunConfig) -> Plan:
     ------
     ConfigError
         When a path does not exist, nothing matches, or two inputs have one name.
+    DataFileError
+        When photometry or tables that are joined to coadds cannot be read.
     InputError
         For TARGETIDs in several inputs that `InputOptions.duplicates` refuses.
     """
     reader = make_reader(config.inputs)
+    if isinstance(reader, DesiReader):
+        reader.check()
     files = find_inputs(config.inputs, reader)
     names = name_inputs(files, config.inputs.root)
     scans, unreadable = _scan_all(files, config)

@@ -69,7 +69,7 @@ def fit(
     redrock
         Redshift file; None looks for the one beside the coadd.
     photometry
-        Tractor, sweep or FastSpecFit file; None takes the photometry in the coadd's FIBERMAP.
+        Tractor, sweep or FastSpecFit file, or a folder of sweeps; None takes the photometry in the coadd's FIBERMAP.
     targetid
         One TARGETID (gives one `Posterior`), several, or None for every row of the file (gives a list). Integers, or
         their digits as text; floating-point numbers, which cannot hold one, are refused.

@@ -4,13 +4,16 @@
 
 FOLDER holds the unpacked packages that the head of studies/support/real_galaxies.py names. Each galaxy is fitted with
 several seeds; where it has bands, to spectrum, bands and both. Printed per galaxy, preset and data: STATUS of the
-seeds, range of their log evidence, chi2 per pixel, and medians and errors of the first seed with the largest shift of
-another seed's median in sigmas of the first. A sampler that misses modes shows as a shift of CONVERGED seeds.
+seeds, range of their log evidence, chi2 per pixel and of the bands with their predictive p-values, and medians and
+errors of the first seed with the largest shift of another seed's median in sigmas of the first. A sampler that misses
+modes shows as a shift of CONVERGED seeds. ``--observing 'template_error_floor = 1'`` changes ``[fit.observing]`` of all
+fits; give it another ``--output``.
 """
 
 from __future__ import annotations
 
 import argparse
+import tomllib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +30,8 @@ from studies.support.prior_galaxies import simulate
 from studies.support.real_galaxies import GALAXIES
 
 PROPERTIES = ("logmstar_surviving", "log_sfr_1gyr", "log_z_mw", "t_age_mw", "tau_ism")
+QUALITY = ("p_spec", "p_phot", "tension", "residual", "residual_wave", "template_rms", "calibration_rms", "noise_rms")
+"""Kept of `provabgs.inference.quality.Quality`."""
 MEASURED = ("logml_sdss_r",)
 """Measured after the fit: log10 of the surviving mass over the r-band luminosity, dust included."""
 
@@ -46,23 +51,34 @@ def observation_of(name: str, data: Path | None) -> Observation:
     return simulate(0)[0] if data is None else GALAXIES[name](data).observation
 
 
-def fit_of(fit: Fit, data: Path | None, sampler: SamplerOptions) -> Arrays:
+class Setup(NamedTuple):
+    """What all fits have in common."""
+
+    data: Path | None
+    sampler: SamplerOptions
+    observing: str = ""
+    """TOML, of ``[fit.observing]``."""
+
+
+def fit_of(fit: Fit, setup: Setup) -> Arrays:
     """Summary of one fit."""
-    config = FitConfig(preset=fit.preset, use=fit.use, observing={"z_max": 1.0}, sampler=sampler)
-    posterior = fit_one(observation_of(fit.name, data), config, seed=fit.seed)
+    observing = {"z_max": 1.0} | tomllib.loads(setup.observing)
+    config = FitConfig(preset=fit.preset, use=fit.use, observing=observing, sampler=setup.sampler)
+    posterior = fit_one(observation_of(fit.name, setup.data), config, seed=fit.seed)
     d = posterior.diagnostics
     out: dict[str, object] = {"status": posterior.status.name, "message": posterior.message, "n_eval": d.n_eval}
     out |= {"log_evidence": d.log_evidence, "runtime_s": d.runtime_s}
     out["chi2"] = np.array([posterior.chi2_spec, posterior.dof_spec, posterior.chi2_phot, posterior.dof_phot])
+    out |= {q: getattr(posterior.quality, q) for q in QUALITY}
     out |= {p: posterior.quantiles(p) for p in PROPERTIES}
     out |= {m: posterior.measured.get(m, np.full(3, np.nan)) for m in MEASURED}
     return {k: np.asarray(v) for k, v in out.items()}
 
 
-def kept(folder: Path, fit: Fit, data: Path | None, sampler: SamplerOptions) -> Arrays:
+def kept(folder: Path, fit: Fit, setup: Setup) -> Arrays:
     """`fit_of`, from its file where it is there."""
     path = folder / fit.name / fit.preset / f"{fit.use}-{fit.seed}.npz"
-    return kept_arrays(path, lambda: fit_of(fit, data, sampler))
+    return kept_arrays(path, lambda: fit_of(fit, setup))
 
 
 def fits_of(options: argparse.Namespace) -> list[Fit]:
@@ -79,7 +95,8 @@ def fits_of(options: argparse.Namespace) -> list[Fit]:
 def results(options: argparse.Namespace, jobs: list[Fit]) -> Iterator[Arrays]:
     """Results in the order of the fits."""
     sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit)
-    return in_order(kept, [(options.output, job, options.data, sampler) for job in jobs], options.workers)
+    setup = Setup(options.data, sampler, "\n".join(options.observing))
+    return in_order(kept, [(options.output, job, setup) for job in jobs], options.workers)
 
 
 def line_of(rows: list[Arrays]) -> str:
@@ -88,8 +105,8 @@ def line_of(rows: list[Arrays]) -> str:
     converged = [r for r, s in zip(rows, status, strict=True) if s == "CONVERGED"] or rows
     evidence = np.array([float(r["log_evidence"]) for r in converged])
     chi2 = converged[0]["chi2"]
-    spec = f"{chi2[0] / chi2[1]:.2f}" if chi2[1] else "-"
-    phot = f"{chi2[2]:.1f}/{chi2[3]:.0f}" if chi2[3] else "-"
+    spec = f"{chi2[0] / chi2[1]:.2f} ({converged[0]['p_spec']:.2g})" if chi2[1] else "-"
+    phot = f"{chi2[2]:.1f}/{chi2[3]:.0f} ({converged[0]['p_phot']:.2g})" if chi2[3] else "-"
     cells = [f"{status.count('CONVERGED')}/{len(rows)}", f"{np.ptp(evidence):.1f}", spec, phot]
     for p in (*PROPERTIES, *MEASURED):
         low, median, high = converged[0][p]
@@ -107,7 +124,7 @@ def work(options: argparse.Namespace) -> None:
     for job, row in zip(jobs, tracked(results(options, jobs), len(jobs), "fits"), strict=True):
         rows.setdefault(job[:3], []).append(row)
         print(f"{job.name} {job.preset} {job.use} seed {job.seed}: {row['status']}", flush=True)
-    head = ["galaxy", "preset", "data", "CONVERGED", "range of ln Z", "chi2/pixel", "chi2 of bands"]
+    head = ["galaxy", "preset", "data", "CONVERGED", "range of ln Z", "chi2/pixel (p)", "chi2 of bands (p)"]
     head += [*PROPERTIES, *MEASURED, "evaluations"]
     print("\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for key, group in rows.items():
@@ -122,6 +139,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--presets", default=",".join(PRESETS), help="presets to fit with, with commas between")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--observing", nargs="*", default=[], help="lines of TOML, of [fit.observing]")
     parser.add_argument("--time-limit", type=float, default=300.0, help="seconds a fit")
     smoke = {"galaxies": "simulated", "presets": "honest", "seeds": 1, "time_limit": 20.0}
     run_study(parser, work, smoke, argv, needs=("data",))

@@ -18,10 +18,10 @@ import h5py
 from provabgs.catalog.block import Block
 from provabgs.catalog.layout import SUPERSEDED_DIRECTORY, superseded_name
 from provabgs.catalog.shard import write_block
-from provabgs.catalog.shard_file import DAMAGE, open_shard
+from provabgs.catalog.shard_file import open_shard
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError
-from provabgs.core.hdf5 import attribute
+from provabgs.core.hdf5 import DAMAGE, attribute
 
 
 def replace_shard(root: Path, name: str, block: Block, *, attrs: Mapping[str, Any] | None = None) -> None:

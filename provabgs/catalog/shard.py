@@ -29,10 +29,10 @@ from provabgs.catalog.columns import Schema, union
 from provabgs.catalog.digest import IDS, PIECE_ROWS, digest, pieces, tables_digest
 from provabgs.catalog.encode import Encoding
 from provabgs.catalog.records import DEFAULT_SAMPLES, to_block, to_posteriors
-from provabgs.catalog.shard_file import DAMAGE, FORMAT, Verified, dataset, open_shard, texts
+from provabgs.catalog.shard_file import FORMAT, Verified, dataset, open_shard, texts
 from provabgs.core.atomic import atomic_path
 from provabgs.core.errors import DataFileError
-from provabgs.core.hdf5 import LIBVER, attribute, fix_texts, fixed
+from provabgs.core.hdf5 import DAMAGE, LIBVER, attribute, fix_texts, fixed
 from provabgs.core.messages import first_line
 from provabgs.inference.posterior import Posterior
 

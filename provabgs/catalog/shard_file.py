@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from provabgs.catalog.columns import Schema, union
 from provabgs.catalog.digest import IDS, PIECE_ROWS, SUMMARY, piece, piece_names, root
 from provabgs.core.errors import DataFileError
-from provabgs.core.hdf5 import attribute, open_file
+from provabgs.core.hdf5 import DAMAGE, attribute, format_of, open_file
 from provabgs.core.messages import first_line
 
 FORMAT = "provabgs-posteriors-3"
 MAX_BYTES = 4 << 30
 """Largest array; draws of one column of a full shard take 1 MB."""
-DAMAGE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
-"""What h5py raises on reading damaged structures (checksums, object headers, type descriptions)."""
 
 
 def open_shard(path: str | Path) -> h5py.File:
@@ -37,14 +35,10 @@ def open_shard(path: str | Path) -> h5py.File:
         f = open_file(path)
     except DAMAGE as error:
         raise DataFileError(f"{path}: truncated or not an HDF5 file ({first_line(error)})") from None
-    try:
-        found = attribute(f, "format") if "format" in f.attrs else None
-    except DAMAGE:
-        found = None
-    if found == FORMAT:
+    if (found := format_of(f)) == FORMAT:
         return f
     f.close()
-    if isinstance(found, str) and found.startswith("provabgs-posteriors-"):
+    if found is not None and found.startswith("provabgs-posteriors-"):
         raise DataFileError(
             f"{path}: written in format {found!r}, this version reads {FORMAT!r}; use the provabgs that wrote it"
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from provabgs.cli.join_options import Columns, FastSpecFit, Vi, ViQuality, Weights, Zcatalog, join_options
 from provabgs.core.status import Status
 
 if TYPE_CHECKING:
@@ -66,7 +67,13 @@ def fit(
     ] = None,
     photometry: Annotated[
         Path | None,
-        typer.Option(help="Tractor, sweep or FastSpecFit file. (default: the coadd's FIBERMAP)", show_default=False),
+        typer.Option(
+            help="Tractor, sweep or FastSpecFit file, or a folder of sweeps. (default: the coadd's FIBERMAP)",
+            show_default=False,
+        ),
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands to fit, by commas: g,r,i,z,W1,W2. (default: g,r,z)", show_default=False)
     ] = None,
     targetid: Annotated[
         list[int] | None, typer.Option(help="Fit this TARGETID; may be repeated. (default: all)", show_default=False)
@@ -74,6 +81,12 @@ def fit(
     redshift: Annotated[
         float | None, typer.Option(help="Redshift to use in place of the redrock file's.", show_default=False)
     ] = None,
+    zcatalog: Zcatalog = None,
+    vi: Vi = None,
+    vi_quality: ViQuality = None,
+    weights: Weights = None,
+    columns: Columns = None,
+    fastspecfit: FastSpecFit = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", "-c", help="TOML file; its [fit] table is read.", show_default=False),
@@ -111,7 +124,7 @@ def fit(
     from provabgs.inference.config import load_fit_config
     from provabgs.inference.fit import check_names
 
-    _check_output(output, coadd, redrock, photometry, config)
+    _check_output(output, coadd, redrock, photometry, zcatalog, vi, weights, fastspecfit, config)
     changes = {
         "preset": preset,
         "engine": engine,
@@ -121,7 +134,10 @@ def fit(
     }
     fit_config = load_fit_config(config, changes)
     check_names(fit_config)
-    options = ReadOptions(allow_zwarn=allow_zwarn, allow_non_galaxy=allow_non_galaxy)
+    joins = join_options(zcatalog, vi, vi_quality, weights, columns, fastspecfit)
+    options = ReadOptions(allow_zwarn=allow_zwarn, allow_non_galaxy=allow_non_galaxy, joins=joins)
+    if bands is not None:
+        options = options.with_changes({"bands": tuple(b.strip() for b in bands.split(",") if b.strip())})
     targets = read_observations(coadd, redrock, photometry, targetid or None, options, redshift)
     if not targets:
         raise InputError(f"{coadd}: holds no rows")
@@ -141,7 +157,7 @@ def fit(
 CURES = {
     Status.UNOBSERVED: "choose a row that was observed",
     Status.NO_VALID_PIXELS: "choose another row, or give photometry with --photometry",
-    Status.NO_REDSHIFT: "give the redrock file that holds it, or --redshift",
+    Status.NO_REDSHIFT: "give the file that holds it as --redrock or --zcatalog, or --redshift",
     Status.REDSHIFT_OUT_OF_RANGE: "give another --redshift, or raise observing.z_max in a --config file",
     Status.REDSHIFT_WARNING: "check the redshift, then --allow-zwarn or --redshift",
     Status.NOT_A_GALAXY: "--allow-non-galaxy, or --redshift",
@@ -174,6 +190,8 @@ def _check_output(output: Path, *inputs: Path | None) -> None:
     for path in (*inputs, infer_redrock(inputs[0]) if inputs and inputs[0] else None):
         if path is not None and output.exists() and path.exists() and output.samefile(path):
             raise InputError(f"{output}: is an input of this fit ({path}) and would be lost; give another --output")
+        if path is not None and path.is_dir() and output.is_file() and output.resolve().is_relative_to(path.resolve()):
+            raise InputError(f"{output}: lies among the inputs of this fit ({path}); give another --output")
 
     if output.is_dir():
         raise InputError(f"{output}: is a folder; give the name of a file, as {output / 'out.h5'}")

@@ -107,6 +107,15 @@ def attribute(owner: Any, name: str) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
+def format_of(f: h5py.File) -> str | None:
+    """What an open file says that it is: its attribute ``format``; None where that is absent or no text."""
+    try:
+        found = attribute(f, "format")
+    except DAMAGE:
+        return None
+    return found[:60] if isinstance(found, str) else None
+
+
 class Contents(NamedTuple):
     """All of a file.
 
@@ -213,9 +222,8 @@ class _Foreign(ValueError):
 
 def _all(path: Path, form: str, what: str) -> Contents:
     with open_file(path) as f:
-        found = attribute(f, "format") if "format" in f.attrs else None
-        if not isinstance(found, str) or found != form:
-            raise _Foreign(f"not {what} of format {form!r} (found {str(found)[:60]!r})")
+        if (found := format_of(f)) != form:
+            raise _Foreign(f"not {what} of format {form!r} (found {found!r})")
         return _everything(f)
 
 

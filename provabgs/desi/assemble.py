@@ -79,8 +79,8 @@ def iter_observations(
         Redshift file; None looks for the one beside `coadd` (`provabgs.desi.paths.infer_redrock`) unless
         `redshifts` covers everything.
     photometry
-        Tractor, sweep or FastSpecFit file; None takes FIBERMAP's photometry. A target that it does not hold falls
-        back on FIBERMAP.
+        Tractor, sweep or FastSpecFit file, or a folder of sweeps (`provabgs.desi.sweeps`); None takes FIBERMAP's
+        photometry. A target that it does not hold falls back on FIBERMAP.
     targetids
         Those to read, in this order; None for every row that is one of ``options.targets``.
     options

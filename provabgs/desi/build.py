@@ -24,6 +24,7 @@ from provabgs.desi.photometry import (
 )
 from provabgs.desi.redrock import Redshift
 from provabgs.desi.source import Source
+from provabgs.desi.sweeps import SweepFolder
 from provabgs.desi.targetid import decode_targetid
 from provabgs.desi.targets import ReadOptions
 from provabgs.observe.extinction import deredden_spectrum
@@ -76,7 +77,7 @@ def build_observation(
         notes += said
     notes += [redshift.note] if redshift.note else []
     notes += quality_notes(cameras, redshift)
-    meta = build_meta(source, rows, row, redshift, cameras, light, match.how if match else "FIBERMAP")
+    meta = build_meta(source, rows, row, redshift, cameras, light, match)
     meta.update(EBV=ebv, PSF_TO_FIBER=math.nan if factor is None else factor, PSF_TO_FIBER_MODE=options.psf_to_fiber)
     meta["FIBER_FRACTION_BAND"] = fraction.band if fraction else ""
     filled = survey_columns(LEGACY, light.photometry, row)
@@ -145,7 +146,7 @@ def _of_another_release(targetid: int, match: Match | None) -> list[str]:
 def _fraction(
     fibermap: Mapping[str, Any],
     merged: Mapping[str, Any],
-    catalog: PhotometryCatalog | None,
+    catalog: PhotometryCatalog | SweepFolder | None,
     ebv: float,
     options: ReadOptions,
 ) -> FiberFraction | None:

@@ -31,12 +31,13 @@ from provabgs.desi.fitsfile import Columns, FitsFile, open_fits
 from provabgs.desi.structure import Hdu
 from provabgs.desi.targetid import encode_targetid, fits_targetid
 
-_COLUMNS: dict[str, Kind] = {
+SWEEP_COLUMNS: dict[str, Kind] = {
     **FIBERMAP_COLUMNS,
     **dict.fromkeys(("RA", "DEC"), "number"),
     **dict.fromkeys(("OBJID", "BRICK_PRIMARY"), "whole"),
     "TYPE": "text",
 }
+"""What is read of a catalog, where present."""
 SAME_SOURCE_ARCSEC = 10.0
 """A row of the target's own TARGETID that lies farther away is of another source, whatever it says."""
 _FIBERFLUX_FIXED = (3, 3, 0)
@@ -51,6 +52,8 @@ class Match(NamedTuple):
     """``"TARGETID"``, ``"RELEASE,BRICKID,OBJID"`` or ``"position (0.12 arcsec)"``."""
     note: str = ""
     """What is odd about it, for people."""
+    file: str = ""
+    """Name of the file that holds it, where a catalog is of several."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +103,8 @@ class PhotometryCatalog:
                     f"{file}: this FastSpecFit file has no METADATA, where its photometry lies (FLUX_SYNTH_* are "
                     "synthesised, not measured); give one that has"
                 )
-            table = fits["METADATA"] if fastspecfit else _first_photometry_table(fits)
-            columns, odd = fits.read_columns(table, _COLUMNS)
+            table = fits["METADATA"] if fastspecfit else photometry_table(fits)
+            columns, odd = fits.read_columns(table, SWEEP_COLUMNS)
             version = _fastspecfit_version(fits.hdus[0]) if fastspecfit else None
         if "TARGETID" in odd:
             raise DataFileError(f"{file}: {table.label}: column TARGETID {odd['TARGETID']}")
@@ -224,7 +227,7 @@ def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
 
 
-def _first_photometry_table(fits: FitsFile) -> Hdu:
+def photometry_table(fits: FitsFile) -> Hdu:
     """The first table with a FLUX_R (or any FLUX_IVAR_*) column, whatever its name."""
     for hdu in fits.hdus[1:]:
         if hdu.is_table and any(name.startswith("FLUX_IVAR_") for name in fits.fields(hdu)):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from provabgs.desi.catalogs import Match
 from provabgs.desi.coadd import CameraData
 from provabgs.desi.photometry import TargetPhotometry
 from provabgs.desi.redrock import SAME_REDSHIFT, Redshift
@@ -51,7 +52,7 @@ def build_meta(
     redshift: Redshift,
     cameras: Sequence[CameraData],
     light: TargetPhotometry,
-    matched_by: str,
+    match: Match | None,
 ) -> dict[str, Any]:
     """Provenance and quality, plain scalars and strings; files by name, without the paths of one machine."""
     meta: dict[str, Any] = {k: row[k] for k in _KEPT if k in row} | source.file.origin.columns
@@ -59,8 +60,8 @@ def build_meta(
     meta.update(
         N_EXPOSURE_ROWS=len(rows),
         REDROCK=source.redrock.path.name if source.redrock else "",
-        PHOTOMETRY=source.catalog.path.name if source.catalog and matched_by != "FIBERMAP" else "FIBERMAP",
-        PHOTOMETRY_MATCH=matched_by,
+        PHOTOMETRY=(match.file or source.catalog.path.name) if source.catalog and match else "FIBERMAP",
+        PHOTOMETRY_MATCH=match.how if match else "FIBERMAP",
         PHOTSYS=light.photsys,
         N_BANDS=photometry.n_valid if photometry else 0,
         Z_SOURCE=redshift.source,

@@ -14,6 +14,7 @@ from provabgs.desi.coadd import CoaddFile
 from provabgs.desi.joins import Joins, open_joins
 from provabgs.desi.paths import infer_redrock
 from provabgs.desi.redrock import RedshiftTable, read_redrock
+from provabgs.desi.sweeps import SweepFolder, open_photometry
 from provabgs.desi.targets import ReadOptions
 
 
@@ -23,7 +24,7 @@ class Source:
 
     file: CoaddFile
     redrock: RedshiftTable | None
-    catalog: PhotometryCatalog | None
+    catalog: PhotometryCatalog | SweepFolder | None
     options: ReadOptions
     redshifts: float | Mapping[int, float] | None
     joins: Joins | None = None
@@ -41,7 +42,8 @@ def open_source(
     Parameters
     ----------
     coadd, redrock, photometry
-        The files; a redrock file is needed unless one redshift is given for all, or a redshift catalog is joined.
+        The files, `photometry` also a folder of sweeps; a redrock file is needed unless one redshift is given for all,
+        or a redshift catalog is joined.
     options
         What the reader is told.
     redshifts
@@ -65,7 +67,7 @@ def open_source(
         if beside is None and by_hand is None and options.joins.vi is None:
             raise DataFileError(f"{coadd}: no redrock file lies beside it; name one, or give the redshift by hand")
         table = read_redrock(beside, verify=verify) if beside is not None else None
-    catalog = PhotometryCatalog.open(photometry, verify=verify) if photometry is not None else None
+    catalog = open_photometry(photometry, verify=verify) if photometry is not None else None
     return Source(file, table, catalog, options, by_hand, open_joins(options.joins, verify=verify))
 
 

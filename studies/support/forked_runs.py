@@ -123,7 +123,14 @@ class ForkServer:
                 connection, _ = listener.accept()
             except TimeoutError:
                 continue
-            _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+            with connection, suppress(OSError):  # the run that asks may be killed before it is answered
+                self._answer(listener, connection)
+
+    def _answer(self, listener: socket.socket, connection: socket.socket) -> None:
+        """Fork a fit process for the run at the other end, and tell it the process id."""
+        _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+        whole = len(descriptors) == 3  # less: it was killed before it asked
+        if whole:
             pid = os.fork()
             if pid == 0:
                 listener.close()
@@ -131,10 +138,10 @@ class ForkServer:
                 with suppress(BaseException):
                     _fit_process(*descriptors)
                 os._exit(0)
-            for descriptor in descriptors:
-                os.close(descriptor)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if whole:
             connection.sendall(pid.to_bytes(8, "little"))
-            connection.close()
 
     def popen(self, _command: object, *, pass_fds: tuple[int, ...], **_options: object) -> _Forked:
         """In place of ``subprocess.Popen`` for the supervisor."""

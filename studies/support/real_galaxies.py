@@ -20,6 +20,7 @@ from astropy.io import fits
 from provabgs import Observation, Photometry, Spectrum
 from provabgs.core.constants import C_AA, NANOMAGGY_CGS, SPECTRUM_UNIT
 from provabgs.core.errors import DataFileError
+from provabgs.desi import read_observation
 from provabgs.observe.filters import effective_wavelength
 from provabgs.sdss import read_spec
 from provabgs.sps.sources.air import air_to_vacuum
@@ -102,10 +103,16 @@ def _lrg_stack(folder: Path) -> RealGalaxy:
     return RealGalaxy(Observation(redshift=z, spectra=(spectrum,)), "a stack of 5 luminous red galaxies; flux in units")
 
 
+def _starburst(folder: Path) -> RealGalaxy:
+    coadd = _file(folder, "coadd-4-80613-thru20210324.fits")
+    return RealGalaxy(read_observation(coadd, 39633345008634465), "lg M* 9.2-9.9")
+
+
 GALAXIES: dict[str, Callable[[Path], RealGalaxy]] = {
     "ngc3522": _ngc("NGC3522_SDSS_DR18.fits", 0.004018, "lg age 9.86, [M/H] -0.05-0.005, M*/L_r 4.3-4.6 (Salpeter)"),
     "ngc3073": _ngc3073,
     "ngc4636": _ngc("NGC4636_SDSS_DR12.fits", 0.003025, "a giant elliptical: old, metal-rich"),
     "legac-56670": _legac,
     "lrg-stack": _lrg_stack,
+    "starburst": _starburst,
 }

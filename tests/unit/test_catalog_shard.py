@@ -162,10 +162,11 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         bad.write_bytes(whole[:cut])
         with pytest.raises(DataFileError, match=r"bad\.h5"):
             read_shard(bad)
-    with h5py.File(bad, "w") as f:
-        f.attrs["format"] = "something"
-    with pytest.raises(DataFileError, match="not a provabgs posterior file"):
-        read_shard(bad)
+    for odd in ("something", 3, np.zeros(3), h5py.Empty("f"), b"\xff"):
+        with h5py.File(bad, "w") as f:
+            f.attrs["format"] = odd
+        with pytest.raises(DataFileError, match="not a provabgs posterior file"):
+            read_shard(bad)
     bad.write_bytes(whole)
     with h5py.File(bad, "r+") as f:
         f.attrs["format"] = "provabgs-posteriors-99"

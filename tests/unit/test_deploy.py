@@ -6,7 +6,9 @@ None of the three is built here: that takes a network, conda, Docker or Apptaine
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 import yaml
 
 import provabgs
+from provabgs.pipelines.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -89,3 +92,40 @@ def test_containers_install_extras_that_exist_on_a_python_that_is_tried(name: st
     tried = {c.rpartition(" ")[2] for c in PROJECT["classifiers"] if "Python :: 3." in c}
     assert versions
     assert versions <= tried
+
+
+LMOD = Path("/usr/share/lmod/lmod/init/bash")
+
+
+def test_the_configuration_for_nersc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DESI_ROOT", str(tmp_path))
+    config = load_config(DEPLOY / "nersc" / "run.toml")
+    assert config.cluster.kind == "slurm"
+    assert config.cluster.queue is None, "Perlmutter refuses --partition; its queues are --qos"
+    assert "--qos=regular" in config.cluster.directives
+    assert config.inputs.desi is not None
+    assert config.inputs.desi.survey == ("main",)
+    module = (DEPLOY / "nersc" / "provabgs.lua").read_text()
+    for line in config.cluster.prologue:
+        for name in re.findall(r"\$(\w+)", line):
+            assert f'setenv("{name}"' in module, line
+
+
+@pytest.mark.skipif(not LMOD.is_file(), reason="needs Lmod (apt-get install lmod)")
+def test_the_environment_module(tmp_path: Path) -> None:
+    (tmp_path / "provabgs.lua").write_text((DEPLOY / "nersc" / "provabgs.lua").read_text())
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "env" / "bin" / "provabgs").write_text("#!/bin/sh\n")
+    (tmp_path / "env" / "bin" / "provabgs").chmod(0o755)
+    words = f"source {LMOD}; module use {tmp_path} && module load provabgs && command -v provabgs"
+    words += ' && echo "$PROVABGS_MODULES" "$PROVABGS_COMPILATION_CACHE" && module unload provabgs'
+    words += ' && echo "[${PROVABGS_COMPILATION_CACHE:-}]"'
+    environment = {"PATH": os.environ["PATH"], "SCRATCH": "/scratch", "PROVABGS_ENVIRONMENT": str(tmp_path / "env")}
+    done = subprocess.run(["bash", "-c", words], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [
+        f"{tmp_path}/env/bin/provabgs",
+        str(tmp_path),
+        "/scratch/provabgs-jax",
+        "[]",
+    ]

@@ -12,7 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from typer.testing import CliRunner
 
+from provabgs.cli import fit as cli_fit
+from provabgs.cli.main import app
 from provabgs.core.config import check_config
 from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.core.status import Status
@@ -25,7 +28,7 @@ from provabgs.observe.target import TargetResult
 from provabgs.pipelines.config import parse_config
 from provabgs.pipelines.inputs import make_reader
 from provabgs.surveys import load_system
-from tests.support.desi_files import Target, source_id, write, write_production, write_table
+from tests.support.desi_files import Target, source_id, write, write_production, write_table, write_tiles
 
 ONE, TWO, THREE = (Target(source_id(k)) for k in (1, 2, 3))
 BIG = 2**60 + 1
@@ -99,6 +102,36 @@ def test_rows_that_contradict_one_another_are_refused(coadd: Path, tmp_path: Pat
     assert "2 equal rows of z.fits" in second.message
 
 
+def test_columns_of_data_release_2(coadd: Path, tmp_path: Path) -> None:
+    """zcatalog/v2: Redrock's columns are in another file, and those here end in _BEST."""
+    ids = [ONE.targetid, TWO.targetid, THREE.targetid]
+    gone = dict.fromkeys(("Z", "ZERR", "ZWARN", "SPECTYPE", "DELTACHI2"))
+    best = {
+        "Z_BEST": [0.21, 0.31, 0.41], "ZERR_BEST": [1e-5] * 3, "ZWARN_BEST": [0, 4, 0],
+        "SPECTYPE_BEST": ["GALAXY", "GALAXY", "QSO"], "DELTACHI2_BEST": [90.0] * 3, "Z_CONF": [3, 0, 3],
+    }  # fmt: skip
+    z = zcatalog(tmp_path / "zpix-main-bright.fits", ids, {"SURVEY": "main", "PROGRAM": "bright"}, **gone, **best)
+    first, second, third = read(coadd, zcatalog=z)
+    assert (seen(first).redshift, seen(first).zerr, seen(first).meta["DELTACHI2"]) == (0.21, 1e-5, 90.0)
+    assert (second.status, third.status) == (Status.REDSHIFT_WARNING, Status.NOT_A_GALAXY)
+
+
+def test_rows_of_tiles_are_told_apart(tmp_path: Path) -> None:
+    """ztile-main-bright-cumulative has a row for each tile of a target; a coadd of a tile takes its own."""
+    root = write_production(tmp_path / "iron", {"tiles/cumulative/20/20210502/0-20-thru20210502": [ONE, TWO]})
+    write_tiles(root, [(20, "main", "bright", 20210502)])
+    path = root / "tiles/cumulative/20/20210502/coadd-0-20-thru20210502.fits"
+    ids = [ONE.targetid] * 3 + [TWO.targetid] * 2
+    z = zcatalog(
+        tmp_path / "ztile.fits", ids, {"SURVEY": "main", "PROGRAM": "bright"}, Z=[0.2, 0.3, 0.4, 0.5, 0.6],
+        TILEID=[10, 20, 20, 10, 11], SPGRPVAL=[20210502, 20210502, 20210501, 20210502, 20210502],
+    )  # fmt: skip
+    first, second = read(path, zcatalog=z)
+    assert seen(first).redshift == 0.3
+    assert second.status is Status.INPUT_ERROR  # of neither of its tiles is this coadd
+    assert "differ in Z" in second.message
+
+
 def test_a_coadd_of_unknown_survey_is_not_guessed_at(tmp_path: Path, coadd: Path) -> None:
     mine = coadd.rename(tmp_path / "mine.fits")
     with fits.open(mine, mode="update") as hdus:
@@ -141,7 +174,7 @@ def test_tables_that_cannot_be_joined_are_refused_by_name(coadd: Path, tmp_path:
     refused(r"f\.fits: HDU 1 \(ZCATALOG\): column TARGETID is stored as float64", zcatalog=floats)
     refused("no table has a column TARGETID", zcatalog=write_table(tmp_path / "n.fits", "Z", {"Z": np.array([0.1])}))
     refused(r"none\.fits: no such file", weights=tmp_path / "none.fits")
-    refused("has neither WEIGHT_ZFAIL nor FRACZ_TILELOCID", weights=zcatalog(tmp_path / "w.fits", ids))
+    refused("has neither WEIGHT_ZFAIL nor FRACZ_TILELOCID or WEIGHT_COMP", weights=zcatalog(tmp_path / "w.fits", ids))
     refused("has no column WEIGHT_SYS", weights=zcatalog(tmp_path / "w.fits", ids), columns={"W": "WEIGHT_SYS"})
     refused("is not FastSpecFit's catalog: it has no column VDISP", fastspecfit=zcatalog(tmp_path / "w.fits", ids))
     (tmp_path / "vi.csv").write_text("TARGETID,VI_Z\n1,0.1\n")
@@ -213,6 +246,13 @@ def test_weights_fill_catalog_columns(coadd: Path, tmp_path: Path) -> None:
         "dtype": "f8", "unit": "", "description": "WEIGHT of BGS_BRIGHT_full.dat.fits",
     }  # fmt: skip
     assert "MAG_R" in meta["SURVEY_COLUMNS"]
+
+
+def test_weights_of_a_clustering_catalog(coadd: Path, tmp_path: Path) -> None:
+    """It has WEIGHT_COMP in place of FRACZ_TILELOCID."""
+    lss = zcatalog(tmp_path / "c.fits", [ONE.targetid], WEIGHT_ZFAIL=[1.0], WEIGHT_COMP=[1.5], WEIGHT_SYS=[1.1])
+    meta = seen(read(coadd, [ONE.targetid], redshifts=0.1, weights=lss)[0]).meta
+    assert (meta["W_ZFAIL"], meta["W_FIBASSIGN"]) == (1.0, 1.5)
 
 
 def fastspec(path: Path, ids: list[int], **columns: Any) -> Path:
@@ -331,3 +371,43 @@ def test_damaged_tables_end_in_errors_of_ours(tmp_path: Path, kind: str) -> None
             with contextlib.suppress(InputError):
                 joins.redshift(targetid, Origin("main", "bright"))
     assert refused > 20
+
+
+def test_the_command_joins_as_a_run_does(coadd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``provabgs fit`` hands the reader what ``[inputs.joins]`` would; the fit itself is stopped."""
+    ids = [ONE.targetid, TWO.targetid]
+    z = zcatalog(tmp_path / "z.fits", ids)
+    lss = zcatalog(tmp_path / "lss.fits", ids, WEIGHT=[2.0, 4.0])
+    fast = fastspec(tmp_path / "fast.fits", ids)
+    (tmp_path / "vi.csv").write_text(f"TARGETID,VI_Z,VI_QUALITY,VI_SPECTYPE\n{TWO.targetid},0.3,2,GALAXY\n")
+    read_by: list[list[TargetResult]] = []
+
+    def stop(targets: list[TargetResult], *_: Any) -> Any:
+        read_by.append(list(targets))
+        raise InputError("stopped")
+
+    monkeypatch.setattr(cli_fit, "_fit_with_progress", stop)
+
+    def fit(*options: str) -> str:
+        done = CliRunner().invoke(app, ["fit", str(coadd), "-o", str(tmp_path / "out.h5"), *options])
+        return str(done.exception)
+
+    tables = ["--zcatalog", str(z), "--weights", str(lss), "--fastspecfit", str(fast), "--vi", str(tmp_path / "vi.csv")]
+    more = ["--columns", "W_LSS=WEIGHT", "--columns", "W_INV = 1/WEIGHT"]
+    assert fit(*tables, *more, "--vi-quality", "2") == "stopped"
+    joins = {
+        "zcatalog": str(z), "weights": str(lss), "fastspecfit": str(fast), "vi": str(tmp_path / "vi.csv"),
+        "vi_quality": 2, "columns": {"W_LSS": "WEIGHT", "W_INV": "1/WEIGHT"},
+    }  # fmt: skip
+    config = parse_config({"run": {"output": "o"}, "inputs": {"paths": [str(coadd)], "joins": joins}})
+    run = list(make_reader(config.inputs).read(coadd, [*ids, THREE.targetid], [0, 1, 2]))
+    assert [(r.status, r.message) for r in read_by[0]] == [(r.status, r.message) for r in run]
+    assert [seen(r).meta for r in read_by[0][:2]] == [seen(r).meta for r in run[:2]]
+    assert [seen(r).redshift for r in run[:2]] == [0.25, 0.3]
+    assert (seen(run[1]).meta["W_INV"], seen(run[1]).vdisp_kms) == (0.25, 180.0)
+    assert fit(*tables, "--columns", "WEIGHT") == "--columns 'WEIGHT': give NAME=COLUMN or NAME=1/COLUMN"
+    assert "which is not given" in fit("--columns", "W=WEIGHT")
+    assert "'w' is no catalog column" in fit(*tables, "--columns", "w=WEIGHT")
+    assert "none.fits: no such file" in fit("--zcatalog", str(tmp_path / "none.fits"))
+    (tmp_path / "out.h5").symlink_to(z)
+    assert "is an input of this fit" in fit(*tables)

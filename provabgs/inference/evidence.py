@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import gammaln
 
-from provabgs.core.arrays import thin
+from provabgs.core.arrays import FloatArray, thin
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.priors import Prior
 from provabgs.inference.samplers import SamplerResult
@@ -18,7 +18,7 @@ from provabgs.inference.target import to_theta
 from provabgs.observe.projection import Projection
 
 N_CHECKED = 24
-"""Draws at which the backend's offset is measured."""
+"""Draws at which a backend is compared with the exact likelihood."""
 
 
 def log_normalisation(projection: Projection) -> float:
@@ -70,7 +70,30 @@ def log_prior_normalisation(exact: ExactLikelihood, prior: Prior) -> float:
     return float(out - 0.5 * np.log(2 * np.pi) * len(prior.parameters.nonlinear_coordinates))
 
 
-def of_the_data(exact: ExactLikelihood, prior: Prior, result: SamplerResult) -> SamplerResult:
+def difference_of(exact: ExactLikelihood, prior: Prior, result: SamplerResult) -> FloatArray:
+    """Exact ln L minus that of the backend that was sampled, at a few draws.
+
+    Parameters
+    ----------
+    exact
+        The galaxy's exact likelihood.
+    prior
+        The galaxy's prior.
+    result
+        Of the backend.
+
+    Returns
+    -------
+    FloatArray
+        ``(N_CHECKED,)`` nats.
+    """
+    flat, log_likelihood = result.draws.reshape(-1, result.draws.shape[-1]), result.log_likelihood.reshape(-1)
+    pick = thin(len(flat), N_CHECKED)
+    spectrum, bands = exact.chi2(to_theta(flat[pick], prior))
+    return np.asarray(-0.5 * (spectrum + bands) - log_likelihood[pick])
+
+
+def of_the_data(exact: ExactLikelihood, prior: Prior, result: SamplerResult, difference: FloatArray) -> SamplerResult:
     """A sampler's result with ln L and evidence as densities of the data.
 
     Parameters
@@ -81,6 +104,8 @@ def of_the_data(exact: ExactLikelihood, prior: Prior, result: SamplerResult) -> 
         The galaxy's prior.
     result
         Of the backend that was sampled.
+    difference
+        Of `difference_of`.
 
     Returns
     -------
@@ -88,10 +113,7 @@ def of_the_data(exact: ExactLikelihood, prior: Prior, result: SamplerResult) -> 
         With one constant added to ln L of all draws and to the evidence: the mean difference of the exact and the
         sampled ln L over draws, and `log_normalisation`. `log_prior_normalisation` is added to the evidence alone.
     """
-    flat, log_likelihood = result.draws.reshape(-1, result.draws.shape[-1]), result.log_likelihood.reshape(-1)
-    pick = thin(len(flat), N_CHECKED)
-    spectrum, bands = exact.chi2(to_theta(flat[pick], prior))
-    offset = float(np.mean(-0.5 * (spectrum + bands) - log_likelihood[pick]))
+    offset = float(np.mean(difference))
     constant = log_normalisation(exact.projection) + (offset if np.isfinite(offset) else 0.0)
     evidence = result.log_evidence + constant + log_prior_normalisation(exact, prior)
     return result._replace(log_likelihood=result.log_likelihood + constant, log_evidence=evidence)

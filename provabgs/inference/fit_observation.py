@@ -19,7 +19,7 @@ from provabgs.core.status import Status
 from provabgs.core.versions import versions
 from provabgs.inference.backends import make_likelihood, model_for
 from provabgs.inference.config import FitConfig
-from provabgs.inference.evidence import of_the_data
+from provabgs.inference.evidence import difference_of, of_the_data
 from provabgs.inference.flags import is_spectrum_misfit
 from provabgs.inference.learnt.target import learnt_ratio
 from provabgs.inference.light_error import log_density, spread_masses
@@ -50,8 +50,6 @@ from provabgs.sps.parameters import ParameterSet
 HOPELESS = 1.3
 """chi^2 per pixel from which a slow fit is given up. Spectra at a wrong redshift have 1.35 to 1.5 at S/N 20; a bright
 starburst at the right one (`make demo`) 1.15, which is flagged, but sampled to the end."""
-N_CHECKED = 24
-"""Draws at which the likelihood backend is compared with the exact likelihood."""
 ENGINE_TOLERANCE = 0.05
 """Scatter in ln L above which the backend is corrected at draws of the posterior, and the galaxy sampled again."""
 N_REFERENCE = 64
@@ -104,8 +102,9 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         stream = stream_of(observation.targetid, data_hash)
         ratio = _prior_ratio(exact, prior, config, observation.redshift, stream)
         rng = galaxy_rng(seed, stream)
-        result, engine_error = _sample(exact, prior, config, rng, ratio, start + config.sampler.time_limit_s)
-        result = of_the_data(exact, prior, result)
+        result, difference = _sample(exact, prior, config, rng, ratio, start + config.sampler.time_limit_s)
+        engine_error = 0.0 if config.engine == "exact" else float(np.std(difference))
+        result = of_the_data(exact, prior, result, difference)
         fit = _Fit(observation, exact, prior, ratio, config, seed, rng)
     except UnusableTargetError as err:
         return Posterior.without_samples(Status(err.status), str(err), config, seed, **identity_of(observation))
@@ -176,7 +175,7 @@ def _sample(
     rng: np.random.Generator,
     ratio: LogRatio | None,
     end: float,
-) -> tuple[SamplerResult, float]:
+) -> tuple[SamplerResult, FloatArray]:
     """Sample, and compare the likelihood backend with the exact likelihood at draws of the result.
 
     Where the two differ by more than `ENGINE_TOLERANCE` (the scatter counts, a constant does not), the backend is
@@ -197,14 +196,14 @@ def _sample(
 
     likelihood = make_likelihood(exact, config)
     result = sample(likelihood)
-    error = _engine_error(likelihood, exact, prior, result)
-    if error > ENGINE_TOLERANCE and time.perf_counter() < end and not result.gave_up:
+    difference = difference_of(exact, prior, result)
+    if float(np.std(difference)) > ENGINE_TOLERANCE and time.perf_counter() < end and not result.gave_up:
         flat = _flat(result)
         likelihood = likelihood.with_reference(jnp.asarray(to_theta(flat[thin(len(flat), N_REFERENCE)], prior)))
         first, result = result, sample(likelihood)
         result = result._replace(n_eval=first.n_eval + result.n_eval)
-        error = _engine_error(likelihood, exact, prior, result)
-    return result, error
+        difference = difference_of(exact, prior, result)
+    return result, difference
 
 
 def _misfit(exact: ExactLikelihood, prior: Prior, latent: FloatArray) -> str:
@@ -216,16 +215,6 @@ def _misfit(exact: ExactLikelihood, prior: Prior, latent: FloatArray) -> str:
     if chi2 < HOPELESS * n_pix or not is_spectrum_misfit(float(stats.chi2.sf(chi2, n_pix)), chi2, n_pix):
         return ""
     return f"no model describes the spectrum (chi^2 {chi2:.0f} for {n_pix} pixels; is the redshift right?)"
-
-
-def _engine_error(likelihood: Likelihood, exact: ExactLikelihood, prior: Prior, result: SamplerResult) -> float:
-    """Standard deviation over a few draws of the backend's ln L minus the exact one; 0 for the exact likelihood."""
-    if likelihood is exact:
-        return 0.0
-    flat = _flat(result)
-    pick = thin(len(flat), N_CHECKED)
-    spec, phot = exact.chi2(to_theta(flat[pick], prior))
-    return float(np.std(result.log_likelihood.reshape(-1)[pick] + 0.5 * (spec + phot)))
 
 
 def _flat(result: SamplerResult) -> FloatArray:
@@ -255,10 +244,11 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
     """Everything that is kept of a sampled galaxy."""
     exact, config = fit.exact, fit.config
     flat = _flat(result)
-    theta_all, log_prob = to_theta(flat, fit.prior), _log_posterior(fit, flat, result)
+    theta_all = to_theta(flat, fit.prior)
+    log_prob = _log_posterior(fit, flat, theta_all, result)
     keep, best = thin(len(flat), config.n_samples), theta_all[np.argmax(log_prob)][None]
     theta, best_fit, log_prob, parameters = _with_light_error(fit, theta_all[keep], best, log_prob[keep])
-    chi2_spec, chi2_phot = (float(c[0]) for c in exact.chi2(best))
+    quality, (chi2_spec, chi2_phot) = assess(exact, theta_all[keep], best[0])
     n_pix, n_band = exact.projection.n_data
     unit = in_chunks(lambda t: to_unit(t, fit.prior), theta_all[keep], CHUNK)
     status, message = _verdict(result, config, engine_error)
@@ -278,7 +268,7 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
         dof_spec=n_pix,
         dof_phot=n_band,
         prior_edge=edge_fractions(unit, fit.prior.parameters),
-        quality=assess(exact, theta_all[keep], best[0]),
+        quality=quality,
         seed=fit.seed,
         config=config.model_dump_json(),
         versions=versions(),
@@ -303,9 +293,8 @@ def _derived(exact: ExactLikelihood, theta: FloatArray, parameters: ParameterSet
     return derived_columns(exact.model, parameters.select(theta, exact.model.parameters), exact.tables)
 
 
-def _log_posterior(fit: _Fit, flat: FloatArray, result: SamplerResult) -> FloatArray:
+def _log_posterior(fit: _Fit, flat: FloatArray, theta: FloatArray, result: SamplerResult) -> FloatArray:
     """Ln of likelihood times prior in theta at all draws, ``(n,)``."""
-    theta = to_theta(flat, fit.prior)
     log_prior = in_chunks(lambda t: compiled_log_prior(t, fit.prior), theta, CHUNK)
     log_prob = result.log_likelihood.reshape(-1) + log_prior
     return log_prob if fit.ratio is None else log_prob + fit.ratio(flat)

@@ -19,8 +19,8 @@ from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.likelihood.marginal import band_coupling, chi2_of, template_coefficients
 from provabgs.observe.projection import Projection
 
-N_DRAWS = 128
-"""Draws that p-values and tension are computed from."""
+N_DRAWS = 127
+"""Draws that p-values and tension are computed from; with the best fit, spectra fill whole chunks."""
 WINDOWS_AA = (50.0, 100.0)
 """Widths of the windows in which a residual is sought, rest frame, Angstrom: broader than lines of a slow rotator,
 narrower than what calibration templates follow."""
@@ -82,7 +82,7 @@ class _Residuals(NamedTuple):
     bands: FloatArray | None
 
 
-def assess(exact: ExactLikelihood, samples: FloatArray, best: FloatArray) -> Quality:
+def assess(exact: ExactLikelihood, samples: FloatArray, best: FloatArray) -> tuple[Quality, tuple[float, float]]:
     """Judge a fit.
 
     Parameters
@@ -96,14 +96,17 @@ def assess(exact: ExactLikelihood, samples: FloatArray, best: FloatArray) -> Qua
 
     Returns
     -------
-    Quality
+    quality
         All numbers that the data allow.
+    chi2
+        Of spectrum and bands at the best fit, as of `ExactLikelihood.chi2`.
     """
     projection = exact.projection
     n_pix, n_band = projection.n_data
-    model = exact.predict(samples[thin(len(samples), N_DRAWS)])
+    both = exact.predict(np.append(samples[thin(len(samples), N_DRAWS)], best[None], axis=0))
+    model, of_best = ([None if m is None else m[part] for m in both] for part in (slice(-1), slice(-1, None)))
     chi2_spec, chi2_phot = chi2_of(projection, *model)
-    at_best = _residuals(projection, *exact.predict(best[None]))
+    at_best = _residuals(projection, *of_best)
     coefficients, covariance = template_coefficients(projection, *at_best)
     numbers = _noise_used(projection, coefficients[0], covariance)
     if n_pix:
@@ -114,7 +117,8 @@ def assess(exact: ExactLikelihood, samples: FloatArray, best: FloatArray) -> Qua
     if n_pix and n_band:
         numbers["tension"] = bands_tension(_given_spectrum(projection, _residuals(projection, *model)))
     clipped = projection.spectrum.clipped if projection.spectrum is not None else np.zeros(0)
-    return Quality(**numbers, clipped=clipped)
+    spectrum, bands = chi2_of(projection, *of_best)
+    return Quality(**numbers, clipped=clipped), (float(spectrum[0]), float(bands[0]))
 
 
 def _residuals(projection: Projection, pixels: FloatArray | None, bands: FloatArray | None) -> _Residuals:

@@ -115,7 +115,7 @@ def _bounded_moments(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     log_phi = jax.scipy.special.log_ndtr(z)
     far = z < _FAR
     near = jnp.where(far, 0.0, z)
-    h = jnp.exp(-0.5 * near * near - 0.5 * _LOG_2PI - jax.scipy.special.log_ndtr(near))
+    h = jnp.exp(-0.5 * near * near - 0.5 * _LOG_2PI) / jax.scipy.special.ndtr(near)
     inv2 = 1 / jnp.where(far, z * z, 1.0)
     mean = jnp.where(far, -(1 - 2 * inv2 + 10 * inv2**2) / jnp.where(far, z, 1.0), near + h)
     variance = jnp.where(far, inv2 * (1 - 6 * inv2 + 50 * inv2**2), 1 - h * (h + near))
@@ -180,20 +180,31 @@ def sample_orthant(q: jax.Array, b: jax.Array, sites: Sites, uniform: jax.Array)
     n = b.shape[1]
     low = _cholesky(_precision(q, sites))
     half_h = _solve_lower(low, [b[:, k] + sites.nu[:, k] for k in range(n)])
+    # draws come first inside: loops then run along the batch, which is long
+    uniforms = jnp.moveaxis(uniform, 0, -1)
     x: list[jax.Array] = [None] * n  # type: ignore[list-item]
-    log_proposal = jnp.zeros(uniform.shape[:2])
+    log_proposal = jnp.zeros(uniforms[:, 0].shape)
     for i in reversed(range(n)):
         # marginal of x_i under the EP Gaussian given x_k, k > i: precision L_ii^2, then site i comes off
-        centre = half_h[i][:, None] - sum(low[k][i][:, None] * x[k] for k in range(i + 1, n))
-        precision = (low[i][i] ** 2)[:, None]
-        tau_c = jnp.maximum(precision - sites.tau[:, i, None], 1e-14 * precision)
-        nu_c = centre * low[i][i][:, None] - sites.nu[:, i, None]
-        sigma = 1 / jnp.sqrt(tau_c)
-        x[i], log_density = _truncated_normal(nu_c / tau_c, sigma, uniform[:, :, i])
+        centre = half_h[i] - sum(low[k][i] * x[k] for k in range(i + 1, n))
+        precision = low[i][i] ** 2
+        tau_c = jnp.maximum(precision - sites.tau[:, i], 1e-14 * precision)
+        nu_c = centre * low[i][i] - sites.nu[:, i]
+        x[i], log_density = _truncated_normal(nu_c / tau_c, 1 / jnp.sqrt(tau_c), uniforms[:, i])
         log_proposal += log_density
-    points = jnp.stack(x, axis=-1)
-    quadratic = jnp.einsum("bdi,bij,bdj->bd", points, q, points)
-    return points, -0.5 * quadratic + jnp.einsum("bi,bdi->bd", b, points) - log_proposal
+    log_weight = _log_gaussian(q, b, x) - log_proposal
+    return jnp.moveaxis(jnp.stack(x), -1, 0).swapaxes(1, 2), log_weight.T
+
+
+def _log_gaussian(q: jax.Array, b: jax.Array, x: list[jax.Array]) -> jax.Array:
+    """``-x^T Q x / 2 + b^T x``, ``(ndraw, batch)``: sums written out beat a batch of tiny products."""
+    total = jnp.zeros_like(x[0])
+    for i, own in enumerate(x):
+        half = b[:, i] - 0.5 * q[:, i, i] * own
+        for k in range(i):
+            half -= q[:, i, k] * x[k]
+        total += half * own
+    return total
 
 
 def _truncated_normal(mean: jax.Array, sigma: jax.Array, uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -202,11 +213,12 @@ def _truncated_normal(mean: jax.Array, sigma: jax.Array, uniform: jax.Array) -> 
     far = z < _FAR
     near = jnp.where(far, 0.0, z)
     # upper tail: 1 - Phi(-z + t) = u Phi(z); computed through ndtri of the small probability
-    tail = uniform * jax.scipy.special.ndtr(near)
+    above = jax.scipy.special.ndtr(near)
+    tail = uniform * above
     inside = near - jax.scipy.special.ndtri(jnp.clip(tail, 1e-300, 1 - 1e-16))
     # far out: exponential with rate |z|, exact density used in the weight
     outside = -jnp.log(uniform) / jnp.where(far, -z, 1.0)
     x = sigma * jnp.maximum(jnp.where(far, outside, inside), 1e-14)
-    log_normal = -0.5 * ((x - mean) / sigma) ** 2 - jnp.log(sigma) - 0.5 * _LOG_2PI - jax.scipy.special.log_ndtr(near)
+    log_normal = -0.5 * ((x - mean) / sigma) ** 2 - jnp.log(sigma * above) - 0.5 * _LOG_2PI
     log_exponential = -x * (-z) / sigma + jnp.log(jnp.where(far, -z, 1.0) / sigma)
     return x, jnp.where(far, log_exponential, log_normal)

@@ -84,7 +84,7 @@ def p_values(excess: float, n: int = 150) -> dict[str, np.ndarray]:
     for _ in range(n):
         drawn = ExactLikelihood(replicate(base, exact, rng, excess), MODEL)
         drawn.predict = lambda t, m=model: tuple(side[: len(t)] for side in m)  # type: ignore[method-assign]
-        found.append(assess(drawn, np.repeat(TRUTH, 3, axis=0), TRUTH[0]))
+        found.append(assess(drawn, np.repeat(TRUTH, 3, axis=0), TRUTH[0])[0])
     out = {name: np.array([getattr(q, name) for q in found]) for name in ("p_spec", "p_phot", "calibration_p")}
     out["fiber_colour_p"] = np.array([q.fiber_colour_p for q in found])
     return out | {"tension": 2 * stats.norm.sf([q.tension for q in found])}
@@ -105,11 +105,11 @@ def test_p_values_reject_errors_twice_as_large_as_the_noise_model_says() -> None
 def test_numbers_are_unknown_where_there_are_no_data() -> None:
     whole = projection()
     for lacking, absent in (("photometry", ("p_phot", "tension")), ("spectrum", ("p_spec", "tension", "residual"))):
-        q = assess(ExactLikelihood(replace(whole, **{lacking: None}), MODEL), np.repeat(TRUTH, 3, axis=0), TRUTH[0])
+        q = assess(ExactLikelihood(replace(whole, **{lacking: None}), MODEL), np.repeat(TRUTH, 3, axis=0), TRUTH[0])[0]
         assert all(np.isnan(getattr(q, name)) for name in absent)
         assert np.isfinite(q.p_phot if lacking == "spectrum" else q.p_spec)
         assert np.isnan(q.template_rms)
-    none = assess(ExactLikelihood(projection(("floor",)), MODEL), np.repeat(TRUTH, 3, axis=0), TRUTH[0])
+    none = assess(ExactLikelihood(projection(("floor",)), MODEL), np.repeat(TRUTH, 3, axis=0), TRUTH[0])[0]
     assert np.isnan(none.calibration_rms)
     assert np.isfinite(none.tension)
 
@@ -343,7 +343,7 @@ def test_a_mock_of_the_model_itself_is_not_flagged_and_a_spoilt_one_is(library: 
         posterior,
         chi2_spec=chi2_spec,
         chi2_phot=chi2_phot,
-        quality=assess(exact, drawn, best[0]),
+        quality=assess(exact, drawn, best[0])[0],
     )
     assert flags_of(wrong) == Flag.SPEC_MISFIT | Flag.PHOT_MISFIT | Flag.TENSION | Flag.RESIDUAL
     assert np.isfinite(wrong.quality.tension)

@@ -51,7 +51,7 @@ def sizes(folder: Path) -> str:
     told = []
     for draws in (0, DRAWS):
         with Catalog.open(root) as catalog:
-            export_hats(catalog, out := folder / f"distinct-{draws}", draws=draws)
+            export_hats(catalog, out := folder / f"distinct-{draws}", draws=draws, margin=0)
         total = sum(p.stat().st_size for p in (out / DATASET).rglob("*.parquet"))
         told.append(f"{total / SHARD / 1e3:.2f} kB a galaxy with {draws} draws")
     return ", ".join(told)

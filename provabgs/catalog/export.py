@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from astropy.table import Table
 from numpy.typing import NDArray
@@ -231,14 +232,27 @@ def _write_fits(table: Table, path: Path, columns: tuple[Column, ...]) -> None:
 
 
 def _write_parquet(catalog: Catalog, path: Path) -> None:
-    """The chosen rows, batch by batch, sealed as a summary is."""
-    writer: pq.ParquetWriter | None = None
+    """The chosen rows, batch by batch, sealed as a summary is.
+
+    Texts that are unknown are empty: `astropy.table.Table.read` stops at a null among texts, and wants their lengths.
+    """
+    texts = [field.name for field in catalog.arrow(limit=1).schema if pa.types.is_string(field.type)]
+    longest = dict.fromkeys(texts, 1)
+    for batch in catalog.batches(texts):
+        for name in texts:
+            longest[name] = max(longest[name], pc.max(pc.utf8_length(batch[name])).as_py() or 1)
     metadata = {k: v for k, v in catalog.metadata.items() if k.startswith("provabgs:")}
+    metadata |= {f"table::len::{name}": str(length) for name, length in longest.items()}
+    writer: pq.ParquetWriter | None = None
     try:
         for batch in catalog.batches():
+            table = pa.Table.from_batches([batch]).replace_schema_metadata(metadata)
+            for name in texts:
+                place = table.schema.get_field_index(name)
+                table = table.set_column(place, table.schema.field(place), pc.fill_null(table[name], ""))
             if writer is None:
-                writer = pq.ParquetWriter(path, batch.schema.with_metadata(metadata), compression="zstd")
-            writer.write_table(pa.Table.from_batches([batch]).replace_schema_metadata(metadata))
+                writer = pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
     finally:
         if writer is not None:
             writer.close()

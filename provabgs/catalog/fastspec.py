@@ -24,6 +24,7 @@ from provabgs.catalog.described import table_hdu
 from provabgs.catalog.models import CAMERAS, UNITS, camera_models
 from provabgs.catalog.query import Catalog
 from provabgs.catalog.standard_columns import FIT_QUALITY, IDENTITY, QUALITY, SURVEY
+from provabgs.core.progress import report
 from provabgs.inference.measured.line_quantities import line_quantities
 
 N_DRAWS = 64
@@ -100,6 +101,7 @@ def _models(catalog: Catalog, rows: Table, draws: int) -> dict[str, np.ndarray]:
     """Model pixels of all galaxies, ``(n, 3, npix)`` in single precision, by camera."""
     out = {g.camera: np.full((len(rows), 3, g.n), np.nan, np.float32) for g in CAMERAS}
     for i, posterior in enumerate(catalog.posteriors()):
+        report("model spectra", i, len(rows))
         for camera, pixels in camera_models(posterior, draws).items():
             out[camera][i] = pixels
     return out

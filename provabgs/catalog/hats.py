@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from provabgs.catalog.columns import LOG_PROB, Schema
 from provabgs.catalog.hats_layout import (
+    COLLECTION,
     COMMON_METADATA,
     DATASET,
     DRAWS,
@@ -26,26 +27,34 @@ from provabgs.catalog.hats_layout import (
     METADATA_SHA256,
     PROPERTIES,
     Pixel,
+    collection,
     healpix29,
     partition,
     partition_info,
     properties,
 )
+from provabgs.catalog.hats_margin import Margin
 from provabgs.catalog.query import Catalog
 from provabgs.catalog.standard_columns import NO_DRAWS, Column
 from provabgs.catalog.summary import SHARDS, arrow_field
 from provabgs.core.arrays import FloatArray, IntArray, thin
 from provabgs.core.atomic import atomic_directory
 from provabgs.core.errors import InputError
+from provabgs.core.progress import report, unheard
 
 ROWS = 100_000
 """Most galaxies of a file: about 60 MB without draws."""
+MARGIN = 5.0
+"""Arcsec, as `lsdb` and `hats-import` have it."""
+MOST_MARGIN = 3600.0
 ROW_GROUP = 10_000
 """Galaxies of a Parquet row group, and the most of which draws are in memory."""
 _INDEX_COLUMN = Column(INDEX, "i8", "", "HEALPix pixel, nested, order 29", null="never", ucd="pos.healpix")
 
 
-def export_hats(catalog: Catalog, folder: str | Path, *, draws: int = 0, rows: int = ROWS) -> int:
+def export_hats(
+    catalog: Catalog, folder: str | Path, *, draws: int = 0, rows: int = ROWS, margin: float = MARGIN
+) -> int:
     """Write the chosen galaxies as a HATS catalog.
 
     Parameters
@@ -58,27 +67,43 @@ def export_hats(catalog: Catalog, folder: str | Path, *, draws: int = 0, rows: i
         Posterior draws of each galaxy, evenly chosen among those kept; 0 for none.
     rows
         Most galaxies of a file.
+    margin
+        Arcsec around each pixel whose galaxies are in a margin catalog beside the catalog, for cross-matches; 0 for
+        the catalog alone.
 
     Returns
     -------
     int
-        Number of files of galaxies.
+        Number of files of galaxies, without those of the margin.
 
     Raises
     ------
     InputError
-        When the directory exists (nothing is overwritten), the selection is empty, or a galaxy has no position.
+        When the directory exists (nothing is overwritten), the selection is empty, a galaxy has no position, or the
+        margin is not within 0 and `MOST_MARGIN`.
     """
     folder = Path(folder)
     if draws < 0 or rows < 1:
         raise InputError(f"draws = {draws}, rows = {rows}: need draws >= 0 and rows >= 1")
+    if not 0 <= margin <= MOST_MARGIN:
+        raise InputError(f"margin = {margin}: need 0 (none) to {MOST_MARGIN:g} arcsec")
     if folder.exists() or folder.is_symlink():
         raise InputError(f"{folder}: exists; HATS catalogs are written to a new directory, nothing is overwritten")
-    parts = partition(_positions(catalog), rows)
-    writer = _Writer(catalog, draws, len(parts), sum(n for _, n in parts))
+    index = _positions(catalog)
+    parts = partition(index, rows)
+    around = Margin(index, rows, margin) if margin else None
+    writer = _Writer(catalog, draws, len(parts), index.size, around)
     with atomic_directory(folder) as temporary:
-        footers = [writer.write(temporary, pixel, n) for pixel, n in parts]
-        _write_rest(temporary, folder.name, writer.schema, parts, footers)
+        root = temporary / folder.name if around else temporary
+        footers, done = [], 0
+        for pixel, n in parts:
+            report("writing galaxies", done, index.size)
+            with unheard():
+                footers.append(writer.write(root, pixel, n))
+            done += n
+        _write_rest(root, folder.name, writer.schema, parts, footers)
+        if around is not None:
+            _write_margin(temporary, folder.name, writer, around)
     return len(parts)
 
 
@@ -109,10 +134,12 @@ class _Writer:
         Of each.
     n_parts, n_rows
         Pixels and galaxies in all.
+    margin
+        Told of every galaxy that is written.
     """
 
-    def __init__(self, catalog: Catalog, draws: int, n_parts: int, n_rows: int) -> None:
-        self.catalog, self.draws = catalog, draws
+    def __init__(self, catalog: Catalog, draws: int, n_parts: int, n_rows: int, margin: Margin | None) -> None:
+        self.catalog, self.draws, self.margin = catalog, draws, margin
         self.names = list(catalog.schema.sample_columns) if draws else []
         about = {c.name: c for c in catalog.schema.table_columns}
         fields = [arrow_field(_INDEX_COLUMN), *(arrow_field(about[name]) for name in catalog.columns)]
@@ -122,6 +149,14 @@ class _Writer:
         replaced = {"provabgs:n_galaxies": str(n_rows), "provabgs:n_shards": str(n_parts), SHARDS: "{}"}
         kept = {k: v for k, v in catalog.metadata.items() if k.startswith("provabgs:")}
         self.schema = pa.schema(fields, metadata=kept | replaced)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of Parquet files: page checksums let `Catalog` tell damage; statistics of draws would help nobody."""
+        told = [f.name for f in self.schema if f.name != DRAWS]
+        return {
+            "compression": "zstd", "write_page_checksum": True, "write_statistics": told, **_encodings(self.schema)
+        }  # fmt: skip
 
     def write(self, folder: Path, pixel: Pixel, n: int) -> pq.FileMetaData:
         """Write the file of one pixel, a row group at a time.
@@ -151,14 +186,14 @@ class _Writer:
             )
         index = healpix29(table["RA"].to_numpy(), table["DEC"].to_numpy())
         order = np.lexsort((table["TARGETID"].to_numpy(), index))
-        # page checksums let `Catalog` tell damage; statistics of draws would help nobody
-        options = {"write_page_checksum": True, "write_statistics": [f.name for f in self.schema if f.name != DRAWS],
-                   **_encodings(self.schema)}  # fmt: skip
         collected: list[pq.FileMetaData] = []
-        with pq.ParquetWriter(path, self.schema, compression="zstd", metadata_collector=collected, **options) as writer:
+        with pq.ParquetWriter(path, self.schema, metadata_collector=collected, **self.options) as writer:
             for start in range(0, n, ROW_GROUP):
                 places = order[start : start + ROW_GROUP]
-                writer.write_table(self._rows(table.take(pa.array(places)), index[places], shard, start))
+                rows = self._rows(table.take(pa.array(places)), index[places], shard, start)
+                writer.write_table(rows)
+                if self.margin is not None:
+                    self.margin.add(rows, index[places])
         (footer,) = collected
         footer.set_file_path(pixel.name)
         return footer
@@ -245,6 +280,21 @@ def _write_rest(
     text = properties(name, parts, size, **more, **{METADATA_SHA256: sha256})
     for file in PROPERTIES:
         (folder / file).write_text(text)
+
+
+def _write_margin(root: Path, name: str, writer: _Writer, margin: Margin) -> None:
+    """The margin's catalog beside the catalog, and what says that both belong together."""
+    own = f"{name}_{margin.threshold:g}arcs".replace(".", "p")
+    parts = margin.write(root / own, writer.schema, **writer.options)
+    (root / own / "partition_info.csv").write_text(partition_info(parts))
+    size = sum(p.stat().st_size for p in _files(root / own))
+    about = {
+        "dataproduct_type": "margin", "hats_primary_table_url": name, "hats_margin_threshold": f"{margin.threshold:g}"
+    }  # fmt: skip
+    text = properties(own, parts, size, **about)
+    for file in PROPERTIES:
+        (root / own / file).write_text(text)
+    (root / COLLECTION).write_text(collection(name, own))
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -23,6 +23,8 @@ INDEX_ORDER = 29
 DRAWS = "DRAWS"
 """Nested column of posterior draws."""
 DATASET, METADATA, COMMON_METADATA = "dataset", "_metadata", "_common_metadata"
+COLLECTION = "collection.properties"
+"""File at the root of a catalog with a margin, which names both."""
 PROPERTIES = ("hats.properties", "properties")
 """Names of the file of properties: the one that readers look for first, and its older name."""
 MAX_ORDER = 18
@@ -76,12 +78,23 @@ def partition(index: IntArray, most: int) -> list[tuple[Pixel, int]]:
     list of (Pixel, int)
         Those with galaxies, and how many, in the order of the sky's curve.
     """
+    return [(pixel, n) for pixel, n in tiling(index, most) if n]
+
+
+def tiling(index: IntArray, most: int) -> list[tuple[Pixel, int]]:
+    """The pixels of `partition` with the empty ones between them, so that they tile the sky.
+
+    Parameters
+    ----------
+    index
+        ``(n,)`` from `healpix29`, in any order.
+    most
+        Galaxies of a pixel.
+    """
     ordered = np.sort(index)
     found: list[tuple[Pixel, int]] = []
 
     def divide(pixel: Pixel, low: int, high: int) -> None:
-        if low == high:
-            return
         if high - low <= most or pixel.order == MAX_ORDER:
             found.append((pixel, high - low))
             return
@@ -126,9 +139,9 @@ def properties(name: str, parts: list[tuple[Pixel, int]], bytes_written: int, **
         "hats_col_healpix": INDEX,
         "hats_col_healpix_order": INDEX_ORDER,
         "hats_npix_suffix": ".parquet",
-        "hats_max_rows": max(n for _, n in parts),
+        "hats_max_rows": max((n for _, n in parts), default=0),
         "hats_estsize": -(-bytes_written // 1024),
-        "hats_order": max(pixel.order for pixel, _ in parts),
+        "hats_order": max((pixel.order for pixel, _ in parts), default=0),
         "moc_sky_fraction": f"{covered:.5g}",
         "hats_builder": f"provabgs v{__version__}",
         "hats_creation_date": f"{datetime.now(UTC):%Y-%m-%dT%H:%MUTC}",
@@ -136,6 +149,20 @@ def properties(name: str, parts: list[tuple[Pixel, int]], bytes_written: int, **
         "hats_version": _VERSION,
     }
     return "#HATS catalog\n" + "".join(f"{key}={value}\n" for key, value in (known | more).items())
+
+
+def collection(name: str, margin: str) -> str:
+    """The text of ``collection.properties``.
+
+    Parameters
+    ----------
+    name
+        Of the collection and of the catalog in it.
+    margin
+        Name of the margin's directory.
+    """
+    known = {"obs_collection": name, "hats_primary_table_url": name, "all_margins": margin, "default_margin": margin}
+    return "#HATS collection\n" + "".join(f"{key}={value}\n" for key, value in known.items())
 
 
 def partition_info(parts: list[tuple[Pixel, int]]) -> str:

@@ -20,13 +20,23 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from provabgs.catalog.columns import Schema
-from provabgs.catalog.hats_layout import DATASET, DRAWS, INDEX, METADATA, METADATA_SHA256, PROPERTIES, read_properties
+from provabgs.catalog.hats_layout import (
+    COLLECTION,
+    DATASET,
+    DRAWS,
+    INDEX,
+    METADATA,
+    METADATA_SHA256,
+    PROPERTIES,
+    read_properties,
+)
 from provabgs.catalog.names import sample_formulas
 from provabgs.catalog.samples import Places, SampleChunk, stored_columns, value_of
 from provabgs.catalog.seal import DAMAGE
 from provabgs.catalog.summary_reader import SummaryReader
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.messages import first_line
+from provabgs.core.progress import report
 
 _CURE = "; copy it again, or export it again"
 
@@ -51,7 +61,7 @@ def is_hats(path: str | Path) -> bool:
     """Whether a directory, or a URL of one that fsspec knows, says that it is a HATS catalog."""
     if "://" in str(path):
         return True
-    return any((Path(path) / name).is_file() for name in PROPERTIES)
+    return any((Path(path) / name).is_file() for name in (COLLECTION, *PROPERTIES))
 
 
 class HatsReader(SummaryReader):
@@ -70,11 +80,16 @@ class HatsReader(SummaryReader):
 
     def __init__(self, path: str | Path) -> None:
         try:
-            self._fs, self._base = fsspec.core.url_to_fs(str(path))
+            self._fs, self._root = fsspec.core.url_to_fs(str(path))
+            self._base = self._catalog_of(self._root)
             kept = read_properties(self._text())
             raw = self._fs.cat_file(f"{self._base}/{DATASET}/{METADATA}")
         except (OSError, ValueError, ImportError) as error:
             raise DataFileError(f"{path}: cannot be read as a HATS catalog ({first_line(error)})") from None
+        if kept.get("dataproduct_type") == "margin":
+            raise DataFileError(
+                f"{path}: is the margin of a catalog; open {kept.get('hats_primary_table_url')} beside it"
+            )
         if METADATA_SHA256 not in kept:
             raise DataFileError(
                 f"{path}: a HATS catalog, but not one that provabgs wrote; open it with lsdb, or compare it with "
@@ -97,7 +112,7 @@ class HatsReader(SummaryReader):
         if "file" not in np.atleast_1d(self._fs.protocol):
             return []
         root = Path(self._base)
-        return [root, *(root / name for name in PROPERTIES), root / DATASET / METADATA,
+        return [Path(self._root), root, *(root / name for name in PROPERTIES), root / DATASET / METADATA,
                 *(root / DATASET / name for name in self.groups)]  # fmt: skip
 
     def chunks(self, places: Places, names: list[str], schema: Schema) -> Iterator[SampleChunk]:
@@ -127,8 +142,11 @@ class HatsReader(SummaryReader):
         if not self._drawn:
             raise InputError(f"{self._base}: was exported without draws; export with --draws N, or ask the catalog")
         columns, formulas = stored_columns(names, schema), sample_formulas(schema)
+        done, total = 0, places.shard.size
         for shard in dict.fromkeys(places.shard.tolist()):
+            report("reading draws", done, total)
             of_shard = np.flatnonzero(places.shard == shard)
+            done += of_shard.size
             groups = self.groups.get(str(shard).removeprefix(f"{DATASET}/"), [])
             with self._file(str(shard)) as file:
                 for group in groups:
@@ -152,6 +170,15 @@ class HatsReader(SummaryReader):
             raise DataFileError(f"{self._base}: rows of draws are of other galaxies{_CURE}")
         nested = table[DRAWS].combine_chunks()
         return {c: _filled(nested, c) for c in columns}
+
+    def _catalog_of(self, root: str) -> str:
+        """The catalog itself: beside its margin in a collection, else what was given."""
+        if not self._fs.exists(f"{root}/{COLLECTION}"):
+            return root
+        name = read_properties(self._fs.cat_file(f"{root}/{COLLECTION}").decode()).get("hats_primary_table_url", "")
+        if not name or "/" in name or name.startswith("."):
+            raise ValueError(f"its {COLLECTION} names no catalog beside it")
+        return f"{root}/{name}"
 
     def _text(self) -> str:
         for name in PROPERTIES:

@@ -19,6 +19,7 @@ from provabgs.catalog.shard_file import Verified
 from provabgs.core.errors import DataFileError
 from provabgs.core.hdf5 import DAMAGE
 from provabgs.core.messages import first_line
+from provabgs.core.progress import report
 
 
 class Places(NamedTuple):
@@ -111,7 +112,10 @@ def read_chunks(
     _, first, inverse = np.unique(places.shard.astype(str), return_index=True, return_inverse=True)
     # grouped by shard, so that each file is opened once
     order = np.argsort(inverse, kind="stable")
+    done = 0
     for positions in np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1) if first.size else ():
+        report("reading draws", done, order.size)
+        done += positions.size
         name = str(places.shard[positions[0]])
         if name not in shards:
             raise DataFileError(f"{root}: the summary has rows of {name!r}, but no checksum of it; build it again")
@@ -127,6 +131,7 @@ def read_chunks(
                     "repeat `provabgs run` with the same configuration"
                 ) from None
         yield SampleChunk(positions, {n: value_of(n, arrays, formulas) for n in names})
+    report("reading draws", done, order.size)
 
 
 def _check_ids(verified: Verified, rows: NDArray[np.int64], expected: NDArray[np.int64]) -> None:

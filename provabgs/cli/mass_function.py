@@ -51,6 +51,7 @@ def mass_function_command(
 ) -> None:
     """The stellar mass function of a catalog: deconvolved, 1/Vmax-weighted, with errors; next to the stacked one."""
     from provabgs.catalog import Catalog
+    from provabgs.core.progress import Display
     from provabgs.observe.cosmology import Cosmology
     from provabgs.population.survey.sample import induced_log_prior, spectral_config, survey_sample
     from provabgs.population.survey.selection import parse_selection
@@ -63,7 +64,7 @@ def mass_function_command(
         raise InputError(f"--mass {mass!r}: say surviving or formed")
     low, high = numbers(z, 2, "--z")
     bins = _bins(edges)
-    with Catalog.open(catalog) as opened:
+    with Display("reading the catalog", unit="galaxies", reports=True), Catalog.open(catalog) as opened:
         chosen = opened.select(where) if where else opened
         sample = survey_sample(
             chosen,
@@ -76,7 +77,8 @@ def mass_function_command(
         )
         log_prior = None if keep_prior else induced_log_prior(chosen, sample, name)
     typer.echo(sample.report)
-    found = _infer(sample, name, bins, log_prior, jackknife, seed)
+    with Display("the mass function"):
+        found = _infer(sample, name, bins, log_prior, jackknife, seed)
     _print(found)
     if output is not None:
         prior = "kept" if keep_prior else "flat" if log_prior is None else "divided out"

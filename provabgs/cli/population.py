@@ -75,32 +75,34 @@ def density(
     """
     import numpy as np
 
+    from provabgs.core.progress import Display
     from provabgs.population.density.infer import infer_population
     from provabgs.population.density.nuts import SamplingOptions
     from provabgs.population.density.reading import FlatPrior, open_population
 
-    data = open_population(
-        catalog,
-        properties,
-        where=where,
-        mode=mode,
-        weights=weight or [],
-        prior=FlatPrior() if keep_prior else None,
-        claimed=claimed_config(fit_config),
-        include_not_converged=include_not_converged,
-    )
-    typer.echo(data.rows.sentence())
-    found = _collect_warnings(
-        lambda: infer_population(
-            data,
-            kind,  # type: ignore[arg-type]
-            limits=[(low, high) for low, high in (numbers(v, 2, "--range") for v in limits or [])] or None,
-            n_component=components,
-            n_bin=bins,
-            rng=np.random.default_rng(seed),
-            options=SamplingOptions(n_draw=draws),
+    with Display("reading the catalog", unit="galaxies", reports=True):
+        data = open_population(
+            catalog,
+            properties,
+            where=where,
+            mode=mode,
+            weights=weight or [],
+            prior=FlatPrior() if keep_prior else None,
+            claimed=claimed_config(fit_config),
+            include_not_converged=include_not_converged,
         )
-    )
+        typer.echo(data.rows.sentence())
+        found = _collect_warnings(
+            lambda: infer_population(
+                data,
+                kind,  # type: ignore[arg-type]
+                limits=[(low, high) for low, high in (numbers(v, 2, "--range") for v in limits or [])] or None,
+                n_component=components,
+                n_bin=bins,
+                rng=np.random.default_rng(seed),
+                options=SamplingOptions(n_draw=draws),
+            )
+        )
     name = "-".join([*(p.lower() for p in properties), kind, *(["prior-kept"] if keep_prior else [])])
     _write_density(found, data, _truth_of(catalog, data), made(output) / name)
     _say(found)

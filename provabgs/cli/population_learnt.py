@@ -64,21 +64,23 @@ def learn(
     left. Printed at the end: ln evidence gained per galaxy over the prior of the fits, by the density of the other
     half; at 0 or below nothing was learnt.
     """
+    from provabgs.core.progress import Display
     from provabgs.inference.learnt.coordinates import PROPERTIES
     from provabgs.population.learnt.learn import LearnOptions, learn_prior
 
     if output.suffix != ".h5":
         raise InputError(f"--output {output}: the prior is an HDF5 file; give a name that ends in .h5")
     options = LearnOptions(tuple(properties or PROPERTIES), components, members, draws, seed=seed)
-    found = learn_prior(
-        catalog,
-        options,
-        where=where,
-        mode=mode,
-        weights=weight or [],
-        claimed=claimed_config(fit_config),
-        say=typer.echo,
-    )
+    with Display("reading the catalog", reports=True):
+        found = learn_prior(
+            catalog,
+            options,
+            where=where,
+            mode=mode,
+            weights=weight or [],
+            claimed=claimed_config(fit_config),
+            say=typer.echo,
+        )
     found.prior.save(output)
     _say(found.prior)
     typer.echo(f"wrote {output}")
@@ -114,18 +116,20 @@ def apply(
     """
     import numpy as np
 
+    from provabgs.core.progress import Display
     from provabgs.inference.learnt import load_prior
     from provabgs.population.learnt.apply import apply_prior
 
-    found = apply_prior(
-        catalog,
-        load_prior(prior),
-        where=where,
-        mode=mode,
-        claimed=claimed_config(fit_config),
-        include_not_converged=include_not_converged,
-        least_effective=least_effective,
-    )
+    with Display("reading the catalog", unit="galaxies", reports=True):
+        found = apply_prior(
+            catalog,
+            load_prior(prior),
+            where=where,
+            mode=mode,
+            claimed=claimed_config(fit_config),
+            include_not_converged=include_not_converged,
+            least_effective=least_effective,
+        )
     typer.echo(found.rows.sentence())
     made(output)
     found.table.write(output / "population.fits", overwrite=True)

@@ -57,6 +57,7 @@ def prior(
     import numpy as np
     from astropy.table import Table
 
+    from provabgs.core.progress import Display
     from provabgs.inference.config import FitConfig
     from provabgs.plotting.induced import prior_figure
     from provabgs.plotting.style import save, style
@@ -65,7 +66,8 @@ def prior(
 
     config = claimed_config(fit_config) or FitConfig()
     names = tuple(properties or DEFAULT)
-    drawn = draw_properties(config, redshift, n, np.random.default_rng(seed))
+    with Display(f"{n:,} draws of the prior"):
+        drawn = draw_properties(config, redshift, n, np.random.default_rng(seed))
     for name in names:
         if name not in drawn:
             raise InputError(f"{name!r} is not a property; known: {', '.join(drawn)}")
@@ -74,7 +76,8 @@ def prior(
         raise InputError(f"--save {save_to}: nothing is corrected; choose among {', '.join(LIMITS)}")
     weight, limits = None, {}
     if flat:
-        found = MaxEntropyPrior.build(flat, config, redshift, n=max(n, 200_000), seed=seed + 1)
+        with Display("maximum-entropy correction"):
+            found = MaxEntropyPrior.build(flat, config, redshift, n=max(n, 200_000), seed=seed + 1)
         weight = _weights(found, drawn)
         scale = {"T_AGE_MW": age_of_universe(config, redshift)}
         limits = {k: [v * scale.get(k, 1.0) for v in LIMITS[k]] for k in flat}
@@ -113,17 +116,19 @@ def correct(
     """
     import numpy as np
 
+    from provabgs.core.progress import Display
     from provabgs.population.prior.corrected import correct_catalog
     from provabgs.population.prior.max_entropy import DEFAULT
 
-    found = correct_catalog(
-        catalog,
-        tuple(properties or DEFAULT),
-        where=where,
-        mode=mode,
-        claimed=claimed_config(fit_config),
-        include_not_converged=include_not_converged,
-    )
+    with Display("reading the catalog", unit="galaxies", reports=True):
+        found = correct_catalog(
+            catalog,
+            tuple(properties or DEFAULT),
+            where=where,
+            mode=mode,
+            claimed=claimed_config(fit_config),
+            include_not_converged=include_not_converged,
+        )
     typer.echo(found.rows.sentence())
     collapsed = np.asarray(found.table["COLLAPSED"])
     typer.echo(f"median {np.median(found.table['N_EFFECTIVE']):.0f} effective draws; weights collapsed for "

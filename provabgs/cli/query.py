@@ -45,6 +45,7 @@ def query_command(
     """Choose galaxies of a catalog and print or save what is known of them."""
     from provabgs.catalog import Catalog
     from provabgs.catalog.export import export, refuse_own_files
+    from provabgs.core.progress import Display, report
 
     with Catalog.open(catalog) as opened:
         if columns:
@@ -55,11 +56,18 @@ def query_command(
             typer.echo(len(chosen))
             return
         if output is not None and output.suffix in (".parquet", ".nc") and not (probability or samples or select):
-            export(chosen, output)
+            with Display(f"writing {output.name}", unit="galaxies", reports=True):
+                export(chosen, output)
             return
         if output is not None:
             refuse_own_files(chosen, output)
-        _emit(_table(chosen, probability, select, samples, None if output else limit), output, limit)
+        with Display("reading", unit="galaxies", reports=True):
+            table = _table(chosen, probability, select, samples, None if output else limit)
+            if output is not None:
+                report(f"writing {output.name}", 0, 0)
+                _save(table, output)
+                return
+        _show(table, limit)
 
 
 def export_command(
@@ -78,6 +86,9 @@ def export_command(
     ] = False,
     draws: Annotated[int, typer.Option(min=0, help="With --hats: draws of each galaxy, as a nested column.")] = 0,
     rows: Annotated[int, typer.Option(min=1, help="With --hats: most galaxies of a file.")] = 100_000,
+    margin: Annotated[
+        float, typer.Option(min=0, help="With --hats: arcsec of margin for cross-matches; 0 for none.")
+    ] = 5.0,
     where: Where = None,
     cone: Cone = None,
 ) -> None:
@@ -92,9 +103,9 @@ def export_command(
         raise InputError("--draws is for --hats")
     with Catalog.open(catalog) as opened:
         chosen = choose(opened, where, cone)
-        with Display(f"writing {output.name}"):
+        with Display(f"writing {output.name}", unit="galaxies", reports=True):
             if form == "hats":
-                export_hats(chosen, output, draws=draws, rows=rows)
+                export_hats(chosen, output, draws=draws, rows=rows, margin=margin)
             else:
                 export(chosen, output, form)
         typer.echo(f"wrote {len(chosen)} galaxies to {output}")
@@ -132,13 +143,14 @@ def _table(
     return table[order]
 
 
-def _emit(table: Table, output: Path | None, limit: int) -> None:
-    """Save to a file or print."""
-    if output is None:
-        shown = table[:limit]
-        for line in shown.pformat(max_lines=-1, max_width=-1):
-            typer.echo(on_one_line(line))
-        return
+def _show(table: Table, limit: int) -> None:
+    """Print."""
+    for line in table[:limit].pformat(max_lines=-1, max_width=-1):
+        typer.echo(on_one_line(line))
+
+
+def _save(table: Table, output: Path) -> None:
+    """Write a file."""
     if output.suffix not in _SUFFIXES:
         raise InputError(
             f"{output}: unknown kind of table; use {', '.join(_SUFFIXES)}, .parquet (whole rows) or .nc (draws)"

@@ -7,9 +7,11 @@ then: after half a minute, and ever more rarely, so that the log of a run of ten
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,10 +22,36 @@ if TYPE_CHECKING:
 Show = Callable[[str, int, int], None]
 """Told what is done, how many and of how many."""
 
+_TOLD: ContextVar[Display | None] = ContextVar("told", default=None)
+"""The display that `report` speaks to."""
 WINDOW_S = 300.0
 """Rates are those of the last five minutes."""
 FIRST_LINE_S, LAST_INTERVAL_S, LINES_PER_E_FOLD = 30.0, 600.0, 20.0
 """Where there is no terminal: the first line, the longest wait for the next, and how their interval grows."""
+
+
+def report(what: str, done: int, total: int) -> None:
+    """Say how far a loop is to the display that asked for it (``Display(reports=True)``), to nobody without one.
+
+    Parameters
+    ----------
+    what
+        Of the work.
+    done, total
+        Items; 0 of 0 for work of unknown length.
+    """
+    if (told := _TOLD.get()) is not None:
+        told(what, done, total)
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Within it `report` speaks to nobody: for a loop that tells its own progress, around smaller ones."""
+    token = _TOLD.set(None)
+    try:
+        yield
+    finally:
+        _TOLD.reset(token)
 
 
 class Pace:
@@ -86,11 +114,14 @@ class Display:
         Where to; standard error when None.
     keep
         Leave the last state on the terminal when the work is done.
+    reports
+        Show what loops inside tell `report`.
     """
 
     def __init__(
-        self, what: str = "", *, quiet: bool = False, unit: str = "", stream: TextIO | None = None, keep: bool = False
-    ) -> None:
+        self, what: str = "", *, quiet: bool = False, unit: str = "", stream: TextIO | None = None, keep: bool = False,
+        reports: bool = False,
+    ) -> None:  # fmt: skip
         from rich.console import Console
 
         self.what, self.quiet, self.unit, self.keep = what, quiet, unit, keep
@@ -99,8 +130,13 @@ class Display:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._next_line = FIRST_LINE_S
+        self._done = 0
+        self._reports = reports
+        self._token: Token[Display | None] | None = None
 
     def __enter__(self) -> Display:
+        if self._reports:
+            self._token = _TOLD.set(self)
         if self.console.is_terminal and not self.quiet:
             self._bar = _bar(self.console, transient=not self.keep)
             self._task = self._bar.add_task(self.what, total=None, facts="")
@@ -110,6 +146,9 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._token is not None:
+            _TOLD.reset(self._token)
+            self._token = None
         if self._bar is not None:
             with contextlib.suppress(OSError):  # the terminal may be gone
                 self._bar.stop()
@@ -129,21 +168,22 @@ class Display:
         last
             The work is done: where there is no terminal, the line comes whatever the time.
         """
-        if what.split(":")[0] != self.what.split(":")[0]:
+        if what.split(":")[0] != self.what.split(":")[0] or done < self._done:
             self.pace.restart(done)
             self._next_line = FIRST_LINE_S
-        self.what = what
+        self.what, self._done = what, done
         self.pace.note(done)
         if self.quiet:
             return
         facts = ", ".join(text for text in (*self._facts(done, total), note) if text)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description=what, completed=done, total=total, facts=facts)
+            self._bar.update(self._task, description=what, completed=done, total=total or None, facts=facts)
         elif last or self.pace.elapsed >= self._next_line:
             self._next_line = next_line(self.pace.elapsed)
             share = f" ({100 * done / total:.1f} %)" if total else ""
             head = f"{what}: " if what else ""
-            self.say(f"{time.strftime('%H:%M:%S')} {head}{done}/{total}{share}, {facts}".rstrip(", "))
+            count = f"{done}/{total}{share}" if total else f"{duration(self.pace.elapsed)} so far"
+            self.say(f"{time.strftime('%H:%M:%S')} {head}{count}, {facts}".rstrip(", "))
 
     def say(self, text: str) -> None:
         """Print a line of its own, above the bar where there is one."""
@@ -199,4 +239,5 @@ def _bar(console: Console, *, transient: bool) -> Progress:
         TextColumn("{task.fields[facts]}", markup=False),
         console=console,
         transient=transient,
+        redirect_stdout=sys.stdout.isatty(),  # else what is printed for a file or a pipe would go to the terminal
     )

@@ -2,10 +2,11 @@
 
 Each table is joined by exact TARGETID, and by SURVEY and PROGRAM where it has them; see `provabgs.desi.tables`.
 
-Sources of the layouts: desidatamodel (``zcatalog/*/zpix-SURVEY-PROGRAM``, ``zall-pix-SPECPROD``; LSS catalogs
-``*_full.dat.fits``, ``*_clustering.dat.fits``), DESI's visual inspection (``EDR_VI_*_v1.csv``: VI_Z, VI_QUALITY,
-VI_SPECTYPE; merged tables before: best_z, best_quality, best_spectype; a quality of 2.5 or more is a sure redshift,
-Lan et al. 2023, ApJ 943, 68) and FastSpecFit (``fastspec-SURVEY-PROGRAM-*.fits``).
+Sources of the layouts: desidatamodel (``zcatalog/v1``: zpix, ztile and zall with Z, ZERR ..., in ztile a row for each
+tile; ``zcatalog/v2``: Z_BEST, ZERR_BEST ...; LSS catalogs ``*_full.dat.fits`` and ``*_clustering.dat.fits``), DESI's
+visual inspection (``EDR_VI_*_v1.csv``: VI_Z, VI_QUALITY, VI_SPECTYPE; merged tables before: best_z, best_quality,
+best_spectype; a quality of 2.5 or more is a sure redshift, Lan et al. 2023, ApJ 943, 68) and FastSpecFit's data model
+(``fastspec-SURVEY-PROGRAM-*.fits``: VDISP in SPECPHOT, before version 3 in FASTSPEC; lines in FASTSPEC).
 """
 
 from __future__ import annotations
@@ -24,16 +25,18 @@ from provabgs.core.status import Status
 from provabgs.desi.columns import Kind
 from provabgs.desi.origin import Origin
 from provabgs.desi.redrock import Redshift
-from provabgs.desi.tables import JoinTable
+from provabgs.desi.tables import Joined, JoinTable
 
 _REDSHIFT: dict[str, Kind] = {
     **dict.fromkeys(("Z", "ZERR", "DELTACHI2"), "number"), "ZWARN": "whole", "SPECTYPE": "text",
 }  # fmt: skip
+_BEST = "_BEST"
+"""Ending of these columns from Data Release 2 on, where Redrock's own have moved to another file."""
 _VI_NAMES = (("VI_Z", "VI_QUALITY", "VI_SPECTYPE"), ("BEST_Z", "BEST_QUALITY", "BEST_SPECTYPE"))
 _SOURCE = re.compile(r"(1/)?([A-Za-z][A-Za-z0-9_]*)")
 _COLUMN = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
-WEIGHTS = {"W_ZFAIL": "WEIGHT_ZFAIL", "W_FIBASSIGN": "1/FRACZ_TILELOCID"}
-"""Catalog columns of weights, and what of an LSS catalog they are where nothing else is said."""
+WEIGHTS = {"W_ZFAIL": ("WEIGHT_ZFAIL",), "W_FIBASSIGN": ("1/FRACZ_TILELOCID", "WEIGHT_COMP")}
+"""Catalog columns of weights, and what of an LSS catalog (full, clustering) they are where nothing else is said."""
 FASTSPEC_LINES = ("OII_3726", "OII_3729", "HBETA", "OIII_5007", "HALPHA", "NII_6584", "SII_6716", "SII_6731")
 _FLUX_UNIT = "1e-17 erg/(s cm2)"
 VDISP_RANGE = (30.0, 450.0)
@@ -102,11 +105,13 @@ class Joins(NamedTuple):
             return seen
         if self.zcatalog is None:
             return None
-        found = self.zcatalog.join(targetid, origin.survey, origin.program, _REDSHIFT, verify=self.verify)
+        end = redshift_ending(self.zcatalog)
+        kinds: dict[str, Kind] = {f"{name}{end}": kind for name, kind in _REDSHIFT.items()}
+        found = self._of(self.zcatalog, targetid, origin, kinds)
         if found.row is None:
             why = found.note or f"{self.zcatalog.path.name} has no row for it"
             raise UnusableTargetError(f"no redshift: {why}", Status.NO_REDSHIFT)
-        row = found.row
+        row = {name.removesuffix(end): value for name, value in found.row.items()}
         own = self.zcatalog.path.name
         notes = [f"{own} has no {name}: taken as good" for name in ("ZWARN", "SPECTYPE") if name not in row]
         note = "; ".join([*notes, *([found.note] if found.note else [])])
@@ -114,6 +119,11 @@ class Joins(NamedTuple):
             float(row["Z"]), float(row.get("ZERR", math.nan)), int(row.get("ZWARN", 0)),
             str(row.get("SPECTYPE", "")).upper(), float(row.get("DELTACHI2", math.nan)), source="zcatalog", note=note,
         )  # fmt: skip
+
+    def _of(self, table: JoinTable, targetid: int, origin: Origin, kinds: Mapping[str, Kind]) -> Joined:
+        """What a table says of the target of a spectrum; of rows of several tiles or pixels, that of the spectrum's."""
+        apart = {"TILEID": origin.tile, "SPGRPVAL": origin.number}
+        return table.join(targetid, origin.survey, origin.program, kinds, verify=self.verify, apart=apart)
 
     def _inspected(self, table: JoinTable, targetid: int) -> Redshift | None:
         """The redshift of visual inspection; it is of the target, whichever spectrum was looked at."""
@@ -159,7 +169,7 @@ class Joins(NamedTuple):
     ) -> None:  # fmt: skip
         wanted = weight_columns(self.options, table)
         kinds: dict[str, Kind] = dict.fromkeys((column for column, _ in wanted.values()), "number")
-        found = table.join(targetid, origin.survey, origin.program, kinds, verify=self.verify)
+        found = self._of(table, targetid, origin, kinds)
         if found.row is None:
             notes.append(found.note or f"{table.path.name} has no weights for it")
             return
@@ -179,7 +189,7 @@ class Joins(NamedTuple):
     ) -> None:  # fmt: skip
         numbers = ("VDISP", *(f"{line}_FLUX" for line in FASTSPEC_LINES))
         kinds: dict[str, Kind] = dict.fromkeys((f"{n}{end}" for n in numbers for end in ("", "_IVAR")), "number")
-        found = table.join(targetid, origin.survey, origin.program, kinds, verify=self.verify)
+        found = self._of(table, targetid, origin, kinds)
         if found.row is None:
             notes.append(found.note or f"{table.path.name} has no row for it")
             return
@@ -227,20 +237,33 @@ def weight_columns(options: JoinOptions, table: JoinTable) -> Mapping[str, tuple
     DataFileError
         When it does not.
     """
-    wanted = {}
-    for name, source in (options.columns or WEIGHTS).items():
-        found = _SOURCE.fullmatch(source)
-        assert found is not None
-        wanted[name] = (found[2].upper(), bool(found[1]))
+    wanted = {name: _parsed(source) for name, source in options.columns.items()}
     if not options.columns:
-        wanted = {name: about for name, about in wanted.items() if about[0] in table.names}
+        for name, sources in WEIGHTS.items():
+            there = [about for about in map(_parsed, sources) if about[0] in table.names]
+            wanted |= {name: there[0]} if there else {}
         if not wanted:
             raise DataFileError(
-                f"{table.path}: has neither WEIGHT_ZFAIL nor FRACZ_TILELOCID; say which columns are weights: "
-                'columns = { W_FIBASSIGN = "WEIGHT" }'
+                f"{table.path}: has neither WEIGHT_ZFAIL nor FRACZ_TILELOCID or WEIGHT_COMP; say which columns are "
+                'weights: columns = { W_FIBASSIGN = "WEIGHT" }'
             )
     table.require([column for column, _ in wanted.values()], "the table of weights that columns asks for")
     return wanted
+
+
+def _parsed(source: str) -> tuple[str, bool]:
+    """Column, and whether its inverse is meant, of ``NAME`` or ``1/NAME``."""
+    found = _SOURCE.fullmatch(source)
+    assert found is not None
+    return found[2].upper(), bool(found[1])
+
+
+def redshift_ending(table: JoinTable) -> str:
+    """Ending of the columns Z, ZERR, ZWARN ... of a redshift catalog: ``"_BEST"`` or none; `DataFileError` without."""
+    if f"Z{_BEST}" in table.names:
+        return _BEST
+    table.require(["Z"], "a redshift catalog")
+    return ""
 
 
 def open_joins(options: JoinOptions, *, verify: bool = True) -> Joins | None:
@@ -263,7 +286,7 @@ def open_joins(options: JoinOptions, *, verify: bool = True) -> Joins | None:
         return None
     zcatalog, vi, weights, fastspecfit = (None if p is None else JoinTable.open(p, verify=verify) for p in paths)
     if zcatalog is not None:
-        zcatalog.require(["Z"], "a redshift catalog")
+        redshift_ending(zcatalog)
     if vi is not None:
         vi_names(vi)
     if weights is not None:

@@ -113,8 +113,9 @@ class JoinTable:
             raise DataFileError(f"{self.path}: is not {what}: it has no column {', '.join(missing)} (it has {few} ...)")
 
     def join(
-        self, targetid: int, survey: str, program: str, kinds: Mapping[str, Kind], *, verify: bool = True
-    ) -> Joined:
+        self, targetid: int, survey: str, program: str, kinds: Mapping[str, Kind], *, verify: bool = True,
+        apart: Mapping[str, int] | None = None,
+    ) -> Joined:  # fmt: skip
         """The values of one target.
 
         Parameters
@@ -127,6 +128,9 @@ class JoinTable:
             Columns wanted, in upper case, and what they hold; those that the table lacks are left out.
         verify
             Whether checksums are looked at.
+        apart
+            Columns that tell rows of one survey and program apart, and their values for the spectrum; those that are
+            negative, or that no row has, tell nothing.
 
         Raises
         ------
@@ -140,10 +144,19 @@ class JoinTable:
         here = [k for k, label in enumerate(labels) if _same(label, survey, program)]
         if not here:
             return Joined(None, f"{self.path.name} has it in {', '.join(sorted(set(labels)))} alone")
-        values = self._values(self.rows[first:stop][here].astype(np.int64), kinds, verify)
-        if len(here) == 1:
+        rows = self._of_spectrum(self.rows[first:stop][here].astype(np.int64), apart or {}, verify)
+        values = self._values(rows, kinds, verify)
+        if rows.size == 1:
             return Joined({k: v[0].item() for k, v in values.items()})
         return self._agreed(targetid, sorted({labels[k] for k in here}), values)
+
+    def _of_spectrum(self, rows: NDArray[np.int64], apart: Mapping[str, int], verify: bool) -> NDArray[np.int64]:
+        """Of several rows those that columns such as TILEID give to the spectrum; all where they tell nothing."""
+        for name, value in apart.items():
+            if rows.size > 1 and value >= 0 and name in self.names:
+                own = self._values(rows, {name: "whole"}, verify)[name] == value
+                rows = rows[own] if own.any() else rows
+        return rows
 
     def _agreed(self, targetid: int, labels: Sequence[str], values: Columns) -> Joined:
         """The one value that several rows agree on."""

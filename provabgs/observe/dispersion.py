@@ -261,28 +261,6 @@ class Banded(NamedTuple):
         offset = self.columns.start - self.first * BLOCK_ROWS
         return np.concatenate(out)[offset : offset + len(spectra)]
 
-    def adjoint(self, j: int, spectra: SingleArray) -> SingleArray:
-        """The transpose of matrix j times spectra.
-
-        Parameters
-        ----------
-        j
-            Which of the matrices.
-        spectra
-            ``(nwave, n)`` on the stretch.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``(nwave, n)``.
-        """
-        padded, width = self._padded(spectra), self.blocks.shape[-1]
-        out = np.zeros_like(padded)
-        for i, (block, start) in enumerate(zip(self.blocks[j], self.starts, strict=True)):
-            row = (self.first + i) * BLOCK_ROWS
-            out[start : start + width] += np.matmul(block.T, padded[row : row + BLOCK_ROWS])
-        return out[self.columns]
-
     def _padded(self, spectra: SingleArray) -> SingleArray:
         last = max(int(self.starts.max()) + self.blocks.shape[-1], (self.first + len(self.starts)) * BLOCK_ROWS)
         out = np.zeros((max(last, self.columns.stop), spectra.shape[1]), np.float32)
@@ -335,13 +313,6 @@ class Dispersion:
             sum((c * m for c, m in zip(row[1:], nodes[1:], strict=True)), start=row[0] * nodes[0]).tocsr()
             for row in self.coefficients[1:]
         ]
-
-    def bands(self, columns: slice) -> Banded:
-        """`matrices` but the first, for the blocks that a stretch of wavelengths needs."""
-        blocks = slice(columns.start // BLOCK_ROWS, -(-columns.stop // BLOCK_ROWS))
-        nodes = np.stack([self.table.band(int(k))[blocks] for k in self.nodes])
-        combined = self.coefficients[1:].astype(np.float32) @ nodes.reshape(N_NODE, -1)
-        return Banded(combined.reshape(-1, *nodes.shape[1:]), self.table.starts[blocks], columns, blocks.start)
 
     @property
     def reach(self) -> float:

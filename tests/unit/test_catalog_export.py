@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def test_summaries(root: Path, tmp_path: Path) -> None:
     assert sorted(b["TARGETID"]) == [2, 3, 99]
     lost = np.asarray(b["TARGETID"]) == 99
     np.testing.assert_array_equal(np.ma.getmaskarray(b["LOGMSTAR_P50"]), lost)  # astropy reads NaN as masked
+    assert None in pq.read_table(root / "summary.parquet")["MESSAGE"].to_pylist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # astropy guesses, and says so, where lengths of texts are missing
+        by_astropy = Table.read(tmp_path / "a.parquet")
+    assert list(by_astropy["TARGETID"]) == list(b["TARGETID"])
+    kept = pq.read_table(root / "summary.parquet").to_pydict()
+    messages = dict(zip(kept["TARGETID"], kept["MESSAGE"], strict=True))
+    assert [str(text) for text in by_astropy["MESSAGE"]] == [messages[i] or "" for i in by_astropy["TARGETID"]]
     reopened = Catalog.open(tmp_path / "a.parquet")
     assert len(reopened) == 3
     reopened.close()

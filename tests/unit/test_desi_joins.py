@@ -28,7 +28,7 @@ from provabgs.observe.target import TargetResult
 from provabgs.pipelines.config import parse_config
 from provabgs.pipelines.inputs import make_reader
 from provabgs.surveys import load_system
-from tests.support.desi_files import Target, source_id, write, write_production, write_table
+from tests.support.desi_files import Target, source_id, write, write_production, write_table, write_tiles
 
 ONE, TWO, THREE = (Target(source_id(k)) for k in (1, 2, 3))
 BIG = 2**60 + 1
@@ -102,6 +102,36 @@ def test_rows_that_contradict_one_another_are_refused(coadd: Path, tmp_path: Pat
     assert "2 equal rows of z.fits" in second.message
 
 
+def test_columns_of_data_release_2(coadd: Path, tmp_path: Path) -> None:
+    """zcatalog/v2: Redrock's columns are in another file, and those here end in _BEST."""
+    ids = [ONE.targetid, TWO.targetid, THREE.targetid]
+    gone = dict.fromkeys(("Z", "ZERR", "ZWARN", "SPECTYPE", "DELTACHI2"))
+    best = {
+        "Z_BEST": [0.21, 0.31, 0.41], "ZERR_BEST": [1e-5] * 3, "ZWARN_BEST": [0, 4, 0],
+        "SPECTYPE_BEST": ["GALAXY", "GALAXY", "QSO"], "DELTACHI2_BEST": [90.0] * 3, "Z_CONF": [3, 0, 3],
+    }  # fmt: skip
+    z = zcatalog(tmp_path / "zpix-main-bright.fits", ids, {"SURVEY": "main", "PROGRAM": "bright"}, **gone, **best)
+    first, second, third = read(coadd, zcatalog=z)
+    assert (seen(first).redshift, seen(first).zerr, seen(first).meta["DELTACHI2"]) == (0.21, 1e-5, 90.0)
+    assert (second.status, third.status) == (Status.REDSHIFT_WARNING, Status.NOT_A_GALAXY)
+
+
+def test_rows_of_tiles_are_told_apart(tmp_path: Path) -> None:
+    """ztile-main-bright-cumulative has a row for each tile of a target; a coadd of a tile takes its own."""
+    root = write_production(tmp_path / "iron", {"tiles/cumulative/20/20210502/0-20-thru20210502": [ONE, TWO]})
+    write_tiles(root, [(20, "main", "bright", 20210502)])
+    path = root / "tiles/cumulative/20/20210502/coadd-0-20-thru20210502.fits"
+    ids = [ONE.targetid] * 3 + [TWO.targetid] * 2
+    z = zcatalog(
+        tmp_path / "ztile.fits", ids, {"SURVEY": "main", "PROGRAM": "bright"}, Z=[0.2, 0.3, 0.4, 0.5, 0.6],
+        TILEID=[10, 20, 20, 10, 11], SPGRPVAL=[20210502, 20210502, 20210501, 20210502, 20210502],
+    )  # fmt: skip
+    first, second = read(path, zcatalog=z)
+    assert seen(first).redshift == 0.3
+    assert second.status is Status.INPUT_ERROR  # of neither of its tiles is this coadd
+    assert "differ in Z" in second.message
+
+
 def test_a_coadd_of_unknown_survey_is_not_guessed_at(tmp_path: Path, coadd: Path) -> None:
     mine = coadd.rename(tmp_path / "mine.fits")
     with fits.open(mine, mode="update") as hdus:
@@ -144,7 +174,7 @@ def test_tables_that_cannot_be_joined_are_refused_by_name(coadd: Path, tmp_path:
     refused(r"f\.fits: HDU 1 \(ZCATALOG\): column TARGETID is stored as float64", zcatalog=floats)
     refused("no table has a column TARGETID", zcatalog=write_table(tmp_path / "n.fits", "Z", {"Z": np.array([0.1])}))
     refused(r"none\.fits: no such file", weights=tmp_path / "none.fits")
-    refused("has neither WEIGHT_ZFAIL nor FRACZ_TILELOCID", weights=zcatalog(tmp_path / "w.fits", ids))
+    refused("has neither WEIGHT_ZFAIL nor FRACZ_TILELOCID or WEIGHT_COMP", weights=zcatalog(tmp_path / "w.fits", ids))
     refused("has no column WEIGHT_SYS", weights=zcatalog(tmp_path / "w.fits", ids), columns={"W": "WEIGHT_SYS"})
     refused("is not FastSpecFit's catalog: it has no column VDISP", fastspecfit=zcatalog(tmp_path / "w.fits", ids))
     (tmp_path / "vi.csv").write_text("TARGETID,VI_Z\n1,0.1\n")
@@ -216,6 +246,13 @@ def test_weights_fill_catalog_columns(coadd: Path, tmp_path: Path) -> None:
         "dtype": "f8", "unit": "", "description": "WEIGHT of BGS_BRIGHT_full.dat.fits",
     }  # fmt: skip
     assert "MAG_R" in meta["SURVEY_COLUMNS"]
+
+
+def test_weights_of_a_clustering_catalog(coadd: Path, tmp_path: Path) -> None:
+    """It has WEIGHT_COMP in place of FRACZ_TILELOCID."""
+    lss = zcatalog(tmp_path / "c.fits", [ONE.targetid], WEIGHT_ZFAIL=[1.0], WEIGHT_COMP=[1.5], WEIGHT_SYS=[1.1])
+    meta = seen(read(coadd, [ONE.targetid], redshifts=0.1, weights=lss)[0]).meta
+    assert (meta["W_ZFAIL"], meta["W_FIBASSIGN"]) == (1.0, 1.5)
 
 
 def fastspec(path: Path, ids: list[int], **columns: Any) -> Path:

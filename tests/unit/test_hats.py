@@ -16,11 +16,14 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
 from typer.testing import CliRunner
 
 from provabgs.catalog import Catalog, write_catalog
 from provabgs.catalog.hats import export_hats
-from provabgs.catalog.hats_layout import INDEX, Pixel, healpix29, partition, read_properties
+from provabgs.catalog.hats_layout import INDEX, Pixel, healpix29, partition, read_properties, tiling
+from provabgs.catalog.hats_margin import Margin
 from provabgs.cli.main import app
 from provabgs.core.errors import DataFileError, InputError
 from provabgs.core.status import Status
@@ -63,7 +66,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, posteriors: list[Posterior]) 
 def hats(root: Path) -> Path:
     """The export that tests read."""
     with Catalog.open(root) as catalog:
-        export_hats(catalog, root.parent / "bgs", draws=DRAWS, rows=ROWS)
+        export_hats(catalog, root.parent / "bgs", draws=DRAWS, rows=ROWS, margin=0)
     return root.parent / "bgs"
 
 
@@ -246,6 +249,109 @@ def test_lsdb_opens_filters_and_crossmatches(client: Any, root: Path, hats: Path
         .sort_index()
         .equals(whole["LOGMSTAR_P50"].loc[sorted(rows.index[::3])])
     )
+
+
+# -- margins ------------------------------------------------------------------------------------------------------
+
+
+def test_margins_are_complete_and_near() -> None:
+    """Against rings of points around each galaxy: every pixel within 5 arcsec has it, none beyond 40."""
+    rng = np.random.default_rng(4)
+    n = 1600
+    ra = np.concatenate([rng.uniform(0, 360, n // 2), 90 + rng.uniform(-0.003, 0.003, n // 2)])
+    dec = np.concatenate([rng.uniform(89.9, 90, n // 2), rng.uniform(60, 60.5, n // 2)])
+    index = healpix29(ra, dec)
+    margin = Margin(index, 40, 5.0)
+    first = np.array([p.number << 2 * (29 - p.order) for p in margin.pixels])
+    assert (np.diff(first) > 0).all()
+    rows, pixels = margin.pairs(index)
+    have = set(zip(rows.tolist(), pixels.tolist(), strict=True))
+    home = np.searchsorted(first, index, side="right") - 1
+    assert len(have) > 80
+    assert not any(home[row] == pixel for row, pixel in have)
+    assert any(n == 0 for _, n in tiling(index, 40))  # and margins of empty sky are there
+
+    def ringed(radii: np.ndarray) -> set[tuple[int, int]]:
+        place = SkyCoord(ra, dec, unit="deg")
+        found = set()
+        for radius in radii:
+            for angle in np.arange(0, 360, 15):
+                there = place.directional_offset_by(angle * u.deg, radius * u.arcsec)
+                hit = np.searchsorted(first, healpix29(there.ra.deg, there.dec.deg), side="right") - 1
+                away = np.flatnonzero(hit != home)
+                found |= set(zip(away.tolist(), hit[away].tolist(), strict=True))
+        return found
+
+    assert ringed(np.array([1.0, 3.0, 5.0])) <= have
+    assert have <= ringed(np.linspace(2, 40, 12))
+
+
+@pytest.fixture(scope="module")
+def edges(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalog with galaxies on both sides of an edge of base pixels, exported with its margin."""
+    rng = np.random.default_rng(5)
+    folder = tmp_path_factory.mktemp("edges")
+    dec = np.linspace(60, 70, 80)
+    made = [
+        replace(synthetic_posterior(i + 1, rng, 12), ra=90 + (-1) ** i * 0.4 / 3600 / np.cos(np.radians(d)), dec=d)
+        for i, d in enumerate(dec.tolist())
+    ]
+    far = [replace(synthetic_posterior(1000 + i, rng, 12), ra=100.0 + i, dec=65.0) for i in range(10)]
+    write_catalog(folder / "c", [*made, *far])
+    export_hats(Catalog.open(folder / "c"), folder / "h", draws=6, rows=30)
+    return folder
+
+
+def test_a_collection_is_read_as_the_catalog_is(edges: Path) -> None:
+    store, opened = Catalog.open(edges / "c"), Catalog.open(edges / "h")
+    assert sorted(p.name for p in (edges / "h").iterdir()) == ["collection.properties", "h", "h_5arcs"]
+    assert by_id(opened).equals(by_id(store))
+    assert by_id(Catalog.open(f"file://{edges / 'h'}")).equals(by_id(store))
+    assert opened.samples([1, 1001], ["LOGMSTAR"])["LOGMSTAR"].shape == (2, 6)
+    assert by_id(Catalog.open(edges / "h" / "h")).equals(by_id(store))
+    with pytest.raises(DataFileError, match="is the margin of a catalog; open h beside it"):
+        Catalog.open(edges / "h" / "h_5arcs")
+    margin = read_properties((edges / "h/h_5arcs/hats.properties").read_text())
+    assert (margin["dataproduct_type"], margin["hats_margin_threshold"]) == ("margin", "5")
+    assert int(margin["hats_nrows"]) >= 80
+    with pytest.raises(InputError, match="nothing is overwritten"):
+        export_hats(opened, edges / "h")
+    for wrong in (-1.0, 1e5, float("nan")):
+        with pytest.raises(InputError, match=r"need 0 \(none\) to 3600 arcsec"):
+            export_hats(opened, edges / "x", margin=wrong)
+
+
+def test_a_collection_that_names_nothing_is_told(tmp_path: Path) -> None:
+    for text in ("obs_collection=h\n", "hats_primary_table_url=../h\n"):
+        (tmp_path / "collection.properties").write_text(text)
+        with pytest.raises(DataFileError, match=r"collection.properties names no catalog beside it"):
+            Catalog.open(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lsdb_needs_no_warning_on_the_right(client: Any, edges: Path) -> None:
+    """Each galaxy's counterpart lies across the edge: found through the margin, as without pixels."""
+    import lsdb
+    from hats.io.validation import is_valid_catalog
+
+    rows = Catalog.open(edges / "c").arrow(["TARGETID", "RA", "DEC"]).to_pandas()
+    assert is_valid_catalog(edges / "h" / "h", strict=True)
+    assert is_valid_catalog(edges / "h" / "h_5arcs", strict=True)
+    mirrored = rows.assign(RA=np.where(rows["TARGETID"] < 1000, 180.0 - rows["RA"], rows["RA"]), NAME=rows["TARGETID"])
+    other = lsdb.from_dataframe(mirrored[["NAME", "RA", "DEC"]], ra_column="RA", dec_column="DEC")
+    names: dict[str, Any] = {"suffixes": ("_other", ""), "suffix_method": "overlapping_columns"}
+    opened = lsdb.open_catalog(edges / "h")
+    assert opened.margin is not None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*margin.*")
+        found = other.crossmatch(opened, radius_arcsec=2.0, **names)
+    matched = found.compute()
+    np.testing.assert_array_equal(np.sort(matched["NAME"]), np.sort(rows["TARGETID"]))
+    np.testing.assert_array_equal(matched["NAME"].to_numpy(), matched["TARGETID"].to_numpy())
+    export_hats(Catalog.open(edges / "c"), edges / "bare", rows=30, margin=0)
+    with pytest.warns(RuntimeWarning, match="margin"):
+        bare = other.crossmatch(lsdb.open_catalog(edges / "bare"), radius_arcsec=2.0, **names)
+    assert len(bare.compute()) == 10  # what the margin is for
 
 
 # -- what cannot be, and what breaks --------------------------------------------------------------------------------

@@ -7,8 +7,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from astropy.table import Table
@@ -16,12 +19,14 @@ from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from provabgs.catalog import write_catalog
 from provabgs.cli.main import app
 from provabgs.cli.report import CHALLENGE, challenge_table, near
 from provabgs.core.config import load_config_file
-from provabgs.core.progress import Display, Pace, duration, next_line, rate_text
+from provabgs.core.progress import Display, Pace, duration, next_line, rate_text, report, unheard
 from provabgs.core.status import Status
 from provabgs.pipelines.challenge import ChallengeRun
+from provabgs.pipelines.dry_run import synthetic_posterior
 from provabgs.pipelines.progress import Progress
 
 WIDTH = 80
@@ -172,6 +177,76 @@ def test_new_work_begins_a_new_count() -> None:
         clock.now = 20.0
         show("writing: b", 25, 1000)
         assert show.pace.rate == 2.0
+
+
+def test_loops_report_to_the_display_that_asked() -> None:
+    told: list[tuple[Any, ...]] = []
+
+    class Recorder(Display):
+        def __call__(self, *args: Any, **kwargs: Any) -> None:
+            told.append(args)
+            super().__call__(*args, **kwargs)
+
+    report("nobody listens", 1, 2)
+    with Recorder("a", quiet=True):
+        report("a display that did not ask", 1, 2)
+    clock = Clock()
+    with Recorder("b", quiet=True, reports=True) as show:
+        report("reading", 0, 2000)
+        show.pace = Pace(clock)
+        clock.now = 10.0
+        report("reading", 1000, 2000)
+        assert show.pace.left(1000, 2000) == 10.0
+        report("reading", 0, 2000)  # once more from the beginning
+        clock.now = 20.0
+        report("reading", 500, 2000)
+        assert show.pace.rate == 50.0
+        report("sampling", 0, 0)
+        with unheard():
+            report("a smaller loop", 1, 2)
+    report("nobody listens any more", 1, 2)
+    counts = [0, 1000, 0, 500]
+    assert told == [*(("reading", n, 2000) for n in counts), ("sampling", 0, 0)]
+
+
+def test_work_of_unknown_length_says_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with Display("sampling") as show:
+        show.pace = Pace(clock)
+        clock.now = 45.0
+        show("sampling", 0, 0)
+    assert capsys.readouterr().err.strip().endswith("sampling: 0m45s so far")
+
+
+def test_long_questions_to_a_catalog_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws are read a shard at a time, exports written a pixel at a time; commands show both."""
+    told: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(Display, "__call__", lambda _, what, done, total: told.append((what, done, total)))
+    rng = np.random.default_rng(0)
+    write_catalog(tmp_path / "c", [replace(synthetic_posterior(k, rng, 20), ra=40.0 * k, dec=5.0) for k in (1, 2, 3)])
+    place = str(tmp_path / "c")
+    for command, expected in (
+        (["query", place, "--samples", "LOGMSTAR", "-o", str(tmp_path / "a.fits")], ("reading draws", 3, 3)),
+        (["query", place, "-p", "LOGMSTAR > 10"], ("reading draws", 3, 3)),
+        (["query", place, "-o", str(tmp_path / "b.csv")], ("writing b.csv", 0, 0)),
+        (["export", place, str(tmp_path / "h"), "--hats", "--rows", "1", "--draws", "5"], ("writing galaxies", 2, 3)),
+        (["export", place, str(tmp_path / "m.fits"), "--models"], ("model spectra", 2, 3)),
+    ):
+        told.clear()
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+        assert expected in told, command
+        assert len({what for what, _, _ in told}) == 1 or "-o" in command, command  # a count that none interrupts
+
+
+def test_what_is_printed_beside_a_bar_stays_where_it_belongs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bar on the terminal, output into a pipe: sentences go into the pipe."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with Display("reading"):
+        print("3 galaxies")
+    assert capsys.readouterr().out == "3 galaxies\n"
 
 
 def test_progress_prints_nothing_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,9 @@ The weighted pixels of a spectrum of coefficients u are ``P_0 u + sum_j p_j T_j 
 dispersion (`provabgs.observe.dispersion`). P_0 is reduced as ever. What the dispersion changes, T_j u, lies for all u
 in a few directions E_j of pixel space, found from random u (randomised range finder: Halko, Martinsson & Tropp 2011,
 SIAM Rev. 53, 217): ``T_j = E_j A_j^T``. The rows gain those combinations of E_j that the modes of P_0 do not span.
+
+All that any dispersion changes at rest lies in a few directions of the window's wavelengths, the same for every galaxy
+(`Changes`): a galaxy sends these through its operator, and all else are products of matrices of their number.
 """
 
 from __future__ import annotations
@@ -17,11 +20,25 @@ from provabgs.core.arrays import FloatArray, SingleArray
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed.interpolation_points import PointBasis
 from provabgs.inference.compressed.places import matmul
-from provabgs.inference.compressed.quadratic_form import QuadraticForm, RowSpace, apply_blocks, dense_blocks
-from provabgs.observe.dispersion import Dispersion, of_s, polynomials
+from provabgs.inference.compressed.quadratic_form import (
+    QuadraticForm,
+    RowSpace,
+    apply_blocks,
+    dense_blocks,
+    square,
+    times,
+)
+from provabgs.observe.dispersion import N_TABLE, Banded, Dispersion, DispersionTable, of_s, polynomials
+from provabgs.observe.linespread import BLOCK_ROWS
 
 RANKS = (96, 48, 24, 12, 8, 4)
 """Directions kept of each T_j."""
+N_CHANGE = 256
+"""Directions of a window's wavelengths that dispersions change spectra in."""
+OVERSAMPLED = 128
+"""Random combinations beyond these, from which they are found."""
+SOUGHT = 2
+"""Every so many dispersions of the table takes part in the search."""
 N_EXTRA = 64
 """Rows that the directions outside the modes of P_0 take."""
 SEED = 20260101
@@ -61,13 +78,63 @@ class DispersionReduction(NamedTuple):
         return matmul(points, self.features) * (weights if points.ndim == 2 else weights[:, None])
 
 
-class Features(NamedTuple):
-    """The directions that the dispersion moves a spectrum in, in double precision."""
+class Changes:
+    """What dispersions change in the cardinal spectra of a basis, as amplitudes of a few directions of wavelengths."""
 
-    weighted: FloatArray
-    """``(npix, nfeature)`` the directions times the weight that templates leave."""
-    directions: FloatArray
-    """``(npix, nfeature)`` E_j side by side, weighted pixels."""
+    def __init__(self, basis: PointBasis, table: DispersionTable) -> None:
+        self._basis, self._table = basis, table
+        self._middle = self._broadened(N_TABLE // 2)
+        self._along: dict[int, SingleArray] = {}
+        rng, n = np.random.default_rng(SEED), N_CHANGE + OVERSAMPLED
+        sample = np.zeros((len(self._middle), n), np.float32)
+        for k in np.unique(np.append(np.arange(0, N_TABLE, SOUGHT), N_TABLE - 1)):
+            random = rng.standard_normal((self._middle.shape[1], n)).astype(np.float32)
+            sample += (self._broadened(int(k)) - self._middle) @ random
+        vectors = np.linalg.svd(sample, full_matrices=False)[0]
+        self.directions: SingleArray = np.ascontiguousarray(vectors[:, :N_CHANGE])
+        """``(nwave, nchange)`` orthonormal."""
+
+    def along(self, k: int) -> SingleArray:
+        """Amplitudes ``(nchange, npoint)`` of what dispersion k of the table changes, against that in its middle."""
+        if k not in self._along:
+            self._along[k] = self.directions.T @ (self._broadened(k) - self._middle)
+        return self._along[k]
+
+    def _broadened(self, k: int) -> SingleArray:
+        cardinal, columns = self._basis.cardinal_by_wave, self._basis.columns
+        blocks = slice(columns.start // BLOCK_ROWS, -(-columns.stop // BLOCK_ROWS))
+        band = self._table.band(k)[None, blocks]
+        return Banded(band, self._table.starts[blocks], columns, blocks.start).apply(0, cardinal)
+
+
+@lru_cache(maxsize=16)
+def changes_of(basis: PointBasis, table: DispersionTable) -> Changes:
+    """The changes of a basis, once per process.
+
+    Parameters
+    ----------
+    basis
+        Cardinal spectra of a window.
+    table
+        Broadening matrices.
+
+    Returns
+    -------
+    Changes
+        About a second for the first galaxy of a window.
+    """
+    return Changes(basis, table)
+
+
+class Features(NamedTuple):
+    """The directions that the dispersion moves a spectrum in: ``E = pixels turn``."""
+
+    form: QuadraticForm
+    """Weights and templates."""
+    pixels: SingleArray
+    """``(npix, nchange)`` the directions of `Changes` as weighted pixels."""
+    turn: FloatArray
+    """``(nchange, nfeature)``."""
     coefficients: FloatArray
     """``(npoint, nfeature)`` A_j, on coefficients u."""
     in_modes: FloatArray
@@ -94,8 +161,12 @@ class Features(NamedTuple):
         numpy.ndarray
             ``(n, N_EXTRA)``.
         """
-        product = vectors.T @ self.weighted
+        product = self.seen(self.form.marginalised(vectors).T)
         return (product - along_modes @ self.in_modes.T) @ self.from_outside
+
+    def seen(self, rows: FloatArray) -> FloatArray:
+        """Products of rows over weighted pixels ``(n, npix)`` with the directions, ``(n, nfeature)``."""
+        return times(rows, self.pixels) @ self.turn
 
     def rows(self, n_row: int) -> FloatArray:
         """From features to rows, ``(nfeature, n_row + N_EXTRA)``, where `n_row` are kept for the modes of P_0."""
@@ -163,27 +234,26 @@ def find_features(
         ``sum(RANKS)`` directions.
     """
     n_point = len(space.root)
-    cardinal = basis.cardinal_by_wave[:, :n_point]
-    bands = dispersion.bands(basis.columns)
-    part = np.split(np.arange(sum(RANKS)), np.cumsum(RANKS)[:-1])
-    random = np.random.default_rng(SEED).standard_normal((n_point, max(RANKS))).astype(np.float32)
-    typical = cardinal @ random
-    sample = np.concatenate([bands.apply(j, typical[:, :rank]) for j, rank in enumerate(RANKS)], axis=1)
-    pixels = apply_blocks(form.operator, sample).astype(np.float64)
-    weighted, directions = form.marginalised(pixels), pixels
-    for own in part:  # orthonormal for each polynomial apart
-        columns = slice(int(own[0]), int(own[-1]) + 1)
-        values, vectors = np.linalg.eigh(pixels[:, columns].T @ weighted[:, columns])
-        kept = values > NEGLIGIBLE * values[-1]
-        turn = np.where(kept, vectors / np.sqrt(np.where(kept, values, 1.0)), 0.0)
-        directions[:, columns], weighted[:, columns] = pixels[:, columns] @ turn, weighted[:, columns] @ turn
-    back = form.adjoint(weighted.astype(np.float32), len(cardinal))
-    unbroadened = np.concatenate([bands.adjoint(j, back[:, own]) for j, own in enumerate(part)], axis=1)
-    coefficients = (cardinal.T @ unbroadened).astype(np.float64)
-    in_modes = ((space.vectors.T @ (form.pixels[:, :n_point].astype(np.float64).T @ weighted)) / space.root[:, None]).T
-    in_modes = in_modes[:, :n_row]
-    outside = _outside(directions.T @ weighted - in_modes @ in_modes.T, coefficients)
-    return Features(weighted, directions, coefficients, in_modes, *outside, dispersion.scale)
+    changes = changes_of(basis, dispersion.table)
+    pixels = apply_blocks(form.operator, changes.directions)
+    overlap = times(form.templates, pixels)
+    values, vectors = np.linalg.eigh(square(pixels) - overlap.T @ overlap)
+    kept = values > NEGLIGIBLE * values[-1]
+    root, vectors = np.sqrt(values[kept]), vectors[:, kept]
+    nodes = np.stack([changes.along(int(k))[:, :n_point] for k in dispersion.nodes])
+    along = np.tensordot(dispersion.coefficients[1:].astype(np.float32), nodes, 1)
+    random = np.random.default_rng(SEED).standard_normal((n_point, max(RANKS)))
+    whole, coefficients = np.zeros((root.size, sum(RANKS))), np.zeros((n_point, sum(RANKS)))
+    end = np.cumsum(RANKS)
+    for moved, rank, stop in zip((root[:, None] * vectors.T) @ along, RANKS, end, strict=True):
+        typical = moved @ (moved.T @ (moved @ random[:, :rank]))  # one power iteration: nearly the best directions
+        own = np.linalg.qr(typical)[0]  # orthonormal for each polynomial apart
+        columns = slice(stop - rank, stop - rank + own.shape[1])
+        whole[:, columns], coefficients[:, columns] = own, moved.T @ own
+    turn = (vectors / root) @ whole
+    in_modes = turn.T @ (form.against(pixels, overlap, space.overlap) @ (space.vectors / space.root))[:, :n_row]
+    outside = _outside(whole.T @ whole - in_modes @ in_modes.T, coefficients)
+    return Features(form, pixels, turn, coefficients, in_modes, *outside, dispersion.scale)
 
 
 def _outside(gram: FloatArray, coefficients: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -10,8 +10,8 @@ resolution. One rest-frame table therefore serves all galaxies that observe the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,8 @@ WINDOW_STEP = 0.04
 """Windows of wavelength are rounded out to this step in ln wavelength, so that galaxies share them."""
 
 
-class PointBasis(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class PointBasis:
     """Points of one window and how spectra follow from them.
 
     A spectrum f is ``cardinal_by_wave @ u`` with ``u = solve(r.T, values at points)``; the first q entries of u, and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,8 @@ class RowSpace(NamedTuple):
     """``(npoint,)`` amplitude of the data in each mode, sigmas."""
     n_row: int
     """Number of modes that the tolerance asks for."""
+    overlap: FloatArray
+    """``(ntemplate, npoint)`` templates times the cardinal spectra (`QuadraticForm.gram`)."""
 
     def rows(self, u: FloatArray) -> FloatArray:
         """Amplitudes of the modes, ``(n, npoint)`` in sigmas, for spectra of coefficients `u` ``(n, npoint)``."""
@@ -115,26 +118,6 @@ class QuadraticForm(NamedTuple):
         """Pixel vectors ``(npix, n)`` times the weight that is left when templates are marginalised."""
         return vectors - self.templates.T @ (self.templates @ vectors) if len(self.templates) else vectors
 
-    def adjoint(self, vectors: SingleArray, n_wave: int) -> SingleArray:
-        """The transposed operator times pixel vectors.
-
-        Parameters
-        ----------
-        vectors
-            ``(npix, n)``.
-        n_wave
-            Wavelengths of the window.
-
-        Returns
-        -------
-        SingleArray
-            ``(n_wave, n)``.
-        """
-        out = np.zeros((n_wave, vectors.shape[1]), np.float32)
-        for block in self.operator:
-            out[block.columns] += block.matrix.T @ vectors[block.pixels]
-        return out
-
     def project(self, vectors: FloatArray, n_point: int) -> FloatArray:
         """Products of pixel vectors with the basis, templates marginalised.
 
@@ -156,26 +139,59 @@ class QuadraticForm(NamedTuple):
             product -= (self.templates @ pixels).T @ (self.templates @ vectors)
         return product
 
-    def gram(self, n_point: int) -> tuple[FloatArray, FloatArray]:
-        """Gram matrix of the first points ``(npoint, npoint)`` and their product with the data ``(npoint,)``.
+    def gram(self, n_point: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Products of the first points.
 
-        Products among the leading directions, which carry the flux, are double. The rest are single, summed over short
+        Among the leading directions, which carry the flux, are double. The rest are single, summed over short
         stretches: a direction beyond `N_HEAD` is seen at a few sigmas, so that rounding errs by 1e-4 in chi^2.
+
+        Parameters
+        ----------
+        n_point
+            Number of leading points.
+
+        Returns
+        -------
+        gram
+            ``(npoint, npoint)``.
+        projected
+            ``(npoint,)`` with the data.
+        overlap
+            ``(ntemplate, npoint)`` with the templates.
         """
         pixels, signal = self.pixels[:, :n_point], self.signal
-        gram, projected = np.zeros((n_point, n_point)), np.zeros(n_point)
-        for start in range(0, len(signal), ACCUMULATE):
-            part = slice(start, start + ACCUMULATE)
-            gram += linalg.blas.ssyrk(1.0, pixels[part].T)
+        projected = np.zeros(n_point)
+        for part in stretches(len(signal)):
             projected += signal[part].astype(np.float32) @ pixels[part]
-        gram = np.triu(gram) + np.triu(gram, 1).T
+        gram, overlap = square(pixels), times(self.templates, pixels)
         head = pixels[:, :N_HEAD].astype(np.float64)
         gram[:N_HEAD, :N_HEAD], projected[:N_HEAD] = head.T @ head, signal @ head
-        if len(self.templates):
-            overlap, target = self.templates @ pixels.astype(np.float64), self.templates @ signal
-            gram -= overlap.T @ overlap
-            projected -= overlap.T @ target
-        return gram, projected
+        overlap[:, :N_HEAD] = self.templates @ head
+        gram -= overlap.T @ overlap
+        projected -= overlap.T @ (self.templates @ signal)
+        return gram, projected, overlap
+
+    def against(self, vectors: SingleArray, overlap: FloatArray, of_points: FloatArray) -> FloatArray:
+        """Products of pixel vectors with the first points, templates marginalised; rounded as in `gram`.
+
+        Parameters
+        ----------
+        vectors
+            ``(npix, n)``.
+        overlap
+            ``(ntemplate, n)`` their products with the templates.
+        of_points
+            ``(ntemplate, npoint)`` those of the points.
+
+        Returns
+        -------
+        FloatArray
+            ``(n, npoint)``.
+        """
+        n_point = of_points.shape[1]
+        out = times(vectors.T, self.pixels[:, :n_point])
+        out[:, :N_HEAD] = vectors.astype(np.float64).T @ self.pixels[:, : min(N_HEAD, n_point)]
+        return out - overlap.T @ of_points
 
     def row_space(self, n_point: int, cut: float) -> RowSpace:
         """Diagonalise the Gram matrix into whitened data modes.
@@ -195,7 +211,7 @@ class QuadraticForm(NamedTuple):
         RowSpace
             All `n_point` modes, strongest first.
         """
-        gram, projected = self.gram(n_point)
+        gram, projected, overlap = self.gram(n_point)
         values, vectors = np.linalg.eigh(gram)
         values, vectors = values[::-1], vectors[:, ::-1]
         values = np.maximum(values, values[0] * np.finfo(float).eps)
@@ -203,7 +219,41 @@ class QuadraticForm(NamedTuple):
         along = (vectors.T @ projected) / root
         tail = np.cumsum(values[::-1])[::-1] / values.sum()
         keep = max(1, int(np.count_nonzero(tail > cut**2 / max(float(along @ along), 1.0))))
-        return RowSpace(vectors, root, along, keep)
+        return RowSpace(vectors, root, along, keep, overlap)
+
+
+def stretches(n: int) -> Iterator[slice]:
+    """Stretches of `ACCUMULATE` pixels that cover n."""
+    return (slice(start, start + ACCUMULATE) for start in range(0, n, ACCUMULATE))
+
+
+def square(vectors: SingleArray) -> FloatArray:
+    """Products of the columns of ``(npix, n)`` with one another, ``(n, n)``, summed in double over `stretches`."""
+    upper = np.zeros((vectors.shape[1],) * 2)
+    for part in stretches(len(vectors)):
+        upper += linalg.blas.ssyrk(1.0, vectors[part].T)
+    return np.triu(upper) + np.triu(upper, 1).T
+
+
+def times(rows: FloatArray | SingleArray, vectors: SingleArray) -> FloatArray:
+    """Product of rows with columns, in single precision over `stretches` and in double over their sum.
+
+    Parameters
+    ----------
+    rows
+        ``(m, npix)``.
+    vectors
+        ``(npix, n)``.
+
+    Returns
+    -------
+    FloatArray
+        ``(m, n)``.
+    """
+    out = np.zeros((len(rows), vectors.shape[1]))
+    for part in stretches(len(vectors)):
+        out += rows[:, part].astype(np.float32, copy=False) @ vectors[part]
+    return out
 
 
 def dense_blocks(operator: sparse.csr_matrix) -> list[DenseBlock]:

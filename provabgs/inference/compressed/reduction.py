@@ -279,7 +279,7 @@ def _reduce_spectrum(
         pixels = form.pixels[:, :n_point].astype(np.float64) / form.root_ivar[:, None]
         to_bands[:n_point] = scale * inverse @ (coupling.from_pixels @ pixels).T
         if features is not None:
-            of_features = coupling.from_pixels @ (features.directions / form.root_ivar[:, None])
+            of_features = features.seen(coupling.from_pixels / form.root_ivar)
             to_bands = np.concatenate([to_bands, of_features.T])
     ssps = Parts(*(s[:, chosen] for s in basis.ssps))
     reemitted = None if basis.reemitted is None else basis.reemitted[:, chosen]

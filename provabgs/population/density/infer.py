@@ -12,6 +12,7 @@ import numpy as np
 from provabgs.core.arrays import thin
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jnp
+from provabgs.core.progress import report
 from provabgs.population.density.grid import onto_histogram, onto_nodes, too_coarse
 from provabgs.population.density.histogram import HistogramDensity
 from provabgs.population.density.importance import sample_streamed
@@ -162,6 +163,7 @@ def infer_population(
     size = gridded.mass.size if gridded is not None else len(data) * 256 * density.ndim
     if size <= in_memory * (HISTOGRAM_FACTOR if kind == "histogram" else 1.0):
         held = gridded if gridded is not None else _clip(data.load(), box)
+        report("sampling the posterior", 0, 0)
         found = sample_population(density, held, rng, selection=selection, options=options, draws=some, meta=meta)
     elif selection is not None:
         raise InputError("a selection term with streamed data: pass a StreamedLikelihood to sample_streamed")

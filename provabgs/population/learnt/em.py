@@ -20,6 +20,7 @@ from scipy.cluster.vq import kmeans2
 
 from provabgs.core.arrays import FloatArray, SingleArray
 from provabgs.core.errors import InputError
+from provabgs.core.progress import report
 from provabgs.inference.learnt.mixture import Mixture, log_sum, log_terms
 from provabgs.inference.learnt.prior import BACKGROUND
 
@@ -194,7 +195,8 @@ def maximise(
     """
     found, past = total_of(start, blocks, background), -np.inf
     before, mixture = start, stepped(found)
-    for _ in range(max(steps // 3, 1)):
+    for k in range(n := max(steps // 3, 1)):
+        report("learning: steps, at most", k, n)
         here = total_of(mixture, blocks, background)
         after = stepped(here)
         jump = _extrapolated(before, mixture, after)

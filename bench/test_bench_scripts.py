@@ -19,6 +19,7 @@ SCRIPTS = (
     "store_speed",
     "hats_speed",
     "population_speed",
+    "learn_speed",
     "scheduler_speed",
     "run_speed",
 )

@@ -26,6 +26,7 @@ from provabgs.inference.config import PRESETS, FitConfig, SamplerOptions
 from provabgs.inference.fit import fit_one
 from provabgs.inference.posterior import Posterior
 from studies.support.command import QUICK, run_study, study_parser
+from studies.support.diffstar_galaxies import DIFFSTAR, DiffstarGalaxies
 from studies.support.honest_galaxies import NONE, Galaxy, HonestGalaxies, of_kind
 from studies.support.lgalaxies_galaxies import LGALAXIES, LGalaxies
 from studies.support.model_galaxies import ModelGalaxies
@@ -34,7 +35,12 @@ from studies.support.pieces import Arrays, in_order, kept_arrays
 PROPERTIES = ("logmstar", "logmstar_surviving", "log_sfr_100myr", "log_sfr_1gyr", "log_z_mw", "t_age_mw")
 UNSEEN = {"bc03": "without-bc03", "emiles": "without-emiles", "own": "all"}
 """Components that have not seen the library of each kind."""
-MAKERS: dict[str, type[HonestGalaxies]] = {"foreign": HonestGalaxies, "prior": ModelGalaxies, LGALAXIES: LGalaxies}
+MAKERS: dict[str, type[HonestGalaxies]] = {
+    "foreign": HonestGalaxies,
+    "prior": ModelGalaxies,
+    LGALAXIES: LGalaxies,
+    DIFFSTAR: DiffstarGalaxies,
+}
 """Where histories and dust of the galaxies come from."""
 LEVELS = (0.68, 0.95)
 NO_RATE = 25.0
@@ -146,7 +152,8 @@ def main(argv: list[str] | None = None) -> None:
         choices=tuple(MAKERS),
         default="foreign",
         help="'foreign': delayed, bursty and quenched, dust of Calzetti's shape; 'prior': drawn from the fit's prior, "
-        "so that the stars and the data alone are wrong; 'lgalaxies': a simulation's, as DESI observes it",
+        "so that the stars and the data alone are wrong; 'lgalaxies': a simulation's, as DESI observes it; 'diffstar': "
+        "TNG's, by the package diffstar",
     )
     parser.add_argument("--presets", default=",".join(PRESETS), help="presets to fit with, with commas between")
     parser.add_argument("--galaxies", type=int, default=200)

@@ -17,6 +17,7 @@ from provabgs.core.arrays import FloatArray
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.fit import fit_one
 from provabgs.inference.flags import flags_of
+from provabgs.inference.learnt import load_prior, prior_file_from
 from provabgs.population.sources import Source
 from studies.honest_posteriors import SEED, Sample, config_of, galaxies_of
 from studies.support.pieces import Arrays, kept_arrays
@@ -31,7 +32,8 @@ DRAWN = {
     "TAU_ISM": "tau_ism",
 }
 """Sample columns that are kept, and their names in a posterior."""
-N_DRAWS = 512
+N_DRAWS = 8192
+"""Draws that are kept of a fit: so many that most galaxies keep enough of them under another prior."""
 TRUTH = "truth_"
 
 
@@ -40,7 +42,7 @@ def sample_of(histories: str, sampler: SamplerOptions) -> Sample:
     return Sample("own", None, histories, sampler)
 
 
-def fit_galaxy(sample: Sample, number: int) -> Arrays:
+def fit_galaxy(sample: Sample, number: int, prior: Path | None = None) -> Arrays:
     """Fit one galaxy under the preset ``honest`` and keep its draws and truth.
 
     Parameters
@@ -48,11 +50,14 @@ def fit_galaxy(sample: Sample, number: int) -> Arrays:
     sample
         Which galaxies.
     number
-        Of the galaxy; it becomes its TARGETID.
+        Of the galaxy, from 0.
+    prior
+        File of a learnt prior to fit under.
     """
     galaxy, start = galaxies_of(*sample[:3]).make(number, seed=SEED), time.process_time()
-    config = config_of(sample, "honest").model_copy(update={"n_samples": N_DRAWS})
-    posterior = fit_one(galaxy.observation, config, seed=SEED)
+    config = config_of(sample, "honest").model_copy(update={"n_samples": N_DRAWS, "prior": prior_file_from(prior)})
+    # the TARGETID decides the half: it must be the one that the prior was learnt with
+    posterior = fit_one(replace(galaxy.observation, targetid=number + 1), config, seed=SEED)
     out: dict[str, object] = {
         "targetid": number + 1,
         "redshift": posterior.redshift,
@@ -73,6 +78,20 @@ def fit_galaxy(sample: Sample, number: int) -> Arrays:
 def kept_fit(folder: Path, sample: Sample, number: int) -> Arrays:
     """`fit_galaxy`, from its file where it is there."""
     return kept_arrays(folder / sample.histories / f"{number}.npz", lambda: fit_galaxy(sample, number))
+
+
+def kept_refit(folder: Path, sample: Sample, number: int, prior: Path) -> Arrays:
+    """`fit_galaxy` under a learnt prior, from its file where it is there.
+
+    Parameters
+    ----------
+    folder
+        That keeps the fits; those under one prior are together, under the prior's SHA-256.
+    sample, number, prior
+        See `fit_galaxy`.
+    """
+    path = folder / f"{sample.histories}-{load_prior(prior).sha256[:12]}" / f"{number}.npz"
+    return kept_arrays(path, lambda: fit_galaxy(sample, number, prior))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +126,7 @@ class KeptFits(Source):
             "STATUS": np.array([int(f["status"]) for f in fits]),
             "FLAG": np.array([int(f["flag"]) for f in fits]),
             "N_SAMPLES": np.array([f["T_AGE_MW"].size for f in fits]),
+            "HISTORY": np.array([str(f["history"]) for f in fits]),
         }
         configs = tuple(dict.fromkeys(str(f["config"]) for f in fits))
         return cls(Path(), columns, configs, STANDARD, label, {}, draws, truth)

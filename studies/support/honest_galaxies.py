@@ -104,7 +104,21 @@ def draw_history(kind: str, t_age: float, rng: np.random.Generator) -> History:
             centre, spread = 10 ** rng.uniform(-1.7, 0.5), 10 ** rng.uniform(-1.5, -0.5)
             burst = np.exp(-0.5 * ((age - min(centre, 0.9 * first)) / min(spread, centre)) ** 2) * width
             mass = mass + 10 ** rng.uniform(-2.5, -0.5) * burst / burst.sum()
-    mass = mass / mass.sum()
+    return with_metals(age, mass / mass.sum(), rng)
+
+
+def with_metals(age: FloatArray, mass: FloatArray, rng: np.random.Generator) -> History:
+    """A history whose metallicity rises with the mass formed, up to a random final value.
+
+    Parameters
+    ----------
+    age
+        ``(n,)`` Gyr, increasing.
+    mass
+        ``(n,)`` formed; sums to 1.
+    rng
+        Random generator.
+    """
     formed = np.cumsum(mass[::-1])[::-1]  # fraction of the mass formed by the time that stars of this age form
     logzsol = rng.uniform(*LOGZSOL_FINAL) + np.log10(10**-ENRICHMENT_DEX + (1 - 10**-ENRICHMENT_DEX) * formed)
     return History(age, mass, logzsol)
@@ -220,11 +234,15 @@ class HonestGalaxies:
         truth
             From log10 of the mass formed to the properties.
         """
-        stars = draw_history(kind, t_age, rng)
+        stars = self.history(kind, t_age, rng)
         tau = abs(rng.normal(0.0, 0.15 if kind == "quenched" else 0.5))
         dust = (float(tau), float(rng.uniform(-0.6, 0.3)), float(rng.uniform(0.0, 1.0)))
         screen = {"tau_v": dust[0], "dust_slope": dust[1]}
         return self.spectrum(stars, *dust), lambda log_mass: self.truth(stars, log_mass) | screen
+
+    def history(self, kind: str, t_age: float, rng: np.random.Generator) -> History:
+        """Stars of one galaxy; see `draw_history`."""
+        return draw_history(kind, t_age, rng)
 
     def spectrum(self, stars: History, tau_v: float, slope: float, birth_cloud: float) -> FloatArray:
         """Attenuated luminosity density per Msun formed, ``(nwave,)`` erg/s/Angstrom.

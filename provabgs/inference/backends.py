@@ -12,7 +12,7 @@ from provabgs.emulator.errors import EmulatorFileError
 from provabgs.emulator.models import PublishedNetworkModel
 from provabgs.emulator.weights import default_emulator
 from provabgs.inference.compressed import CompressedLikelihood
-from provabgs.inference.config import FitConfig, ModelOptions
+from provabgs.inference.config import Engine, FitConfig, ModelOptions
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
 from provabgs.inference.likelihood.emulated import EmulatedLikelihood
 from provabgs.observe.observation import Observation
@@ -61,7 +61,7 @@ def load_model(options: ModelOptions) -> SPSModel:
     return _load_model(_of_one_library(options), "own")
 
 
-def model_for(options: ModelOptions, observation: Observation) -> SPSModel:
+def model_for(options: ModelOptions, observation: Observation, engine: Engine = "compressed") -> SPSModel:
     """The model of a configuration that one galaxy needs: with the ultraviolet where only that reaches a band.
 
     Parameters
@@ -70,6 +70,8 @@ def model_for(options: ModelOptions, observation: Observation) -> SPSModel:
         The ``[fit.model]`` table.
     observation
         The galaxy, with the bands that are fitted or predicted.
+    engine
+        The likelihood backend: the emulator knows the library's own wavelengths alone, and leaves such bands out.
 
     Returns
     -------
@@ -82,7 +84,7 @@ def model_for(options: ModelOptions, observation: Observation) -> SPSModel:
         As `load_model`.
     """
     model = load_model(options)
-    if not options.ultraviolet or not needs_ultraviolet(observation, model.library.wave):
+    if not options.ultraviolet or engine == "emulator" or not needs_ultraviolet(observation, model.library.wave):
         return model
     return _load_model(_of_one_library(options), "extended")
 

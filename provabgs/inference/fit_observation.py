@@ -94,7 +94,7 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
         load_plugins(config.plugins)
         observation = as_configured(observation.part(config.use), config.observing)
         fitted, assumed = with_spectrum_fraction(observation)
-        model = model_for(config.model, fitted)
+        model = model_for(config.model, fitted, config.engine)
         projection = project(fitted, model.library, config.observing)
         exact = ExactLikelihood(projection, model)
         prior = prior_of(exact, fitted, config)

@@ -155,7 +155,7 @@ def _kept(posterior: Posterior, n_draws: int) -> IntArray:
 
 def _predict(posterior: Posterior, rows: IntArray, observation: Observation, config: FitConfig) -> Predictive:
     """Predictions of the draws of one fit."""
-    model = model_for(config.model, observation)
+    model = model_for(config.model, observation, config.engine)
     theta = as_fitted(posterior.samples[rows], posterior.parameters, model.linear_block.total)
     everything = {"line_mask": "none", "clip_sigma": None}
     projection = project(observation, model.library, config.observing.model_copy(update=everything))

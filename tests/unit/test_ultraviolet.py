@@ -164,6 +164,7 @@ def test_only_galaxies_with_such_bands_need_it(library: SSPLibrary) -> None:
     options = ModelOptions()
     assert model_for(options, galaxy(GRZ)) is load_model(options)
     assert model_for(options, galaxy((*GRZ, *UV))).library.borrowed == NODES.size
+    assert model_for(options, galaxy((*GRZ, *UV)), "emulator") is load_model(options)
     off = ModelOptions(ultraviolet=False)
     assert model_for(off, galaxy((*GRZ, *UV))) is load_model(off)
     assert ultraviolet_model(off) is None

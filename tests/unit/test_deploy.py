@@ -1,6 +1,6 @@
 """Conda recipe, Dockerfile and Apptainer definition: they follow pyproject.toml, and name what is there.
 
-None of the three is built here: that takes a network, conda, Docker or Apptainer.
+None of the three is built here: that takes a network and conda, Docker (or buildah) or Apptainer.
 """
 
 from __future__ import annotations

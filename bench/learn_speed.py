@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = plain_parser("bench.learn_speed", __doc__)
     parser.add_argument("--galaxies", default="10000,100000", help="sizes, with commas between")
     parser.add_argument("--in-memory", type=float, default=1.0, help="GiB of draws above which they go to a file")
-    run_study(parser, work, {"galaxies": "200"}, argv)
+    run_study(parser, work, {"galaxies": "600"}, argv)
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ class SamplerOptions(BaseModel):
     aim_eval: int = Field(
         default=250_000,
         ge=0,
-        description="annealed: a converged posterior goes on to R-hat 1.0075 and an effective sample size of 800, or "
+        description="annealed: a converged posterior goes on to R-hat 1.005 and an effective sample size of 1500, or "
         "to this many evaluations: narrow parts show late; 0 stops at convergence",
     )
     misfit_eval: int = Field(

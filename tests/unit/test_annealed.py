@@ -200,7 +200,7 @@ def test_a_draw_that_comes_often_is_evaluated_once():
 def test_what_the_data_refuse_ends_early_and_says_why():
     """The best draw is judged; a target that nothing is said against goes on as if nobody had asked."""
     hard = target_of(two_modes, lambda outer: 1.5 * np.sin(40 * outer[:, 0]))
-    limit = SamplerOptions(misfit_eval=30_000, ess=5000)
+    limit = SamplerOptions(misfit_eval=30_000, ess=2000)
     asked = []
 
     def misfit(latent):

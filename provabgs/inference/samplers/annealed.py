@@ -4,11 +4,11 @@
    the evidence. A mode that one of them misses shows there.
 2. Their draws and proposals are pooled (`pool`), with the linear coordinates drawn from their exact conditional.
 3. Independence Metropolis chains walk over the pool, and the convergence criterion is applied to them. While it fails,
-   a proposal fitted to the pool adds to it, until the budget ends. Sampling goes on to a stricter criterion (`AIM`),
-   because poorly covered regions show up only later as large importance weights. The criterion is then applied again.
-   Nothing is judged before the pool is worth `READY` draws, except where the budget ends. A mode that one of six
-   populations alone found is no posterior to be believed, and gets no further draws; nor does one whose best draw the
-   data refuse, after `SamplerOptions.misfit_eval` evaluations.
+   a proposal fitted to the pool adds to it, until the budget ends. After convergence is first reached, sampling
+   continues to a stricter criterion (`AIM`), because poorly covered regions show up only later as large importance
+   weights. The criterion is then applied again. A mode that one of six populations alone found is no posterior to be
+   believed, and gets no further draws; nor does one whose best draw the data refuse, after `SamplerOptions.misfit_eval`
+   evaluations.
 4. What is returned is resampled from the weighted pool: the same posterior with less Monte Carlo error than the chains,
    which stand still where weights are heavy and so are the stricter judges.
 
@@ -30,7 +30,7 @@ from provabgs.core.weights import effective_sample_size, normalised, resample_sy
 from provabgs.inference.config import SamplerOptions
 from provabgs.inference.diagnostics import Convergence, convergence
 from provabgs.inference.samplers.base import MarginalPosterior, SamplerResult, StartError, Target
-from provabgs.inference.samplers.mixture import Mixture, combine, refit
+from provabgs.inference.samplers.mixture import combine, refit
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
 from provabgs.inference.samplers.populations import MAX_STAGES, Population, anneal
 from provabgs.inference.samplers.weights import truncated
@@ -43,14 +43,11 @@ TARGET_ESS = 1600
 """Effective draws that the pool aims at: R-hat of eight chains is below 1.01 from about 1000 on."""
 AIM = (1.005, 1500.0)
 """R-hat and ESS that sampling continues to after convergence, within `SamplerOptions.aim_eval`."""
-MIN_FIRST, MAX_FIRST = 4096, 8192
-"""Draws first added to those of the populations."""
-FITTABLE = 800.0
-"""Effective draws of the populations from which on a proposal fitted to all of them beats the mixture of theirs."""
-READY = 7000.0
-"""Effective draws that the pool has before it is judged: of pools worth 1,700 to 5,200, none of 14 met `AIM`."""
+MIN_FIRST, MAX_FIRST = 4096, 32768
+"""Draws added to those of the populations before the first convergence check; one batch where they have plenty."""
+PLENTY = 2 * TARGET_ESS
 GROWTH = 0.4
-"""By how much the pool grows at a time, at most."""
+"""By how much the pool grows between convergence checks, at least."""
 FIRST_COMPONENTS, MAX_COMPONENTS = 12, 28
 """Mixture components of the proposals fitted to the pool."""
 N_FITTED = 16384
@@ -106,30 +103,27 @@ def _sample(
         pool.merge(p.pool)
     if len(agreeing) > 1:
         proposal = combine(agreeing[0].proposal, agreeing[1].proposal)
-    lonely, refused, n_components = _lonely(evidence, len(agreeing)), "", FIRST_COMPONENTS
-    effective = float(effective_sample_size(pool.log_weights()))
-    if effective >= FITTABLE:
-        proposal, n_components = _refitted(pool, n_components, rng), n_components + 4
-    n_more = _in_time(_first(effective, len(pool)), n_eval, start, end)
+    n_more, n_components = _in_time(_first(pool), n_eval, start, end), FIRST_COMPONENTS
+    lonely, refused = _lonely(evidence, len(agreeing)), ""
     while True:
-        own = pool.add(proposal, n_more, rng)
+        pool.add(proposal, n_more, rng)
         n_eval += n_more
-        effective = float(effective_sample_size(pool.log_weights()))
-        n_more = _next(effective, len(pool), float(effective_sample_size(own)) / n_more)
+        report = _judge(pool, target, rng)
+        if lonely:  # NOT_CONVERGED whatever follows: data that the model cannot describe would take minutes
+            break
+        n_more = _whole_batches(GROWTH * len(pool))
+        if report.passes(options.rhat, options.ess) and (report.passes(*AIM) or n_eval + n_more > options.aim_eval):
+            break
+        if n_eval + n_more > options.max_eval:
+            break
+        if n_eval + n_more > options.misfit_eval and (refused := _refused(target, pool)):
+            break
         # the next round takes at least the fraction of the time so far that the pool grows by
         now = time.perf_counter()
-        last = bool(lonely) or n_eval + n_more > options.max_eval or now + n_more / len(pool) * (now - start) > end
-        limited = n_eval + n_more > min(options.aim_eval, options.misfit_eval)
-        if last or limited or effective >= READY:
-            report = _judge(pool, target, rng)
-            # a mode that one population alone found is NOT_CONVERGED whatever follows: no minutes for it
-            if last or (
-                report.passes(options.rhat, options.ess) and (report.passes(*AIM) or n_eval + n_more > options.aim_eval)
-            ):
-                break
-            if n_eval + n_more > options.misfit_eval and (refused := _refused(target, pool)):
-                break
-        proposal = _refitted(pool, n_components, rng)
+        if now + GROWTH * (now - start) > end:
+            break
+        weights = truncated(normalised(pool.log_weights()))
+        proposal = refit(pool.outer, resample_systematic(weights, N_FITTED, rng), n_components, rng)
         n_components = min(n_components + 4, MAX_COMPONENTS)
     gave_up = ""
     if refused and not report.passes(options.rhat, options.ess):
@@ -200,21 +194,13 @@ def _populations(
     return populations
 
 
-def _first(effective: float, n: int) -> int:
-    """Draws to add to the `n` of the populations, to reach `TARGET_ESS` at their efficiency."""
-    return _whole_batches(float(np.clip((TARGET_ESS / effective - 1) * n, MIN_FIRST, MAX_FIRST)))
-
-
-def _next(effective: float, n: int, efficiency: float) -> int:
-    """Draws to add to `n`: those that lead to `READY` at the efficiency of the last proposal, at most `GROWTH`."""
-    most = _whole_batches(GROWTH * n)
-    return most if effective >= READY else min(most, _whole_batches(max((READY - effective) / efficiency, 1.0)))
-
-
-def _refitted(pool: ProposalPool, n_components: int, rng: np.random.Generator) -> Mixture:
-    """A proposal fitted to the pool."""
-    weights = truncated(normalised(pool.log_weights()))
-    return refit(pool.outer, resample_systematic(weights, N_FITTED, rng), n_components, rng)
+def _first(pool: ProposalPool) -> int:
+    """Draws to add before the first convergence check, to reach `TARGET_ESS` at the efficiency of the pool so far."""
+    effective = float(effective_sample_size(pool.log_weights()))
+    if effective >= PLENTY:
+        return BATCH
+    wanted = (TARGET_ESS / effective - 1) * len(pool)
+    return _whole_batches(float(np.clip(wanted, MIN_FIRST, MAX_FIRST)))
 
 
 def _in_time(n: int, n_eval: int, start: float, end: float) -> int:

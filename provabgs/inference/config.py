@@ -182,7 +182,7 @@ class SamplerOptions(BaseModel):
         default=250_000,
         ge=0,
         description="annealed: a converged posterior goes on to R-hat 1.005 and an effective sample size of 1500, or "
-        "to this many evaluations: narrow parts show late; 0 stops at convergence",
+        "to this many evaluations: narrow parts show late; 0 stops at convergence, in two thirds of the time",
     )
     misfit_eval: int = Field(
         default=200_000,

@@ -14,7 +14,7 @@ TARGETID = 39633345008634465
 
 
 def test_the_recent_burst_is_not_missed(reference_dir: Path) -> None:
-    """A third of the posterior (five seeds of the default sampler); a quicker one was CONVERGED with 1 % of it."""
+    """33 to 44 % of the posterior by seeds 0 to 3; seed 4 is CONVERGED with 1 % of it (docs/studies/speed.md)."""
     desi = reference_dir / "desi"
     data = read_observation(
         desi / "coadd-4-80613-thru20210324.fits",

@@ -75,7 +75,8 @@ def marginalise(system: LinearSystem, block: LinearBlock, prior: Prior, weight: 
         )
         return np.asarray(latent), np.asarray(log_target)
 
-    return MarginalPosterior(log_marginal, draw_linear, n_outer, prior.n_coordinate, block.n + 1)
+    small = prior.parameters.small_coordinates
+    return MarginalPosterior(log_marginal, draw_linear, n_outer, prior.n_coordinate, block.n + 1, small)
 
 
 def marginal_function(system: LinearSystem, block: LinearBlock, prior: Prior) -> Callable[[jax.Array], jax.Array]:

@@ -1,10 +1,11 @@
 """Where populations start: the prior, with parameters that matter when they are small drawn small half of the time.
 
 A burst of the last 70 Myr changes a spectrum as much as one of the 13 Gyr before, and a burst of 2 % of the mass as
-much as one of 50 %. A prior flat in age and fraction puts 4e-4 of its draws there: a population of 4,096 begins with two of
-them, and its proposals, fitted to draws, never come back (docs/studies/speed.md). So half of the first draws of such a
-coordinate, whose prior is flat in u between 0 and 1, have the density ``1 / ((u + e) ln(1 + 1/e))``: about flat in
-log u from `SMALLEST` on. Annealing goes from this density to the posterior; what it samples stays the posterior.
+much as one of 50 %. A prior flat in age and fraction puts 4e-4 of its draws there: a population of 4,096 begins with
+two of them, and its proposals, fitted to draws, may never come back (docs/studies/speed.md). So half of the first draws
+of such a coordinate, whose prior is flat in u between 0 and 1, have the density ``1 / ((u + e) ln(1 + 1/e))``: about
+flat in log u from `SMALLEST` on. Annealing goes from this density to the posterior; what it samples stays the
+posterior.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.compilations import compiled_by_shape
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS, LinearSystem, NormalEquations
 from provabgs.inference.low_snr import LOW_SNR, amplitude, log_evidence, sample_masses
@@ -128,7 +129,7 @@ def _compiled(equations: Equations) -> Callable[[jax.Array, Any, Prior], NormalE
 
     The integrals over masses take longest to compile; apart, they are compiled once for all galaxies.
     """
-    return jax.jit(lambda outer, data, prior: equations(_theta(outer, prior), data))
+    return compiled_by_shape(lambda outer, data, prior: equations(_theta(outer, prior), data))
 
 
 def _theta(outer: jax.Array, prior: Prior) -> jax.Array:

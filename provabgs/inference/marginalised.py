@@ -90,7 +90,20 @@ def marginalise(
 
 
 def share_of(block: LinearBlock, weight: FloatArray) -> jax.Array:
-    """History weights relative to their mean, ``(n,)``; a single 1 where no fractions are parameters."""
+    """History weights relative to their mean.
+
+    Parameters
+    ----------
+    block
+        The histories' linear block.
+    weight
+        ``(n,)`` as of `marginalise`.
+
+    Returns
+    -------
+    jax.Array
+        ``(n,)``; a single 1 where no fractions are parameters.
+    """
     return jnp.asarray(weight / np.mean(weight)) if block.fractions else jnp.ones(1)
 
 
@@ -223,10 +236,12 @@ def draw_linear_rows(
         Of ``batch`` points.
     outer, uniforms
         As of `MarginalPosterior.draw_linear`.
-    prior, block
-        As of `marginalise`.
+    prior
+        The galaxy's prior.
     share
-        ``(n,)`` history weights of mean 1; one where fractions have no coordinates.
+        As `share_of` gives it.
+    block
+        The histories' linear block.
     low_snr
         Which of the two integrals over masses.
 

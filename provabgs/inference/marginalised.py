@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.compilations import compiled_by_shape
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.device.client import UNSERVED, ServedGalaxy
 from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS, LinearSystem, NormalEquations
@@ -156,7 +157,7 @@ def _compiled(equations: Equations) -> Callable[[jax.Array, Any, Prior], NormalE
 
     The integrals over masses take longest to compile; apart, they are compiled once for all galaxies.
     """
-    return jax.jit(equations_of_rows(equations))
+    return compiled_by_shape(equations_of_rows(equations))
 
 
 def equations_of_rows(equations: Equations) -> Callable[[jax.Array, Any, Prior], NormalEquations]:

@@ -26,7 +26,7 @@ from provabgs.inference.compressed.dispersion import (
     find_features,
 )
 from provabgs.inference.compressed.error_correction import Correction, LocalSpectra, learn, learn_from_rows
-from provabgs.inference.compressed.interpolation_points import PointBasis, point_basis
+from provabgs.inference.compressed.interpolation_points import PointBasis, held_out, point_basis
 from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.compressed.photometry import Coupling, PhotometryReduction, reduce_photometry
 from provabgs.inference.compressed.places import Places, energy_places, matmul, places_of
@@ -256,7 +256,7 @@ def _reduce_spectrum(
     """The spectrum's part, and the map ``(npoint, nband)`` from points to bands where templates couple them."""
     basis = basis_of(data, model)
     form = form_of(data, basis)
-    errors = _measure(form, basis, data)
+    errors = _measure(form, basis, data, model)
     n_point = min(_choose(errors, tolerance) if size is None else size.points, len(basis.r))
     space = form.row_space(n_point, tolerance * 0.3)
     if size is None:
@@ -402,7 +402,7 @@ def basis_of(data: SpectrumProjection, model: SPSModel) -> PointBasis:
     return point_basis(model, low, high)
 
 
-def _measure(form: QuadraticForm, basis: PointBasis, data: SpectrumProjection) -> FloatArray:
+def _measure(form: QuadraticForm, basis: PointBasis, data: SpectrumProjection, model: SPSModel) -> FloatArray:
     """Median error in sigmas over the held-out composites most like the data, by number of points; inf but at `POINTS`.
 
     The composites most like the data are found on a sample of the pixels.
@@ -417,10 +417,10 @@ def _measure(form: QuadraticForm, basis: PointBasis, data: SpectrumProjection) -
 
     # the points are nested: residuals of one size are those of the size before, less what its new points explain
     u = u[nearest].astype(np.float32)
-    held_out = np.ascontiguousarray(basis.held_out[nearest].T)
+    composites = np.ascontiguousarray(held_out(model, basis, nearest).T)
     if data.dispersion is not None:
-        held_out = data.dispersion.middle[basis.columns, basis.columns] @ held_out
-    left = apply_blocks(form.operator, held_out)
+        composites = data.dispersion.middle[basis.columns, basis.columns] @ composites
+    left = apply_blocks(form.operator, composites)
     errors = np.full(max(POINTS[-1], u.shape[1]), np.inf)
     start = 0
     for n in POINTS:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from provabgs.core.arrays import FloatArray, IntArray
-from provabgs.inference.likelihood.marginal import spectrum_chi2, template_covariance
+from provabgs.inference.likelihood.marginal import spectrum_chi2
+from provabgs.observe.noise import template_covariance
 from provabgs.observe.projection import SpectrumProjection
 
 BIN_PIXELS = 8

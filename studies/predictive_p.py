@@ -11,6 +11,7 @@ FOLDER`` adds the real spectra of studies/real_spectra.py.
 from __future__ import annotations
 
 import argparse
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,9 @@ def fit(name: str, options: argparse.Namespace) -> Arrays:
     real = not name.isdigit()
     observation = GALAXIES[name](options.data).observation if real else simulate(int(name), "honest")[0]
     observation = observation.part(options.use)
+    observing = {"z_max": 1.0} | tomllib.loads("\n".join(options.observing))
     sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit)
-    config = FitConfig(use=options.use, sampler=sampler, observing={"z_max": 1.0}, measure={"groups": ()})
+    config = FitConfig(use=options.use, sampler=sampler, observing=observing, measure={"groups": ()})
     posterior = fit_one(observation, config, seed=0)
     out = {name: getattr(posterior.quality, name) for name in NUMBERS}
     out["widths"] = by_width(posterior, observation, config)
@@ -96,16 +98,22 @@ def work(options: argparse.Namespace) -> None:
     names += list(GALAXIES) if options.data is not None else []
     rows = list(tracked(in_order(kept, [(n, options) for n in names], options.workers), len(names)))
     mocks = rows[: options.galaxies]
+    if mocks:
+        print_mocks(mocks)
+    head = " | ".join(["galaxy", "pixels", *(f"bins of {w}" for w in WIDTHS), "residual", "FLAG"])
+    print(f"| {head} |\n|{'---|' * (len(WIDTHS) + 4)}")
+    for name, row in zip(names, rows, strict=True):
+        print(line(name, row))
+
+
+def print_mocks(mocks: list[Arrays]) -> None:
+    """How uniform the p-values of mocks are."""
     print("\n| number | KS p-value | below 0.01 | above 0.99 |\n|---|---|---|---|")
     for name in NUMBERS:
         print(f"| {name} | {uniformity(np.array([float(r[name]) for r in mocks]))} |")
     for k, width in enumerate(WIDTHS):
         print(f"| means of {width} | {uniformity(np.array([r['widths'][k, 1] for r in mocks]))} |")
     print(f"\nFLAG 0: {sum(int(r['flag']) == 0 for r in mocks)} of {len(mocks)} mocks\n")
-    head = " | ".join(["galaxy", "pixels", *(f"bins of {w}" for w in WIDTHS), "residual", "FLAG"])
-    print(f"| {head} |\n|{'---|' * (len(WIDTHS) + 4)}")
-    for name, row in zip(names, rows, strict=True):
-        print(line(name, row))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -114,6 +122,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--galaxies", type=int, default=40, help="mocks")
     parser.add_argument("--data", type=Path, help="folder of real spectra, as of studies.real_spectra")
     parser.add_argument("--use", choices=("both", "spectrum"), default="both", help="which data to fit")
+    parser.add_argument("--observing", nargs="*", default=[], help="lines of TOML, of [fit.observing]; own --output")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--time-limit", type=float, default=120.0, help="seconds a fit")
     run_study(parser, work, {"galaxies": 2, "time_limit": 20.0}, argv)

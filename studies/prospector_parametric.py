@@ -20,6 +20,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from provabgs import Observation
 from provabgs.core.arrays import FloatArray
@@ -246,6 +247,10 @@ def _data_panel(axis: plt.Axes, fit: Arrays, key: str) -> None:
         axis.errorbar(x, fit["band_flux"], fit["band_sigma"], fmt="o", color="k", ms=4, label="mock")
         axis.errorbar(1.03 * x, median, (median - low, high - median), fmt="s", color="#D55E00", ms=4, label="draws")
         axis.set(xscale="log", yscale="log", xlabel="observed wavelength (um)", ylabel="nanomaggies")
+        axis.set_xticks([0.2, 0.5, 1.0, 2.0], ["0.2", "0.5", "1", "2"])
+        axis.set_yticks([5, 10, 20, 50], ["5", "10", "20", "50"])
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_minor_formatter(NullFormatter())
     axis.legend(fontsize=8, frameon=False)
 
 

@@ -7,8 +7,8 @@ The galaxies are those of `studies.honest_posteriors --kind own`: stars of the l
 rise while stars form, and imperfect data; star formation delayed, quenched and bursty in turn (``foreign``), or that of
 IllustrisTNG by diffstar (``diffstar``; needs ``pip install diffstar``). Each is fitted with the preset ``honest`` under
 each family and prior. Reported per property and family: truths within the 68 and 95 % intervals, median bias, median
-sigma; per family: evaluations and processor seconds a galaxy. One file per galaxy and family is kept in the output
-folder, and those that are there are not fitted again.
+sigma, and the width of the distribution of medians beside the true one; per family: evaluations and processor seconds.
+One file per galaxy and family is kept in the output folder, and those that are there are not fitted again.
 """
 
 from __future__ import annotations
@@ -78,6 +78,14 @@ def cell(rows: list[Arrays], name: str) -> str:
     return f"{inside[0]} / {inside[1]}, {np.median(median - truth):+.2f}, {np.median(sigma):.2f}"
 
 
+def widths(rows: dict[str, list[Arrays]], name: str) -> str:
+    """Half of the central 68 % of true values, and of medians under each family, of one property."""
+    counts = np.all([known(of, name)[1] for of in rows.values()], axis=0)
+    values = [known(of, name)[0][:, counts] for of in rows.values()]
+    halves = [0.5 * np.ptp(np.quantile(v, (0.16, 0.84))) for v in (values[0][0], *(v[2] for v in values))]
+    return f"| {name} | {' | '.join(f'{h:.2f}' for h in halves)} |"
+
+
 def table_of(rows: dict[str, list[Arrays]]) -> str:
     """Markdown: one row per property, one column per family, of the galaxies that are CONVERGED under all."""
     good = [all(str(r["status"]) == "CONVERGED" for r in of) for of in zip(*rows.values(), strict=True)]
@@ -85,6 +93,9 @@ def table_of(rows: dict[str, list[Arrays]]) -> str:
     kept = {family: [r for r, use in zip(fits, good, strict=True) if use] for family, fits in rows.items()}
     for name in PROPERTIES if any(good) else ():
         lines.append(f"| {name} | {' | '.join(cell(fits, name) for fits in kept.values())} |")
+    lines += ["", f"| width of the distribution of | true | {' | '.join(rows)} |\n|---|---|{'---|' * len(rows)}"]
+    lines += [widths(kept, name) for name in PROPERTIES if any(good)]
+    lines += ["", f"| | {' | '.join(rows)} |\n|---|{'---|' * len(rows)}"]
     converged = [f"{sum(str(r['status']) == 'CONVERGED' for r in fits)} of {len(fits)}" for fits in rows.values()]
     cost = [f"{np.median([float(r['n_eval']) for r in fits]):,.0f}" for fits in rows.values()]
     cpu = [f"{np.median([float(r[CPU]) for r in fits]):.1f}" for fits in rows.values()]

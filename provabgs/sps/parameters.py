@@ -80,6 +80,9 @@ class Parameter(Quantity):
         Whether the edges are those of a table, beyond which no configuration may set them.
     natural_edges
         Edges that nature has too (optical depth 0, age 0, fractions 0 and 1): a posterior that ends there is no alarm.
+    matters_when_small
+        Whether a value near the lower edge changes the light as much as any other: samplers start there as often
+        (`provabgs.inference.samplers.start`). The prior is what it is.
     centre, scale
         Of ``"normal"`` and ``"student-t"`` priors, where they do not belong to the galaxy. Scale 0: held at the centre.
     """
@@ -89,11 +92,14 @@ class Parameter(Quantity):
     role: Role = "shape"
     hard_bounds: bool = False
     natural_edges: Edges = "none"
+    matters_when_small: bool = False
     centre: float = 1.0
     scale: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.bounds
+        if self.matters_when_small and self.prior != "uniform":
+            raise ConfigError(f"parameter {self.name!r}: matters_when_small needs a uniform prior, not {self.prior}")
         if not low < high or (self.prior == "log-uniform" and low <= 0):
             raise ConfigError(
                 f"parameter {self.name!r}: bounds {self.bounds} must increase (and be > 0 in a log prior)"
@@ -345,6 +351,12 @@ class ParameterSet:
     def nonlinear_coordinates(self) -> IntArray:
         """All other coordinates, in order."""
         return np.array([k for k, linear in enumerate(self._is_linear) if not linear], dtype=np.int64)
+
+    @cached_property
+    def small_coordinates(self) -> tuple[int, ...]:
+        """Places among `nonlinear_coordinates` of parameters that matter when they are small."""
+        free = [self.coordinates[k] for k in self.nonlinear_coordinates]
+        return tuple(i for i, name in enumerate(free) if name in self and self[name].matters_when_small)
 
     @cached_property
     def _is_linear(self) -> tuple[bool, ...]:

@@ -13,8 +13,8 @@ from provabgs.desi import read_observation
 TARGETID = 39633345008634465
 
 
-def test_the_recent_burst_is_not_always_missed(reference_dir: Path) -> None:
-    """33 to 44 % of the posterior by seeds 0 to 3; seed 4 is CONVERGED with 1 % of it (docs/studies/speed.md)."""
+def test_every_seed_finds_the_recent_burst(reference_dir: Path) -> None:
+    """32 to 37 % of the posterior by seeds 0 to 11 (docs/studies/speed.md); started from the prior, seed 4 had 1 %."""
     desi = reference_dir / "desi"
     data = read_observation(
         desi / "coadd-4-80613-thru20210324.fits",
@@ -23,11 +23,8 @@ def test_the_recent_burst_is_not_always_missed(reference_dir: Path) -> None:
         photometry=desi / "tractor-1054p567.fits",
     )
     config = provabgs.FitConfig.model_validate({"observing": {"line_mask": "extended"}})
-    shares = []
-    for seed in (1, 0, 2):
+    for seed in (3, 4):
         posterior = provabgs.fit(data, config=config, seed=seed)
         assert posterior.status == Status.CONVERGED
-        shares.append(np.mean(posterior["tburst"] < 0.1))
-        if 0.2 < shares[-1] < 0.6:
-            return
-    raise AssertionError(f"shares of draws with a burst in the last 100 Myr: {shares}")
+        share = np.mean(posterior["tburst"] < 0.1)
+        assert 0.27 < share < 0.43, f"seed {seed}: {share:.2f} of the draws have a burst in the last 100 Myr"

@@ -128,6 +128,10 @@ class Size(NamedTuple):
     rows: int
 
 
+LARGEST = Size(POINTS[-1], ROWS[-1])
+"""The class that holds every galaxy: what a device server compiles for."""
+
+
 def size_of(reduction: Reduction) -> Size | None:
     """Size class of a reduction; None without a spectrum."""
     if reduction.spectrum is None:

@@ -29,6 +29,8 @@ class MarginalPosterior:
         Numbers of coordinates without the linear ones, and of all.
     n_uniform
         Uniforms in (0, 1) that one draw of the linear coordinates takes.
+    small
+        Outer coordinates whose parameters matter when they are small; see `provabgs.inference.samplers.start`.
     """
 
     log_marginal: Callable[[FloatArray], FloatArray]
@@ -36,6 +38,7 @@ class MarginalPosterior:
     n_outer: int
     n_latent: int
     n_uniform: int
+    small: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

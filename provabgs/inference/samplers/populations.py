@@ -20,7 +20,8 @@ from provabgs.core.weights import effective_sample_size, normalised, resample_sy
 from provabgs.inference.samplers.base import MarginalPosterior, StartError
 from provabgs.inference.samplers.mixture import Mixture, refit
 from provabgs.inference.samplers.pool import BATCH, ProposalPool
-from provabgs.inference.samplers.weights import log_normal, next_power, tempered
+from provabgs.inference.samplers.start import draw_start, log_start
+from provabgs.inference.samplers.weights import next_power, tempered
 
 N_PRIOR = 4096
 """Prior draws that start each population."""
@@ -62,12 +63,13 @@ class Population:
 class Window:
     """Draws of the last stages with the target at them, to be used as draws of the mixture of their proposals.
 
-    The same weights as `ProposalPool`, over a sliding window. A proposal of None is the prior.
+    The same weights as `ProposalPool`, over a sliding window. A proposal of None is the first draws' density.
     """
 
     draws: list[FloatArray] = field(default_factory=list)
     log_target: list[FloatArray] = field(default_factory=list)
     proposals: list[Mixture | None] = field(default_factory=list)
+    small: tuple[int, ...] = ()
 
     def add(self, x: FloatArray, log_target: FloatArray, proposal: Mixture | None) -> None:
         """Take in a stage and forget the oldest.
@@ -79,7 +81,7 @@ class Window:
         log_target
             ``(n,)`` log target at them.
         proposal
-            Density that they were drawn from; None for the prior.
+            Density that they were drawn from; None for the first draws'.
         """
         self.draws = [*self.draws, x][-N_KEPT:]
         self.log_target = [*self.log_target, log_target][-N_KEPT:]
@@ -90,8 +92,14 @@ class Window:
         x = np.concatenate(self.draws)
         counts = np.array([len(d) for d in self.draws])
         shares = np.log(counts / counts.sum())
-        terms = [s + _log_density(p, x) for s, p in zip(shares, self.proposals, strict=True)]
+        terms = [s + self._log_density(p, x) for s, p in zip(shares, self.proposals, strict=True)]
         return x, np.concatenate(self.log_target), logsumexp(terms, axis=0)
+
+    def _log_density(self, proposal: Mixture | None, x: FloatArray) -> FloatArray:
+        """Of a proposal; of the first draws, normalised, for None."""
+        if proposal is not None:
+            return proposal.log_density(x)
+        return log_start(x, self.small) - 0.5 * x.shape[1] * np.log(2 * np.pi)
 
 
 def anneal(posterior: MarginalPosterior, rng: np.random.Generator, end: float = math.inf) -> Population:
@@ -116,19 +124,19 @@ def anneal(posterior: MarginalPosterior, rng: np.random.Generator, end: float = 
     StartError
         When the likelihood is nowhere finite.
     """
-    window = Window()
-    x = rng.standard_normal((N_PRIOR, posterior.n_outer))
+    window, small = Window(small=posterior.small), posterior.small
+    x = draw_start(N_PRIOR, posterior.n_outer, small, rng)
     window.add(x, in_chunks(posterior.log_marginal, x, BATCH), None)
     n_eval, power = len(x), 0.0
     if not np.any(np.isfinite(window.log_target[0])):
         raise StartError(f"the likelihood is 0 or NaN at all of {N_PRIOR} draws from the prior")
     for _ in range(MAX_STAGES):
         x, log_target, log_proposal = window.together()
-        log_prior = log_normal(x)
-        log_like = np.where(np.isfinite(log_target), log_target - log_prior, -np.inf)
+        log_first = log_start(x, small)
+        log_like = np.where(np.isfinite(log_target), log_target - log_first, -np.inf)
         # draws of earlier stages count too, at the density of the mixture that all were drawn from
-        power = next_power(log_like, log_prior - log_proposal, power, STAGE_EFFICIENCY)
-        weights = normalised(tempered(log_like, log_prior - log_proposal, power))
+        power = next_power(log_like, log_first - log_proposal, power, STAGE_EFFICIENCY)
+        weights = normalised(tempered(log_like, log_first - log_proposal, power))
         n = N_EARLY if power < EARLY else N_STAGE
         proposal = refit(x, resample_systematic(weights, 2 * n, rng), N_COMPONENTS, rng)
         if power >= 1.0 or time.perf_counter() > end:
@@ -154,8 +162,3 @@ def _polish(pool: ProposalPool, proposal: Mixture, n_eval: int, rng: np.random.G
         chosen = resample_systematic(normalised(pool.log_weights()), n, rng)
         proposal = refit(pool.outer, chosen, k, rng)
     return Population(pool, best, efficiency, log_evidence, n_eval)
-
-
-def _log_density(proposal: Mixture | None, x: FloatArray) -> FloatArray:
-    """Of a proposal; of the prior, normalised, for None."""
-    return log_normal(x) - 0.5 * x.shape[1] * np.log(2 * np.pi) if proposal is None else proposal.log_density(x)

@@ -18,11 +18,6 @@ def truncated(weights: FloatArray) -> FloatArray:
     return cut / cut.sum()
 
 
-def log_normal(x: FloatArray) -> FloatArray:
-    """Prior in standard-normal coordinates, in the normalisation of `Target.log_prob` (constant left out)."""
-    return -0.5 * np.sum(x * x, axis=1)
-
-
 def tempered(log_like: FloatArray, log_ratio: FloatArray, power: float) -> FloatArray:
     """Log weights at a power of the likelihood.
 
@@ -31,9 +26,9 @@ def tempered(log_like: FloatArray, log_ratio: FloatArray, power: float) -> Float
     log_like
         ``(n,)`` ln L; -inf allowed.
     log_ratio
-        ``(n,)`` ln of prior over proposal at the draws.
+        ``(n,)`` ln of the first draws' density over the proposal's at the draws.
     power
-        Of the likelihood, 0 (prior) to 1 (posterior).
+        Of the target over that density, 0 (first draws) to 1 (posterior).
 
     Returns
     -------
@@ -53,7 +48,7 @@ def next_power(log_like: FloatArray, log_ratio: FloatArray, power: float, effici
     log_like
         ``(n,)`` ln L; -inf allowed.
     log_ratio
-        ``(n,)`` ln of prior over proposal at the draws.
+        ``(n,)`` ln of the first draws' density over the proposal's at the draws.
     power
         The current power.
     efficiency

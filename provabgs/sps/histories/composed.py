@@ -44,6 +44,7 @@ FRACTION_OF_BURST = Parameter(
     prior="uniform",
     bounds=(0.0, 1.0),
     natural_edges="both",
+    matters_when_small=True,
 )
 AGE_OF_BURST = Parameter(
     name="tburst",
@@ -54,6 +55,7 @@ AGE_OF_BURST = Parameter(
     prior="uniform",
     bounds=BURST_RANGE_GYR,
     natural_edges="low",
+    matters_when_small=True,
 )
 
 

@@ -132,6 +132,34 @@ def report(table: Table, of: Quantities) -> None:
         _line("TARP, all parameters", tarp_ranks(x, truth, reference, scale))
 
 
+SUMMARY = (
+    "| family | CONVERGED | evaluations | CPU s | within "
+    + " / ".join(f"{c:.0%}" for c in LEVELS)
+    + ", all | mass | SFR, 1 Gyr | Z | age | smallest p (KS) | TARP, p (KS) |\n|"
+    + "---|" * 11
+)
+
+
+def summary_of(table: Table, of: Quantities, family: str) -> str:
+    """One row: cost, coverage over all quantities and of four, the smallest p-value, TARP."""
+    good = table[table["status"] == int(Status.CONVERGED)]
+    truth, reference, draws = (np.asarray(good[c], dtype=np.float64) for c in ("truth", "reference", "draws"))
+    rank = ranks(draws, truth)
+    inside = np.array([[central_coverage(r, c)[0] for c in LEVELS] for r in rank.T])
+
+    def shown(fractions: FloatArray) -> str:
+        return " / ".join(f"{100 * f:.0f}" for f in fractions)
+
+    four = ("logmstar", "log_sfr_1gyr", "log_z_mw", "t_age_mw")
+    cells = [shown(inside.mean(axis=0)), *(shown(inside[of.names.index(name)]) for name in four)]
+    p_ks = [uniformity(r).p_ks for r in rank.T]
+    worst = int(np.argmin(p_ks))
+    tarp = uniformity(tarp_ranks(draws, truth, reference, np.std(truth, axis=0) * of.is_parameter)).p_ks
+    cost = f"{len(good)} of {len(table)} | {np.median(table['n_eval']):,.0f} | {np.median(table['cpu_s']):.1f}"
+    last = f"{p_ks[worst]:.2g} of {len(p_ks)} ({of.names[worst]}) | {tarp:.2g}"
+    return f"| {family} | {cost} | {' | '.join(cells)} | {last} |"
+
+
 def _line(name: str, rank: FloatArray) -> None:
     test = uniformity(rank)
     cells = ["{:.3f} ± {:.3f}".format(*central_coverage(rank, c)) for c in LEVELS]
@@ -190,6 +218,7 @@ def work(options: argparse.Namespace) -> None:
         if i % SAVE_EVERY == 0 or i == len(todo):
             save_table(done, path, "calibration")
     report(done, of)
+    print(f"\n{SUMMARY}\n{summary_of(done, of, options.family)}")
     if options.figures and options.family == "nmf":
         draw_figure(done, of, options.figures / FIGURES[options.preset])
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from dask.utils import parse_bytes
 
 from provabgs.core.errors import ConfigError
+from provabgs.core.threads import ONE_THREAD
 from provabgs.pipelines.cluster_options import ClusterOptions, seconds_of
 from provabgs.pipelines.clusters import CLUSTER_DIRECTORY, dask_environment
 from provabgs.pipelines.config import RunConfig
 from provabgs.pipelines.keys import CERTIFICATE_NAME, KEY_NAME
-from provabgs.pipelines.supervisor import ONE_THREAD
 
 STOP_S = 120
 """Seconds before the end of the allocation at which the run is told to stop."""

@@ -16,12 +16,12 @@ from distributed.security import Security
 
 from provabgs.core.errors import ConfigError
 from provabgs.core.messages import first_line
+from provabgs.core.threads import ONE_THREAD
 from provabgs.pipelines.batch_systems import SYSTEMS
 from provabgs.pipelines.cluster_options import BATCH_SYSTEMS, ClusterOptions
 from provabgs.pipelines.job_script import job_script
 from provabgs.pipelines.jobs import JobPool, of_their_own
 from provabgs.pipelines.keys import make_pair, pair_in, read_pair, security
-from provabgs.pipelines.supervisor import ONE_THREAD
 
 CLUSTER_DIRECTORY = "cluster"
 """In a run's folder: keys and job ids while it runs, and the jobs' logs."""

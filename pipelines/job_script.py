@@ -17,9 +17,9 @@ from typing import Any
 from distributed.security import Security
 
 from provabgs.core.errors import MissingDependencyError
+from provabgs.core.threads import ONE_THREAD
 from provabgs.pipelines.batch_systems import SYSTEMS
 from provabgs.pipelines.cluster_options import ClusterOptions, seconds_of
-from provabgs.pipelines.supervisor import ONE_THREAD
 
 
 def job_script(

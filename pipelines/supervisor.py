@@ -17,18 +17,11 @@ from dask.utils import parse_bytes
 from provabgs.core.errors import ProvabgsError
 from provabgs.core.memory import resident_bytes
 from provabgs.core.status import Status
+from provabgs.core.threads import ONE_THREAD
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.config import RunConfig
 
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-}
-"""Environment of a fit process: one core each, for a node full of processes must not fight over threads."""
 MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 """Also of a fit process, for glibc: memory that is freed is kept for the next array, as glibc does by itself.
 

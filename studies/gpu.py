@@ -1,185 +1,221 @@
-"""Log posteriors of many galaxies at once: a leading galaxy axis, single and double precision, overhead of a launch.
+"""Fits of many galaxies on one card: converged galaxies a second, with R-hat and ESS, and what the card waits for.
 
-``python -m studies.gpu`` takes the device that JAX finds, within 8 minutes; on a CPU say ``--galaxies 16 64``. It makes
-a few different galaxies (joint fits, preset "honest"), brings their reductions to one size class and repeats them to
-each number of galaxies. Measured is the marginal log posterior, masses integrated out, that annealing calls, at 64
-draws of each galaxy's posterior. No fit is measured here, but the last lines divide by the evaluations that a fit takes
-now: a bound on fits per second, for a sampler without any cost of its own.
+``python -m studies.gpu`` starts a device server (`provabgs.inference.device`) on the device that JAX finds and fit
+processes that ask it, and times them twice: sampling alone, and from data to posterior. Mock galaxies of the prior,
+preset "honest", joint fits and bands alone; the server in double and in single precision; the same galaxies without
+a server, one fit process a core. ``--rates`` calls `studies.gpu_rates` first, which measures the log posterior alone.
 
-"double" is what fits use: matrix products single, their sums, masses and integrals double. "single" has no double at
-all. The shift is the difference of the two at the draws, less its mean for each galaxy, which no posterior sees.
+On a machine without a card the server takes a core like any other process: ``--smoke`` shows that all of it runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from provabgs.core.arrays import FloatArray
-from provabgs.core.jax import jax, jnp
-from provabgs.core.weights import normalised, resample_systematic
-from provabgs.inference.backends import load_model
-from provabgs.inference.compressed import CompressedLikelihood, size_of
-from provabgs.inference.compressed.normal_equations import make_normal_equations
-from provabgs.inference.compressed.reduction import Size
-from provabgs.inference.config import FitConfig
-from provabgs.inference.fit_observation import prior_of
-from provabgs.inference.likelihood import ExactLikelihood
-from provabgs.inference.likelihood.base import LinearSystem
-from provabgs.inference.marginalised import marginal_of_arrays, marginalise
-from provabgs.inference.priors import Prior
-from provabgs.inference.samplers.populations import anneal
-from provabgs.observe.as_configured import as_configured
-from provabgs.observe.projection import project
-from provabgs.observe.spectrum_fraction import with_spectrum_fraction
+from provabgs.core.threads import ONE_THREAD
+from provabgs.inference.device.client import VARIABLE, Server
+from provabgs.inference.device.launch import device_server
+from provabgs.inference.device.messages import Ask, Counters
 from studies.support.command import plain_parser, run_study
-from studies.support.prior_galaxies import simulate
 
-N_DRAWS = 64
-"""Of each galaxy, in one call."""
-FIT_EVALUATIONS = 40_000
-"""Of a joint fit, in the median (docs/studies/speed.md)."""
-CALLS = 5
-"""Timed, of which the median is printed."""
-PRECISIONS = {"double": True, "single": False}
+PATIENCE_S = 400.0
+"""Longest wait for fit processes to get ready: the first compile."""
+FIRST_SEED = 1000
 
 
-class Galaxies(NamedTuple):
-    """Galaxies of one size class, each array with a leading galaxy axis."""
+class Processes:
+    """Fit processes that wait for the word.
 
-    outer: FloatArray
-    """``(n, N_DRAWS, n_outer)`` draws of their marginal posteriors."""
-    data: Any
-    prior: Prior
-    size: Size
+    Parameters
+    ----------
+    n
+        How many.
+    kind
+        "both" or "photometry".
+    each
+        Galaxies of each.
+    address
+        The device server; empty for none.
+    """
 
+    def __init__(self, n: int, kind: str, each: int, address: str) -> None:
+        environment = os.environ | ONE_THREAD | {VARIABLE: address, "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-m", "studies.support.served_fits", kind]
+        self._all = [
+            subprocess.Popen(
+                [*command, str(FIRST_SEED + i * each), str(each)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+            )
+            for i in range(n)
+        ]  # fmt: skip
+        self._lines: list[str] = []
+        self._ready = threading.Semaphore(0)
+        self._readers = [threading.Thread(target=self._read, args=(p,), daemon=True) for p in self._all]
+        for reader in self._readers:
+            reader.start()
 
-def make(seeds: range) -> tuple[Galaxies, Callable[..., jax.Array]]:
-    """Galaxies and the function ``(outer, data, prior) -> (n, N_DRAWS)`` of them."""
-    config = FitConfig()
-    model = load_model(config.model)
-    likelihoods, priors = [], []
-    for seed in seeds:
-        observation, _ = with_spectrum_fraction(as_configured(simulate(seed, "honest")[0], config.observing))
-        exact = ExactLikelihood(project(observation, model.library, config.observing), model)
-        likelihoods.append(CompressedLikelihood(exact.projection, model))
-        priors.append(prior_of(exact, observation, config))
-    sizes = [size for one in likelihoods if (size := size_of(one.reduction)) is not None]
-    size = Size(*np.max(sizes, axis=0).tolist())
-    padded = [CompressedLikelihood(one.projection, model, size=size) for one in likelihoods]
-    outer = [
-        _draws(one.linear_system, model, prior, i) for i, (one, prior) in enumerate(zip(padded, priors, strict=True))
-    ]
-    function = marginal_of_arrays(make_normal_equations(model), model.linear_block)
-    galaxies = Galaxies(np.stack(outer), _stacked([one.reduction for one in padded]), _stacked(priors), size)
-    return galaxies, jax.vmap(function)
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == "ready":
+                self._ready.release()
+            else:
+                self._lines.append(line)
+        self._ready.release()
 
-
-def _draws(system: LinearSystem, model: Any, prior: Prior, seed: int) -> FloatArray:
-    """Draws of one galaxy's marginal posterior, by one population."""
-    rng = np.random.default_rng(seed)
-    posterior = marginalise(system, model.linear_block, prior, np.ones(model.linear_block.n))
-    pool = anneal(posterior, rng).pool
-    return pool.outer[resample_systematic(normalised(pool.log_weights()), N_DRAWS, rng)]
-
-
-def _stacked(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)
-
-
-def _repeated(galaxies: Galaxies, n: int) -> tuple[Any, ...]:
-    """The arrays of `n` galaxies on the device, by repeating those there are; single where double is off."""
-    rows = np.arange(n) % len(galaxies.outer)
-    return jax.tree.map(lambda x: jnp.asarray(x[rows]), (galaxies.outer, galaxies.data, galaxies.prior))
-
-
-@contextmanager
-def _precision(double: bool) -> Iterator[None]:
-    """Double precision, or none at all: what asks for it gets single."""
-    with jax.enable_x64(double), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Explicitly requested dtype", UserWarning)
-        yield
-
-
-def seconds(function: Callable[[], jax.Array]) -> tuple[float, float]:
-    """Wall time of the first call, which compiles, and the median of `CALLS` more."""
-    taken = []
-    for _ in range(CALLS + 1):
+    def wait(self) -> None:
+        """Until all are ready (or gone)."""
         start = time.perf_counter()
-        jax.block_until_ready(function())
-        taken.append(time.perf_counter() - start)
-    return taken[0], float(np.median(taken[1:]))
+        for _ in self._all:
+            if not self._ready.acquire(timeout=max(PATIENCE_S - (time.perf_counter() - start), 0.1)):
+                raise SystemExit(f"a fit process was not ready within {PATIENCE_S:g} s")
+
+    def go(self) -> tuple[list[dict[str, Any]], float]:
+        """Let them do what is next; their lines, and the wall time until the last was done."""
+        self._lines.clear()
+        start = time.perf_counter()
+        for process in self._all:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        self.wait()
+        return [json.loads(line.split(" ", 1)[1]) for line in self._lines], time.perf_counter() - start
+
+    def end(self) -> None:
+        """Let them leave."""
+        for process in self._all:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait()
 
 
-def throughput(galaxies: Galaxies, function: Callable[..., jax.Array], numbers: list[int]) -> dict[str, float]:
-    """Print a row for each number of galaxies and precision; evaluations a second of the fastest, by precision."""
-    best = dict.fromkeys(PRECISIONS, 0.0)
-    print("\n| precision | galaxies | MB of galaxies | first call, s | call, ms | evaluations a second |")
-    print("|---|---|---|---|---|---|")
-    for name, double in PRECISIONS.items():
-        for n in numbers:
-            with _precision(double):
-                arrays, compiled = _repeated(galaxies, n), jax.jit(function)
-                megabytes = sum(x.nbytes for x in jax.tree.leaves(arrays)) / 1e6
-                first, call = seconds(lambda: compiled(*arrays))  # noqa: B023
-            rate = n * N_DRAWS / call
-            best[name] = max(best[name], rate)
-            print(f"| {name} | {n} | {megabytes:.0f} | {first:.1f} | {1e3 * call:.1f} | {rate:.3g} |", flush=True)
-    return best
+class Utilization(threading.Thread):
+    """What nvidia-smi says of the card twice a second, per cent; nothing where there is none."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.seen: list[float] = []
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Ask until `over` is set."""
+        command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+        while not self.over.wait(0.5):
+            try:
+                self.seen.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+            except (OSError, ValueError, subprocess.CalledProcessError):
+                return
 
 
-def overhead(galaxies: Galaxies, function: Callable[..., jax.Array]) -> None:
-    """Print what one launch costs: of an empty function, and of a single draw of a single galaxy."""
-    x = jnp.zeros(())
-    empty = jax.jit(lambda y: y + 1)
-    outer, data, prior = _repeated(galaxies, 1)
-    one, compiled = outer[:, :1], jax.jit(function)
-    times = [seconds(lambda: empty(x))[1], seconds(lambda: compiled(one, data, prior))[1]]
-    print(f"\nOne launch: {1e6 * times[0]:.0f} microseconds; one evaluation of one galaxy: {1e6 * times[1]:.0f}.")
+def count(address: str) -> Counters:
+    """The server's counters."""
+    answer = Server(address).say(Ask())
+    assert isinstance(answer, Counters)
+    return answer
 
 
-def precision(galaxies: Galaxies, function: Callable[..., jax.Array]) -> None:
-    """Print how far single precision is from double, nats."""
-    values = []
-    for double in PRECISIONS.values():
-        with _precision(double):
-            values.append(np.asarray(jax.jit(function)(*_repeated(galaxies, len(galaxies.outer))), np.float64))
-    shift = values[1] - values[0]
-    finite = np.isfinite(shift)
-    shift = np.where(finite, shift, np.nan)
-    shift -= np.nanmean(shift, axis=1, keepdims=True)
-    scatter, lost = np.nanstd(shift, axis=1), int((~finite).sum())
-    print(f"\nSingle less double, {len(shift)} galaxies x {N_DRAWS} draws: scatter of the log posterior, nats,")
-    print(f"{np.median(scatter):.2g} in the median galaxy, {scatter.max():.2g} in the worst; {lost} draws not finite.")
+def measure(kind: str, address: str, n_process: int, each: int, label: str, whole: bool) -> list[dict[str, Any]]:
+    """Print one row; the galaxies as they were sampled."""
+    processes = Processes(n_process, kind, each, address)
+    processes.wait()
+    before, watch = (count(address) if address else None), Utilization()
+    watch.start()
+    rows, wall = processes.go()
+    watch.over.set()
+    after = count(address) if address else None
+    fitted_rate = "-"
+    if whole:
+        done, taken = processes.go()
+        fitted_rate = f"{sum(d['status'] == 'CONVERGED' for d in done) / taken:.2f}"
+    processes.end()
+    n_converged = sum(r["converged"] for r in rows)
+    calls = ("-", "-")
+    if before is not None and after is not None:
+        asked, padding = after.evaluations - before.evaluations, after.padding - before.padding
+        calls = (f"{asked / max(asked + padding, 1):.2f}", f"{(after.busy_s - before.busy_s) / wall:.2f}")
+    used = f"{np.mean(watch.seen):.0f} %" if watch.seen else "-"
+    figures = {name: [r[name] for r in rows] for name in ("n_eval", "rhat", "ess", "host_s")}
+    median, rate = {name: np.median(values) for name, values in figures.items()}, n_converged / wall
+    cells = (
+        *(label, kind, n_process, len(rows), n_converged, f"{median['n_eval']:.0f}"),
+        *(f"{median['rhat']:.4f}, {max(figures['rhat']):.4f}", f"{median['ess']:.0f}, {min(figures['ess']):.0f}"),
+        *(f"{rate:.2f}", f"{median['host_s']:.2f}", fitted_rate, *calls, used),
+    )
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+    return rows
+
+
+def shifts(one: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]]) -> str:
+    """How far medians of quantities are apart, in widths of the posterior, over galaxies that both converged."""
+    by_seed = {r["seed"]: r for r in other if r["converged"]}
+    found = [
+        np.abs(np.subtract(r["median"], by_seed[r["seed"]]["median"])) / np.maximum(np.abs(r["width"]), 1e-9)
+        for r in one
+        if r["converged"] and r["seed"] in by_seed
+    ]
+    if not found:
+        return "no galaxy converged in both"
+    values = np.concatenate(found)
+    return f"median {np.median(values):.3f}, 95 % {np.percentile(values, 95):.3f}, of {len(found)} galaxies"
+
+
+COLUMNS = (
+    *("likelihood", "fit", "processes", "galaxies", "converged", "evaluations", "R-hat: median, largest"),
+    *("ESS: median, least", "converged a second", "host s a galaxy", "fitted a second", "filled", "lanes busy"),
+    "card used",
+)
+HEADER = f"\n| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
 def work(options: argparse.Namespace) -> None:
-    """Make the galaxies and print all."""
-    start, device = time.perf_counter(), jax.devices()[0]
-    galaxies, function = make(range(600, 600 + options.different))
-    print(f"Device: {device.device_kind} ({device.platform}). {options.different} different galaxies, repeated;")
-    points, rows = galaxies.size
-    print(f"size class {points} points, {rows} rows; made in {time.perf_counter() - start:.0f} s.")
-    precision(galaxies, function)
-    overhead(galaxies, function)
-    best = throughput(galaxies, function, options.galaxies)
-    for name, rate in best.items():
-        print(f"\n{name}: {rate:.3g} evaluations a second bound joint fits to {rate / FIT_EVALUATIONS:.3g} a second.")
-    print(f"\nNot measured: whole fits in batches. {time.perf_counter() - start:.0f} s in all.")
+    """Measure and print all."""
+    start = time.perf_counter()
+    if options.rates:
+        subprocess.run([sys.executable, "-m", "studies.gpu_rates", "--galaxies", "64", "1024", "4096"], check=False)
+    print(f"{os.cpu_count()} cores; calls of {options.width} galaxies of 1,024 draws.{HEADER}", flush=True)
+    each = options.each
+    cores = options.cores or os.cpu_count() or 1
+    compared: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for kind in options.kinds:
+        for name in options.precisions:
+            kept, more = 2 * options.processes + 8, ["--single"] * (name == "single")
+            with device_server(options.width, kept, *more) as address:
+                rows = measure(kind, address, options.processes, each, name, whole=name == "double")
+                compared[kind, name] = rows
+        if not options.no_baseline:
+            total = max(1, options.processes * each // cores // 2)
+            compared[kind, "none"] = measure(kind, "", cores, total, "no server", whole=True)
+    print()
+    for (kind, name), rows in compared.items():
+        if name != "double" and (kind, "double") in compared:
+            print(f"{kind}: medians of {name} less double, sigmas: {shifts(rows, compared[kind, 'double'])}")
+    print("Two fits of a galaxy with other random numbers differ by Monte Carlo error.")
+    print(f"{time.perf_counter() - start:.0f} s in all.")
 
 
 def main() -> None:
     """Parse the command line and measure."""
     parser = plain_parser("studies.gpu", __doc__)
-    parser.add_argument("--galaxies", type=int, nargs="+", default=[64, 256, 1024, 4096], help="in one call")
-    parser.add_argument("--different", type=int, default=8, help="different galaxies, which are then repeated")
-    run_study(parser, work, {"galaxies": [2], "different": 2})
+    parser.add_argument("--kinds", nargs="+", choices=["both", "photometry"], default=["both", "photometry"])
+    parser.add_argument("--precisions", nargs="+", choices=["double", "single"], default=["double", "single"])
+    parser.add_argument("--processes", type=int, default=48, help="fit processes that ask the server")
+    parser.add_argument("--each", type=int, default=8, help="galaxies of each process")
+    parser.add_argument("--width", type=int, default=16, help="galaxies in a call")
+    parser.add_argument("--cores", type=int, default=0, help="fit processes without a server; 0: one a core")
+    parser.add_argument("--no-baseline", action="store_true", help="leave out fits without a server")
+    parser.add_argument("--rates", action="store_true", help="call studies.gpu_rates first")
+    smoke = {"kinds": ["photometry"], "processes": 2, "each": 1, "width": 2, "cores": 1, "rates": False}
+    run_study(parser, work, smoke)
 
 
 if __name__ == "__main__":

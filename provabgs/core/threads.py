@@ -7,6 +7,15 @@ from functools import lru_cache
 
 from threadpoolctl import ThreadpoolController
 
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
+"""Environment of a process that fits: one core each, for a node full of processes must not fight over threads."""
+
 
 def one_thread() -> AbstractContextManager[object]:
     """Linear algebra of NumPy and SciPy on one thread while the context lasts.

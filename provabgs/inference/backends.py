@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, cast
 
 from provabgs.core.errors import ConfigError, DataFileError, InputError
 from provabgs.emulator.errors import EmulatorFileError
 from provabgs.emulator.models import PublishedNetworkModel
 from provabgs.emulator.weights import default_emulator
 from provabgs.inference.compressed import CompressedLikelihood
+from provabgs.inference.compressed.reduction import LARGEST
 from provabgs.inference.config import Engine, FitConfig, ModelOptions
+from provabgs.inference.device.client import has_server
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
 from provabgs.inference.likelihood.emulated import EmulatedLikelihood
 from provabgs.observe.observation import Observation
@@ -151,8 +153,36 @@ def stars_of(options: ModelOptions) -> SSPLibrary:
         raise ConfigError(f"model.library {path or SHIPPED}: {err}") from None
 
 
+def model_of(recipe: tuple[str, str]) -> SPSModel:
+    """The model that another process has, from its `SPSModel.recipe`.
+
+    Parameters
+    ----------
+    recipe
+        The ``[fit.model]`` table as JSON, and how far the model reaches.
+
+    Returns
+    -------
+    SPSModel
+        The same object for the same recipe.
+
+    Raises
+    ------
+    ProvabgsError
+        As `load_model`.
+    """
+    return _load_model(recipe[0], cast(Reach, recipe[1]))
+
+
 @lru_cache(maxsize=8)
 def _load_model(text: str, reach: Reach) -> SPSModel:
+    model = _make_model(text, reach)
+    if not isinstance(model, PublishedNetworkModel):
+        model.recipe = (text, reach)
+    return model
+
+
+def _make_model(text: str, reach: Reach) -> SPSModel:
     """The model on the library's own wavelengths, on these and the ultraviolet, or on the ultraviolet alone."""
     options = ModelOptions.model_validate_json(text)
     library = stars_of(options)
@@ -248,7 +278,8 @@ def make_likelihood(exact: ExactLikelihood, config: FitConfig) -> Likelihood:
     if config.engine == "exact":
         return exact
     try:
-        compressed = CompressedLikelihood(exact.projection, exact.model)
+        size = LARGEST if has_server() and exact.projection.spectrum is not None else None  # one shape for the card
+        compressed = CompressedLikelihood(exact.projection, exact.model, size=size)
         if config.engine == "compressed":
             return compressed
         return EmulatedLikelihood(compressed, default_emulator(config.model.conventions))

@@ -15,7 +15,7 @@ The base prior in the masses, flat in log M and flat Dirichlet in the fractions,
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ import numpy as np
 from provabgs.core.arrays import FloatArray
 from provabgs.core.compilations import compiled_by_shape
 from provabgs.core.jax import jax, jnp
+from provabgs.inference.device.client import UNSERVED, ServedGalaxy
 from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS, LinearSystem, NormalEquations
 from provabgs.inference.low_snr import LOW_SNR, amplitude, log_evidence, sample_masses
 from provabgs.inference.priors import Prior, latent_from_unit, theta_from_latent, unit_from_theta
@@ -39,7 +40,9 @@ N_PILOT = 1024
 Equations = Callable[[jax.Array, Any], NormalEquations]
 
 
-def marginalise(system: LinearSystem, block: LinearBlock, prior: Prior, weight: FloatArray) -> MarginalPosterior:
+def marginalise(
+    system: LinearSystem, block: LinearBlock, prior: Prior, weight: FloatArray, served: ServedGalaxy = UNSERVED
+) -> MarginalPosterior:
     """Integrate a posterior over its masses.
 
     Parameters
@@ -52,24 +55,31 @@ def marginalise(system: LinearSystem, block: LinearBlock, prior: Prior, weight: 
         The galaxy's prior.
     weight
         ``(n,)`` history weights (`HistoryTables.weight`): ones unless histories are normalised jointly.
+    served
+        The galaxy at the device server, if there is one.
 
     Returns
     -------
     MarginalPosterior
         Compiled functions are shared between galaxies of one model and size.
     """
-    normal, data = _compiled(system.equations), system.data
-    share = jnp.asarray(weight / np.mean(weight)) if block.fractions else jnp.ones(1)
+    normal, data, share = _compiled(system.equations), system.data, share_of(block, weight)
     n_outer = len(prior.parameters.nonlinear_coordinates)
-    pilot = normal(jnp.asarray(np.random.default_rng(0).standard_normal((N_PILOT, n_outer))), data, prior)
+    pilot = np.random.default_rng(0).standard_normal((N_PILOT, n_outer))
+    answer = served.ask("pilot", False, pilot)
+    q, b = answer if answer is not None else normal(jnp.asarray(pilot), data, prior)[:2]
     # one choice per galaxy: both integrals are approximate, and a switch between draws would be a step in log_marginal
-    low_snr = amplitude(np.asarray(pilot.q), np.asarray(pilot.b)) < LOW_SNR
+    low_snr = amplitude(np.asarray(q), np.asarray(b)) < LOW_SNR
 
     def log_marginal(outer: FloatArray) -> FloatArray:
+        if (found := served.ask("marginal", low_snr, outer)) is not None:
+            return found[0]
         x = jnp.asarray(outer)
         return np.asarray(_log_marginal(normal(x, data, prior), x, prior, block, low_snr))
 
     def draw_linear(outer: FloatArray, uniforms: FloatArray) -> tuple[FloatArray, FloatArray]:
+        if (found := served.ask("linear", low_snr, outer, uniforms)) is not None:
+            return found[0], found[1]
         x = jnp.asarray(outer)
         latent, log_target = _draw_linear(
             normal(x, data, prior), x, jnp.asarray(uniforms), prior, share, block, low_snr
@@ -78,6 +88,24 @@ def marginalise(system: LinearSystem, block: LinearBlock, prior: Prior, weight: 
 
     small = prior.parameters.small_coordinates
     return MarginalPosterior(log_marginal, draw_linear, n_outer, prior.n_coordinate, block.n + 1, small)
+
+
+def share_of(block: LinearBlock, weight: FloatArray) -> jax.Array:
+    """History weights relative to their mean.
+
+    Parameters
+    ----------
+    block
+        The histories' linear block.
+    weight
+        ``(n,)`` as of `marginalise`.
+
+    Returns
+    -------
+    jax.Array
+        ``(n,)``; a single 1 where no fractions are parameters.
+    """
+    return jnp.asarray(weight / np.mean(weight)) if block.fractions else jnp.ones(1)
 
 
 def marginal_function(system: LinearSystem, block: LinearBlock, prior: Prior) -> Callable[[jax.Array], jax.Array]:
@@ -129,7 +157,12 @@ def _compiled(equations: Equations) -> Callable[[jax.Array, Any, Prior], NormalE
 
     The integrals over masses take longest to compile; apart, they are compiled once for all galaxies.
     """
-    return compiled_by_shape(lambda outer, data, prior: equations(_theta(outer, prior), data))
+    return compiled_by_shape(equations_of_rows(equations))
+
+
+def equations_of_rows(equations: Equations) -> Callable[[jax.Array, Any, Prior], NormalEquations]:
+    """Normal equations as a function ``(outer (batch, n_outer), data, prior)``; not compiled."""
+    return lambda outer, data, prior: equations(_theta(outer, prior), data)
 
 
 def _theta(outer: jax.Array, prior: Prior) -> jax.Array:
@@ -157,10 +190,27 @@ def _approximate(q: jax.Array, b: jax.Array, scale: jax.Array):  # type: ignore[
     return log_z + jnp.sum(jnp.log(scale), axis=1) + log_power, sites
 
 
-@partial(jax.jit, static_argnums=(3, 4))
-def _log_marginal(
+def log_marginal_rows(
     normal: NormalEquations, outer: jax.Array, prior: Prior, block: LinearBlock, low_snr: bool
 ) -> jax.Array:
+    """`MarginalPosterior.log_marginal` from normal equations.
+
+    Parameters
+    ----------
+    normal
+        Of ``batch`` points.
+    outer
+        ``(batch, n_outer)`` their coordinates.
+    prior, block
+        As of `marginalise`.
+    low_snr
+        Which of the two integrals over masses.
+
+    Returns
+    -------
+    jax.Array
+        ``(batch,)``.
+    """
     # the factor of joint normalisation varies slowly: it is left to the weights
     if low_snr:
         log_z = log_evidence(normal.q, normal.b, _log_mass_range(prior, block))
@@ -170,8 +220,7 @@ def _log_marginal(
     return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
 
-@partial(jax.jit, static_argnums=(5, 6))
-def _draw_linear(
+def draw_linear_rows(
     normal: NormalEquations,
     outer: jax.Array,
     uniforms: jax.Array,
@@ -180,6 +229,28 @@ def _draw_linear(
     block: LinearBlock,
     low_snr: bool,
 ) -> tuple[jax.Array, jax.Array]:
+    """`MarginalPosterior.draw_linear` from normal equations.
+
+    Parameters
+    ----------
+    normal
+        Of ``batch`` points.
+    outer, uniforms
+        As of `MarginalPosterior.draw_linear`.
+    prior
+        The galaxy's prior.
+    share
+        As `share_of` gives it.
+    block
+        The histories' linear block.
+    low_snr
+        Which of the two integrals over masses.
+
+    Returns
+    -------
+    latent, log_target
+        ``(batch, n_latent)``, ``(batch,)``.
+    """
     if low_snr:
         masses, log_weight = sample_masses(normal.q, normal.b, _log_mass_range(prior, block), uniforms[..., 1:])
     else:
@@ -194,6 +265,10 @@ def _draw_linear(
     picked = jnp.take_along_axis(masses, jnp.argmax(log_weight + gumbel, axis=1)[:, None, None], axis=1)[:, 0]
     log_target = log_mean - 0.5 * normal.constant - 0.5 * jnp.sum(outer**2, axis=1)
     return _latent(outer, picked, prior, share, block), log_target
+
+
+_log_marginal = jax.jit(log_marginal_rows, static_argnums=(3, 4))
+_draw_linear = jax.jit(draw_linear_rows, static_argnums=(5, 6))
 
 
 def _log_mass_range(prior: Prior, block: LinearBlock) -> jax.Array:

@@ -13,8 +13,9 @@ import numpy as np
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
 from provabgs.core.jax import jax, jnp
+from provabgs.inference.device.client import UNSERVED, serve
 from provabgs.inference.likelihood import Likelihood
-from provabgs.inference.marginalised import marginalise
+from provabgs.inference.marginalised import marginalise, share_of
 from provabgs.inference.priors import Prior, log_prior, theta_from_latent, unit_from_theta
 from provabgs.inference.samplers.base import Target
 from provabgs.sps.derived import derived_properties
@@ -42,8 +43,15 @@ def make_target(likelihood: Likelihood, model: SPSModel, tables: HistoryTables, 
     Target
         With the masses integrated out where the likelihood has normal equations.
     """
+    system, marginal, served = likelihood.linear_system, None, UNSERVED
+    if system is not None:
+        weight = np.asarray(tables.weight)
+        served = serve(system, prior, share_of(model.linear_block, weight))
+        marginal = marginalise(system, model.linear_block, prior, weight, served)
 
     def log_likelihood(latent: FloatArray) -> FloatArray:
+        if (found := served.ask("likelihood", False, latent)) is not None:
+            return found[0]
         return np.asarray(likelihood(_to_theta(jnp.asarray(latent), prior)))
 
     # derived properties too: they can mix worse than any parameter, and are what users read
@@ -56,9 +64,6 @@ def make_target(likelihood: Likelihood, model: SPSModel, tables: HistoryTables, 
         total = jax.grad(lambda z: jnp.sum(likelihood(theta_from_latent(z, prior))))
         return np.asarray(total(jnp.asarray(latent)))
 
-    system, marginal = likelihood.linear_system, None
-    if system is not None:
-        marginal = marginalise(system, model.linear_block, prior, np.asarray(tables.weight))
     return Target(prior.n_coordinate, log_likelihood, monitor, marginal, gradient)
 
 

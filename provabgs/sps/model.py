@@ -102,6 +102,8 @@ class SPSModel:
         self.unseen: Unseen | None = next((p.unseen for p in prepared if p.unseen is not None), None)
         """Starlight beyond the library's wavelengths that powers them as well."""
         self.t_birth_cloud = t_birth_cloud
+        self.recipe: tuple[str, str] | None = None
+        """What `provabgs.inference.backends.model_of` makes the same model from; None for one made by hand."""
         self.solar_z = solar_z
         self.properties = properties
         parts: tuple[Any, ...] = (self.histories, self.attenuation, *emissions)

@@ -166,7 +166,7 @@ class CompressedLikelihood:
     @property
     def linear_system(self) -> LinearSystem:
         """Normal equations of the masses."""
-        return LinearSystem(_normal_equations(self.model), self.reduction)
+        return LinearSystem(shared_equations(self.model), self.reduction, self.model.recipe)
 
     def predict(self, theta: ArrayLike) -> FloatArray | None:
         """Spectrum that ln L sees, in every pixel of the projection, ``(batch, npix)``; None without a spectrum.
@@ -255,7 +255,8 @@ def _point_values(model: SPSModel) -> Callable[[jax.Array, Reduction], Whitened]
 
 
 @lru_cache(maxsize=4)
-def _normal_equations(model: SPSModel) -> Callable[..., Any]:
+def shared_equations(model: SPSModel) -> Callable[..., Any]:
+    """`make_normal_equations`, one per model object, so that galaxies share its compilations."""
     return make_normal_equations(model)
 
 

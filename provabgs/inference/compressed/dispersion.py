@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy import linalg
 
 from provabgs.core.arrays import FloatArray, SingleArray
 from provabgs.core.jax import jax, jnp
@@ -215,8 +216,7 @@ def broadened_basis(basis: PointBasis, dispersion: Dispersion) -> SingleArray:
     numpy.ndarray
         ``(nwave, npoint)``.
     """
-    matrix = dispersion.middle[basis.columns, basis.columns]
-    return apply_blocks(dense_blocks(matrix), basis.cardinal_by_wave)
+    return apply_blocks(dense_blocks(dispersion.middle[basis.columns, basis.columns]), basis.cardinal_by_wave)
 
 
 def find_features(
@@ -246,21 +246,19 @@ def find_features(
     changes = changes_of(basis, dispersion.table)
     pixels = apply_blocks(form.operator, changes.directions)
     overlap = times(form.templates, pixels)
-    values, vectors = np.linalg.eigh(square(pixels) - overlap.T @ overlap)
-    kept = values > NEGLIGIBLE * values[-1]
-    root, vectors = np.sqrt(values[kept]), vectors[:, kept]
+    root = root_of(square(pixels) - overlap.T @ overlap)
     nodes = np.stack([changes.along(int(k))[:, :n_point] for k in dispersion.nodes])
     along = np.tensordot(dispersion.coefficients[1:].astype(np.float32), nodes, 1)
     random = np.random.default_rng(SEED).standard_normal((n_point, max(RANKS)))
-    whole, coefficients = np.zeros((root.size, sum(RANKS))), np.zeros((n_point, sum(RANKS)))
+    whole, coefficients = np.zeros((len(root), sum(RANKS))), np.zeros((n_point, sum(RANKS)))
     end = np.cumsum(RANKS)
-    for moved, rank, stop in zip((root[:, None] * vectors.T) @ along, RANKS, end, strict=True):
+    for moved, rank, stop in zip(root @ along, RANKS, end, strict=True):
         typical = moved @ (moved.T @ (moved @ random[:, :rank]))  # one power iteration: nearly the best directions
         own = np.linalg.qr(typical)[0]  # orthonormal for each polynomial apart
         columns = slice(stop - rank, stop - rank + own.shape[1])
         whole[:, columns], coefficients[:, columns] = own, moved.T @ own
-    turn = (vectors / root) @ whole
-    in_modes = turn.T @ (form.against(pixels, overlap, space.overlap) @ (space.vectors / space.root))[:, :n_row]
+    turn = _unrooted(root, whole)
+    in_modes = turn.T @ (form.against(pixels, overlap, space.overlap) @ (space.vectors / space.root)[:, :n_row])
     outside = _outside(whole.T @ whole - in_modes @ in_modes.T, coefficients)
     return Features(form, pixels, turn, coefficients, in_modes, *outside, dispersion.scale)
 
@@ -280,13 +278,45 @@ def _outside(gram: FloatArray, coefficients: FloatArray) -> tuple[FloatArray, Fl
     to_extra, from_outside
         See `Features`.
     """
+    root = root_of(gram, 1.0)
+    spread = root @ (coefficients.T @ coefficients * _moments()) @ root.T
+    found = np.linalg.eigh(spread)[1][:, ::-1][:, :N_EXTRA]
+    strongest = np.pad(found, ((0, 0), (0, N_EXTRA - found.shape[1])))
+    return root.T @ strongest, _unrooted(root, strongest)
+
+
+def root_of(gram: FloatArray, least: float = 0.0) -> FloatArray:
+    """A root W of the products of vectors with one another, ``W^T W = gram``.
+
+    Parameters
+    ----------
+    gram
+        ``(n, n)``.
+    least
+        Squared length that rounding is relative to, where no vector is longer.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n, n)`` upper triangular; where vectors depend on one another, ``(rank, n)`` with orthogonal rows.
+    """
+    try:
+        root = np.linalg.cholesky(gram).T
+        shortest = float(np.diag(root).min()) ** 2
+    except np.linalg.LinAlgError:
+        shortest = 0.0
+    if shortest > NEGLIGIBLE * max(float(np.diag(gram).max()), least):
+        return np.asarray(root)
     values, vectors = np.linalg.eigh(gram)
-    kept = values > NEGLIGIBLE * max(float(values[-1]), 1.0)
-    root = np.sqrt(np.where(kept, values, 1.0))
-    coordinates = np.where(kept, vectors * root, 0.0)
-    spread = coordinates.T @ (coefficients.T @ coefficients * _moments()) @ coordinates
-    strongest = np.linalg.eigh(spread)[1][:, ::-1][:, :N_EXTRA]
-    return coordinates @ strongest, np.where(kept, vectors / root, 0.0) @ strongest
+    kept = values > NEGLIGIBLE * max(float(values[-1]), least)
+    return (vectors[:, kept] * np.sqrt(values[kept])).T
+
+
+def _unrooted(root: FloatArray, vectors: FloatArray) -> FloatArray:
+    """The shortest that `root` sends to the vectors ``(rank, m)``."""
+    if root.shape[0] == root.shape[1]:
+        return np.asarray(linalg.solve_triangular(root, vectors, check_finite=False))
+    return root.T @ (vectors / np.einsum("ij,ij->i", root, root)[:, None])
 
 
 @lru_cache(maxsize=1)

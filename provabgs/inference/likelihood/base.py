@@ -34,6 +34,8 @@ class LinearSystem(NamedTuple):
     equations: Callable[[jax.Array, Any], NormalEquations]
     """``(theta (batch, size), data)``; total mass and fractions of theta are ignored."""
     data: Any
+    recipe: tuple[str, str] | None = None
+    """`SPSModel.recipe`, from which another process makes the same function; None where it cannot."""
 
 
 class Likelihood(Protocol):

@@ -25,7 +25,6 @@ from provabgs.inference.likelihood.marginal import (
     bands_chi2,
     chi2_of,
     spectrum_chi2,
-    template_covariance,
 )
 from provabgs.observe.dispersion import polynomials, require_in_table
 from provabgs.observe.linespread import BandedOperator
@@ -244,7 +243,7 @@ def _spectrum_term(projection: Projection) -> SpectrumTerm | None:
         jnp.asarray(np.pad(data.flux, (0, pad))),
         jnp.asarray(ivar),
         jnp.asarray(templates),
-        jnp.asarray(template_covariance(templates, ivar)),
+        jnp.asarray(data.coefficient_covariance),
         _dispersion_term(data),
     )
 

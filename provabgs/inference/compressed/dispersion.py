@@ -45,7 +45,7 @@ N_EXTRA = 96
 """Rows that the directions outside the modes of P_0 take: ln L of template errors is off by 0.01, with 64 by 0.05."""
 SEED = 20260101
 KEPT_BYTES = 384 << 20
-"""Of the changes that are kept: some 20 windows."""
+"""Of the changes that are kept: some 22 windows, with the bases that belong to them."""
 NEGLIGIBLE = 1e-10
 """Squared length, relative to the longest, of directions that are rounding."""
 

@@ -13,13 +13,16 @@ import numpy as np
 
 from provabgs.core.arrays import FloatArray
 from provabgs.inference.backends import load_model
-from provabgs.inference.config import FitConfig
+from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.likelihood import ExactLikelihood
+from provabgs.inference.prior_draws import draw_prior
+from provabgs.inference.priors import Prior
+from provabgs.observe.nuisance import FIBER_FRACTION
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
-from tests.support.parameters import prior_draws
+from provabgs.sps.parameters import ParameterSet
 
 CAMERAS = {"b": (3600.0, 2751), "r": (5760.0, 2326), "z": (7520.0, 2881)}
 """First wavelength, Angstrom, and number of pixels of 0.8 Angstrom."""
@@ -37,12 +40,25 @@ def default_model() -> SPSModel:
     return load_model(FitConfig().model)
 
 
+def parameters_of(model: SPSModel) -> ParameterSet:
+    """Parameters of fits of these galaxies: the model's, and the fiber's fraction."""
+    return ParameterSet((*model.parameters, FIBER_FRACTION))
+
+
+def draw_theta(model: SPSModel, fraction: float, rng: np.random.Generator) -> FloatArray:
+    """One draw of the prior of a model, ``(1, n)``; `fraction` is the mean of f_fiber, its sigma a tenth of that."""
+    prior = Prior.of(parameters_of(model), normal={"f_fiber": (fraction, 0.1 * fraction)})
+    return draw_prior(prior, 1, rng)
+
+
 def options_of(preset: str) -> ObservingOptions:
     """Options of fits whose likelihood the data of `simulate` are drawn from."""
     return NO_FLOOR if preset == "published" else FitConfig.model_validate({"preset": preset}).observing
 
 
-def simulate(seed: int, preset: str = "published") -> tuple[Observation, FloatArray]:
+def simulate(
+    seed: int, preset: str = "published", options: ModelOptions | None = None
+) -> tuple[Observation, FloatArray]:
     """A galaxy of the prior at redshift 0.02-0.55 and S/N 1-32 per pixel, and its theta ``(1, n)``.
 
     Parameters
@@ -51,19 +67,24 @@ def simulate(seed: int, preset: str = "published") -> tuple[Observation, FloatAr
         Of the galaxy.
     preset
         What is wrong with its data: nothing with "published", a draw of the noise model with "honest".
+    options
+        Model of the galaxy, whose prior it is drawn from; the default one if left out.
     """
+    model = load_model(options or FitConfig().model)
     rng = np.random.default_rng([seed, 77])
     z, snr = rng.uniform(0.02, 0.55), 10 ** rng.uniform(0, 1.5)
     fraction = rng.uniform(0.2, 0.8)
-    theta = prior_draws(1, rng, (fraction, 0.1 * fraction))
+    theta = draw_theta(model, fraction, rng)
     if preset == "published":
-        return observe(theta, z, snr, fraction, rng, seed), theta
-    return _with_errors(perfect(theta, z, snr, fraction, seed), options_of(preset), rng), theta
+        return observe(theta, z, snr, fraction, rng, seed, model), theta
+    return _with_errors(perfect(theta, z, snr, fraction, seed, model), options_of(preset), rng), theta
 
 
-def perfect(theta: FloatArray, z: float, snr: float, fraction: float, targetid: int) -> Observation:
+def perfect(
+    theta: FloatArray, z: float, snr: float, fraction: float, targetid: int, model: SPSModel | None = None
+) -> Observation:
     """Data of one galaxy without noise, and the errors that photon noise would have; see `observe`."""
-    pixels, bands = _predicted(theta, z)
+    pixels, bands = _predicted(theta, z, model or default_model())
     sigma = np.median(pixels) / snr
     photometry = Photometry(BANDS, bands, BAND_SIGMA**-2.0)
     fiber, meta = (fraction, 0.1 * fraction), {"SNR": float(snr)}
@@ -104,7 +125,13 @@ def _brighter(observation: Observation, factor: float) -> Observation:
 
 
 def observe(
-    theta: FloatArray, z: float, snr: float, fraction: float, rng: np.random.Generator, targetid: int
+    theta: FloatArray,
+    z: float,
+    snr: float,
+    fraction: float,
+    rng: np.random.Generator,
+    targetid: int,
+    model: SPSModel | None = None,
 ) -> Observation:
     """Noisy data of one galaxy.
 
@@ -122,8 +149,10 @@ def observe(
         Source of the noise.
     targetid
         Identifier; ``meta["SNR"]`` keeps `snr`.
+    model
+        That `theta` is of; the default one if left out.
     """
-    pixels, bands = _predicted(theta, z)
+    pixels, bands = _predicted(theta, z, model or default_model())
     sigma = np.median(pixels) / snr
     spectra = _cameras(pixels + sigma * rng.standard_normal(pixels.size), sigma)
     band_sigma = np.hypot(BAND_SIGMA, BAND_FLOOR * bands)
@@ -132,11 +161,10 @@ def observe(
     return Observation(z, spectra, photometry, (fraction, 0.1 * fraction), targetid=targetid, meta=meta)
 
 
-def _predicted(theta: FloatArray, z: float) -> tuple[FloatArray, FloatArray]:
+def _predicted(theta: FloatArray, z: float, model: SPSModel) -> tuple[FloatArray, FloatArray]:
     """Pixels of all cameras and bands without noise."""
     blank = np.ones(sum(n for _, n in CAMERAS.values()))
     empty = Observation(z, _cameras(blank, 1.0), Photometry(BANDS, np.ones(5), np.ones(5)))
-    model = default_model()
     predicted = ExactLikelihood(project(empty, model.library, NO_FLOOR), model).predict(theta)
     pixels, bands = (np.asarray(p, np.float64)[0] for p in predicted)
     return pixels, bands

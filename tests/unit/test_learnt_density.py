@@ -9,10 +9,11 @@ from scipy import stats
 from provabgs.core.errors import InputError
 from provabgs.inference.config import FitConfig
 from provabgs.inference.learnt import half_of
-from provabgs.inference.learnt.coordinates import PROPERTIES, REACH, Coordinates
+from provabgs.inference.learnt.coordinates import AGE_NODES, PROPERTIES, REACH, Coordinates, ages_of
 from provabgs.inference.learnt.mixture import GaussianSum, Mixture, log_sum, log_terms
+from provabgs.observe.cosmology import Cosmology
 from provabgs.population.learnt.draws import DrawTable
-from provabgs.population.learnt.em import begin, judge, maximise, total_of
+from provabgs.population.learnt.em import begin, judge, maximise, maximise_all, totals_of
 from provabgs.population.learnt.induced import draw_values, inference_prior
 from provabgs.population.learnt.learn import LearnOptions, judge_half, learn_half
 
@@ -73,7 +74,7 @@ def test_the_objective_is_that_of_population_densities() -> None:
     """Sum of ln means of ratios, with the term for few draws."""
     table = made_up(50)
     mixture = Mixture(np.log([0.3, 0.7]), np.array([[0, 0, 0.1], [1, -1, 0.0]]), np.stack([np.eye(3), 2 * np.eye(3)]))
-    found = total_of(mixture, table, background=0.0)
+    (found,) = totals_of([mixture], table, background=0.0)
     log_g = mixture.log_density(table.y.reshape(-1, 3).astype(np.float64)).reshape(50, -1)
     terms = np.exp(log_g + table.log_weight)
     share = terms / terms.sum(axis=1, keepdims=True)
@@ -108,6 +109,18 @@ def test_bootstraps_are_fits_to_weighted_galaxies() -> None:
     assert np.ptp(means[:, 1]) > 0.06
 
 
+def test_bootstraps_in_step_are_those_one_by_one() -> None:
+    """Weights of their own for each mixture, draws read once; whoever is done first waits."""
+    table, rng = made_up(500), np.random.default_rng(4)
+    start = begin(list(table), 2, np.random.default_rng(1))
+    counts = rng.poisson(1.0, (3, len(table))).astype(float)
+    together = maximise_all([start] * 3, table.weighted(counts), 90, 1e-7)
+    for count, (mixture, objective) in zip(counts, together, strict=True):
+        alone, best = maximise(start, table.weighted(count), 90, 1e-7)
+        np.testing.assert_allclose(mixture.mean, alone.mean, atol=1e-6)
+        assert objective == pytest.approx(best, abs=1e-9)
+
+
 def test_what_was_learnt_holds_for_other_galaxies() -> None:
     members = learn_half(made_up(600, seed=1), 0, LearnOptions(n_member=2))
     judged = judge_half(made_up(300, seed=2), members)
@@ -115,6 +128,13 @@ def test_what_was_learnt_holds_for_other_galaxies() -> None:
     lonely = made_up(60, n_draw=8)
     with pytest.raises(InputError, match="fewer than 5 effective draws"):
         judge_half(lonely, members)
+
+
+def test_ages_at_many_redshifts_are_those_at_few() -> None:
+    z = np.random.default_rng(0).uniform(0.01, 0.6, AGE_NODES + 500)
+    cosmology = Cosmology("Planck13")
+    some = np.arange(0, len(z), 97)
+    np.testing.assert_allclose(ages_of(z, cosmology)[some], ages_of(z[some], cosmology), rtol=1e-6)
 
 
 # ---- mixtures and coordinates ----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from scipy import linalg
 
 from provabgs.core.arrays import FloatArray, SingleArray
 from provabgs.core.jax import jax, jnp
+from provabgs.core.memory import bounded_cache
 from provabgs.inference.compressed.interpolation_points import PointBasis
 from provabgs.inference.compressed.places import matmul
 from provabgs.inference.compressed.quadratic_form import (
@@ -43,6 +44,8 @@ SOUGHT = 2
 N_EXTRA = 96
 """Rows that the directions outside the modes of P_0 take: ln L of template errors is off by 0.01, with 64 by 0.05."""
 SEED = 20260101
+KEPT_BYTES = 384 << 20
+"""Of the changes that are kept: some 20 windows."""
 NEGLIGIBLE = 1e-10
 """Squared length, relative to the longest, of directions that are rounding."""
 
@@ -84,27 +87,33 @@ class Changes:
 
     def __init__(self, basis: PointBasis, table: DispersionTable) -> None:
         self._basis, self._table = basis, table
-        self._middle = self._broadened(N_TABLE // 2)
+        middle = self._broadened(N_TABLE // 2)
         self._along: dict[int, SingleArray] = {}
         sought = np.unique(np.append(np.arange(0, N_TABLE, SOUGHT), N_TABLE - 1))
         rng, n = np.random.default_rng(SEED), N_CHANGE + OVERSAMPLED
-        sample = np.zeros((len(self._middle), n), np.float32)
+        sample = np.zeros((len(middle), n), np.float32)
         for k in sought:
-            random = rng.standard_normal((self._middle.shape[1], n)).astype(np.float32)
-            sample += (self._broadened(int(k)) - self._middle) @ random
+            random = rng.standard_normal((middle.shape[1], n)).astype(np.float32)
+            sample += (self._broadened(int(k)) - middle) @ random
         found = np.linalg.qr(sample)[0]
         sample = np.zeros_like(found)
         for k in sought:  # one power iteration: as good as 1.6 times as many directions
-            change = self._broadened(int(k)) - self._middle
+            change = self._broadened(int(k)) - middle
             sample += change @ (change.T @ found)
         vectors = np.linalg.svd(sample, full_matrices=False)[0]
         self.directions: SingleArray = np.ascontiguousarray(vectors[:, :N_CHANGE])
         """``(nwave, nchange)`` orthonormal."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes with the basis, once `along` has been asked for all dispersions."""
+        n_along = N_TABLE * self.directions.shape[1] * len(self._basis.wave)
+        return self._basis.nbytes + self.directions.nbytes + n_along * self.directions.itemsize
+
     def along(self, k: int) -> SingleArray:
         """Amplitudes ``(nchange, npoint)`` of what dispersion k of the table changes, against that in its middle."""
         if k not in self._along:
-            self._along[k] = self.directions.T @ (self._broadened(k) - self._middle)
+            self._along[k] = self.directions.T @ (self._broadened(k) - self._broadened(N_TABLE // 2))
         return self._along[k]
 
     def _broadened(self, k: int) -> SingleArray:
@@ -114,7 +123,7 @@ class Changes:
         return Banded(band, self._table.starts[blocks], columns, blocks.start).apply(0, cardinal)
 
 
-@lru_cache(maxsize=16)
+@bounded_cache(KEPT_BYTES)
 def changes_of(basis: PointBasis, table: DispersionTable) -> Changes:
     """The changes of a basis, once per process.
 

@@ -26,7 +26,7 @@ from provabgs.inference.compressed.dispersion import (
     find_features,
 )
 from provabgs.inference.compressed.error_correction import Correction, LocalSpectra, learn, learn_from_rows
-from provabgs.inference.compressed.interpolation_points import PointBasis, point_basis
+from provabgs.inference.compressed.interpolation_points import PointBasis, held_out, point_basis
 from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.compressed.photometry import Coupling, PhotometryReduction, reduce_photometry
 from provabgs.inference.compressed.places import Places, energy_places, matmul, places_of
@@ -258,7 +258,7 @@ def _reduce_spectrum(
     """The spectrum's part, and the map ``(npoint, nband)`` from points to bands where templates couple them."""
     basis = basis_of(data, model)
     form = form_of(data, basis)
-    n_point, error = _points_for(form, basis, data, tolerance, None if size is None else size.points)
+    n_point, error = _points_for(form, basis, data, model, tolerance, None if size is None else size.points)
     space = form.row_space(n_point, tolerance * 0.3)
     if size is None:
         size = Size(n_point, next((n for n in ROWS if n > space.n_row), ROWS[-1]))
@@ -403,7 +403,12 @@ def basis_of(data: SpectrumProjection, model: SPSModel) -> PointBasis:
 
 
 def _points_for(
-    form: QuadraticForm, basis: PointBasis, data: SpectrumProjection, tolerance: float, wanted: int | None
+    form: QuadraticForm,
+    basis: PointBasis,
+    data: SpectrumProjection,
+    model: SPSModel,
+    tolerance: float,
+    wanted: int | None,
 ) -> tuple[int, float]:
     """Number of points that meet the tolerance, or that are wanted, and their error.
 
@@ -420,10 +425,10 @@ def _points_for(
 
     # the points are nested: residuals of one size are those of the size before, less what its new points explain
     u = u[nearest].astype(np.float32)
-    held_out = np.ascontiguousarray(basis.held_out[nearest].T)
+    composites = np.ascontiguousarray(held_out(model, basis, nearest).T)
     if data.dispersion is not None:
-        held_out = data.dispersion.middle[basis.columns, basis.columns] @ held_out
-    left = apply_blocks(form.operator, held_out)
+        composites = data.dispersion.middle[basis.columns, basis.columns] @ composites
+    left = apply_blocks(form.operator, composites)
     start, error, most = 0, np.inf, len(basis.r)
     for n in POINTS:
         stop = min(n, most)

@@ -15,7 +15,7 @@ from provabgs.core.arrays import FloatArray, IntArray, SingleArray, thin
 from provabgs.inference.learnt.coordinates import Coordinates
 from provabgs.inference.learnt.mixture import Mixture
 from provabgs.inference.learnt.prior import half_of
-from provabgs.population.learnt.em import Block, features_of
+from provabgs.population.learnt.em import Block
 from provabgs.population.sources import Source
 
 IN_MEMORY = 1 << 30
@@ -35,7 +35,7 @@ class DrawTable:
     log_weight
         ``(n, S)`` minus ln of the inference prior, minus ln S_i; -inf where a draw does not count.
     weight
-        ``(n,)`` of the galaxies.
+        ``(n,)`` of the galaxies, or ``(m, n)`` for each of m mixtures.
     targetid
         ``(n,)``.
     """
@@ -46,15 +46,13 @@ class DrawTable:
     targetid: IntArray
 
     def __len__(self) -> int:
-        return len(self.weight)
+        return len(self.targetid)
 
     def __iter__(self) -> Iterator[Block]:
         size = max(1, ROWS // self.y.shape[1])
         for first in range(0, len(self), size):
             rows = slice(first, first + size)
-            y = np.asarray(self.y[rows])
-            features = features_of(y.reshape(-1, y.shape[-1]))
-            yield Block(y, features, np.asarray(self.log_weight[rows]), self.weight[rows])
+            yield Block(np.asarray(self.y[rows]), np.asarray(self.log_weight[rows]), self.weight[..., rows])
 
     def half(self, number: int) -> DrawTable:
         """The galaxies of one half."""
@@ -63,10 +61,10 @@ class DrawTable:
 
     def part(self, rows: slice | IntArray) -> DrawTable:
         """Some of the galaxies."""
-        return DrawTable(self.y[rows], self.log_weight[rows], self.weight[rows], self.targetid[rows])
+        return DrawTable(self.y[rows], self.log_weight[rows], self.weight[..., rows], self.targetid[rows])
 
     def weighted(self, factor: FloatArray) -> DrawTable:
-        """The galaxies with their weights times a factor ``(n,)``."""
+        """The galaxies with their weights times a factor, ``(n,)`` or ``(m, n)``."""
         return replace(self, weight=self.weight * factor)
 
 

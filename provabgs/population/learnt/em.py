@@ -6,12 +6,14 @@ the bias of the logarithm of a sum of few draws. With p_ij the share of draw j i
 ln g(y_ij) is ``v_i p_ij (1 + p_ij - sum_j p_ij^2)``: these are the responsibilities of the draws, and a mixture that a
 step does not change is a stationary point of the objective, the second term included. A weak prior keeps covariances
 from collapsing onto single draws. Sums are accumulated block by block, so that memory does not grow with the number of
-galaxies.
+galaxies. Several mixtures, with weights of their own for the galaxies, are fitted in step: bootstraps read draws and
+compute their products once for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +22,9 @@ from scipy.cluster.vq import kmeans2
 
 from provabgs.core.arrays import FloatArray, SingleArray
 from provabgs.core.errors import InputError
+from provabgs.core.jax import jax, jnp
 from provabgs.core.progress import report
-from provabgs.inference.learnt.mixture import Mixture, log_sum, log_terms
+from provabgs.inference.learnt.mixture import GaussianSum, Mixture, log_sum
 from provabgs.inference.learnt.prior import BACKGROUND
 
 PRIOR_GALAXIES = 2.0
@@ -37,12 +40,10 @@ class Block(NamedTuple):
 
     y: SingleArray
     """``(n, S, D)`` coordinates and scaled redshift; 0 where a draw does not count."""
-    features: SingleArray
-    """``(n S, F)`` see `features_of`."""
     log_weight: SingleArray
     """``(n, S)`` ln w_ij - ln S_i; -inf where a draw does not count."""
     weight: FloatArray
-    """``(n,)`` of the galaxies."""
+    """``(n,)`` of the galaxies, or ``(m, n)`` for each of m mixtures."""
 
 
 class Sums(NamedTuple):
@@ -57,29 +58,75 @@ class Sums(NamedTuple):
 class Galaxies(NamedTuple):
     """What a mixture says of each galaxy of a block."""
 
-    log_sum: FloatArray
+    log_sum: jax.Array
     """``(n,)`` ln of the galaxy's sum: evidence under the mixture over that under the inference prior."""
-    member: SingleArray
+    member: jax.Array
     """``(n, S)`` shares of the draws, 1 in sum."""
-    parts: SingleArray
+    parts: jax.Array
     """``(n, S, K)`` shares of draws and components; what lacks to 1 is the background's."""
 
 
-def features_of(y: SingleArray) -> SingleArray:
-    """Of points ``(n, D)``: 1, the coordinates, and their products; Gaussians are linear in them, to 1e-3 in ln."""
-    i, j = np.triu_indices(y.shape[1])
-    return np.concatenate([np.ones((len(y), 1), dtype=y.dtype), y, y[:, i] * y[:, j]], axis=1)
+class Coefficients(NamedTuple):
+    """A mixture as products with features: `features_of`."""
+
+    joint: jax.Array
+    """``(F, K)`` ln of each weighted Gaussian."""
+    of_redshift: jax.Array
+    """``(3, K)`` ln of each weighted Gaussian's marginal in the redshift."""
 
 
-def _coefficients(mixture: Mixture) -> SingleArray:
+@jax.jit
+def features_of(y: jax.Array) -> jax.Array:
+    """Of points ``(..., D)``: 1, the coordinates, and their products; Gaussians are linear in them, to 1e-3 in ln."""
+    i, j = np.triu_indices(y.shape[-1])
+    flat = y.reshape(-1, y.shape[-1])
+    return jnp.concatenate([jnp.ones((len(flat), 1), dtype=flat.dtype), flat, flat[:, i] * flat[:, j]], axis=1)
+
+
+def _coefficients(mixture: Mixture) -> Coefficients:
+    return Coefficients(_linear(mixture.joint), _linear(mixture.of_redshift))
+
+
+def _linear(gaussians: GaussianSum) -> jax.Array:
     """``(F, K)`` whose product with the features is ln of each weighted Gaussian."""
-    log_weight, mean, whitening = mixture.joint
+    log_weight, mean, whitening = gaussians
     inverse = np.einsum("kij,kil->kjl", whitening, whitening)
     slope = np.einsum("kij,kj->ki", inverse, mean)
     i, j = np.triu_indices(mean.shape[1])
     square = -np.where(i == j, 0.5, 1.0) * inverse[:, i, j]
     constant = log_weight - 0.5 * np.einsum("ki,ki->k", slope, mean)
-    return np.concatenate([constant[:, None], slope, square], axis=1).T.astype(np.float32)
+    return jnp.asarray(np.concatenate([constant[:, None], slope, square], axis=1).T, jnp.float32)
+
+
+@partial(jax.jit, static_argnames="background")
+def _judged(features: jax.Array, log_weight: jax.Array, of: Coefficients, background: float) -> Galaxies:
+    n, s = log_weight.shape
+    rows = features.reshape(n, s, -1)[:, 0]  # draws of a galaxy have one redshift, the last coordinate
+    d = round((np.sqrt(1 + 8 * features.shape[1]) - 3) / 2)
+    marginal = jax.nn.logsumexp(rows[:, jnp.array([0, d, features.shape[1] - 1])] @ of.of_redshift, axis=1)
+    parts = (features @ of.joint).reshape(n, s, -1)
+    parts += (log_weight + np.float32(np.log1p(-background)) - marginal[:, None])[..., None]
+    top = jnp.maximum(parts.max(axis=(1, 2)), np.float32(-60))
+    parts = jnp.exp(parts - top[:, None, None])
+    here = jnp.isfinite(log_weight)
+    each = np.float32(background) * jnp.exp(-top) / jnp.maximum(here.sum(axis=1), 1).astype(jnp.float32)
+    total = parts.sum(axis=2) + jnp.where(here, each[:, None], np.float32(0))
+    norm = jnp.maximum(total.sum(axis=1), np.float32(1e-30))
+    return Galaxies(jnp.log(norm) + top, total / norm[:, None], parts / norm[:, None, None])
+
+
+@partial(jax.jit, static_argnames="background")
+def _moments(
+    features: jax.Array, log_weight: jax.Array, weight: jax.Array, of: Coefficients, background: float
+) -> tuple[jax.Array, jax.Array]:
+    """Moments ``(K, F)`` of a block, and the objective of each galaxy ``(n,)``."""
+    galaxies = _judged(features, log_weight, of, background)
+    concentration = (galaxies.member**2).sum(axis=1)
+    factor = (1 + galaxies.member - concentration[:, None]) * weight[:, None]
+    parts = galaxies.parts * factor[..., None]
+    n_draw = jnp.maximum(jnp.isfinite(log_weight).sum(axis=1), 1).astype(jnp.float32)
+    each = galaxies.log_sum + np.float32(0.5) * (concentration - 1 / n_draw)
+    return parts.reshape(-1, parts.shape[2]).T @ features, each
 
 
 def judge(mixture: Mixture, block: Block, background: float = BACKGROUND) -> Galaxies:
@@ -99,59 +146,40 @@ def judge(mixture: Mixture, block: Block, background: float = BACKGROUND) -> Gal
     Galaxies
         Of the density with the background.
     """
-    n, s, _ = block.y.shape
-    parts = (block.features @ _coefficients(mixture)).reshape(n, s, -1)
-    marginal = log_sum(log_terms(mixture.of_redshift, block.y[:, 0, -1:]))
-    parts += (block.log_weight + np.float32(np.log1p(-background)) - marginal[:, None])[..., None]
-    top = np.maximum(parts.reshape(n, -1).max(axis=1), np.float32(-60))
-    parts -= top[:, None, None]
-    np.exp(parts, out=parts)
-    here = np.isfinite(block.log_weight)
-    each = background * np.exp(-top) / np.maximum(here.sum(axis=1), 1)
-    total = parts.sum(axis=2) + np.where(here, each[:, None], 0).astype(np.float32)
-    norm = np.maximum(total.sum(axis=1), np.float32(1e-30))
-    parts /= norm[:, None, None]
-    return Galaxies(np.log(norm.astype(np.float64)) + top, total / norm[:, None], parts)
+    return _judged(features_of(block.y), block.log_weight, _coefficients(mixture), background)
 
 
-def sums(mixture: Mixture, block: Block, background: float = BACKGROUND) -> Sums:
-    """A block's part of what a step needs.
+def totals_of(
+    mixtures: Sequence[Mixture],
+    blocks: Iterable[Block],
+    background: float = BACKGROUND,
+    of: Sequence[int] | None = None,
+) -> list[Sums]:
+    """What a step of each mixture needs to know of all galaxies; draws are read once for all of them.
 
     Parameters
     ----------
-    mixture
-        The density so far.
-    block
-        Draws.
-    background
-        Share of the inference prior.
-    """
-    galaxies = judge(mixture, block, background)
-    concentration = np.einsum("ij,ij->i", galaxies.member, galaxies.member)
-    factor = (1 + galaxies.member - concentration[:, None]) * block.weight.astype(np.float32)[:, None]
-    parts = galaxies.parts
-    parts *= factor[..., None]
-    moments = parts.reshape(-1, parts.shape[2]).T @ block.features
-    n_draw = np.maximum(np.isfinite(block.log_weight).sum(axis=1), 1)
-    each = galaxies.log_sum + 0.5 * (concentration - 1 / n_draw)
-    return Sums(moments.astype(np.float64), float(block.weight @ each), float(block.weight.sum()))
-
-
-def total_of(mixture: Mixture, blocks: Iterable[Block], background: float = BACKGROUND) -> Sums:
-    """`sums` over all blocks.
-
-    Parameters
-    ----------
-    mixture
-        The density so far.
+    mixtures
+        The densities so far.
     blocks
-        Galaxies.
+        Galaxies, with one weight each, or one for each mixture.
     background
         Share of the inference prior.
+    of
+        Which rows of the weights the mixtures have; all if left out.
     """
-    pieces = [sums(mixture, block, background) for block in blocks]
-    moments = np.sum([p.moments for p in pieces], axis=0)
-    return Sums(moments, sum(p.objective for p in pieces), sum(p.weight for p in pieces))
+    linear = [_coefficients(mixture) for mixture in mixtures]
+    moments: list[FloatArray] = [np.zeros(c.joint.T.shape) for c in linear]
+    objective, total = np.zeros(len(linear)), np.zeros(len(linear))
+    for block in blocks:
+        features, log_weight = features_of(block.y), jnp.asarray(block.log_weight)
+        for m, coefficients in enumerate(linear):
+            weight = block.weight if block.weight.ndim == 1 else block.weight[m if of is None else of[m]]
+            found, each = _moments(features, log_weight, weight.astype(np.float32), coefficients, background)
+            moments[m] += np.asarray(found, dtype=np.float64)
+            objective[m] += weight @ np.asarray(each, dtype=np.float64)
+            total[m] += weight.sum()
+    return [Sums(*of_one) for of_one in zip(moments, objective.tolist(), total.tolist(), strict=True)]
 
 
 def stepped(found: Sums) -> Mixture:
@@ -173,42 +201,82 @@ def stepped(found: Sums) -> Mixture:
 def maximise(
     start: Mixture, blocks: Iterable[Block], steps: int, tolerance: float = 1e-5, background: float = BACKGROUND
 ) -> tuple[Mixture, float]:
+    """`maximise_all` of one mixture.
+
+    Parameters
+    ----------
+    start, blocks, steps, tolerance, background
+        See there.
+    """
+    return maximise_all([start], blocks, steps, tolerance, background)[0]
+
+
+def maximise_all(
+    starts: Sequence[Mixture],
+    blocks: Iterable[Block],
+    steps: int,
+    tolerance: float = 1e-5,
+    background: float = BACKGROUND,
+) -> list[tuple[Mixture, float]]:
     """Steps in threes, the third extrapolated from the first two (SQUAREM, Varadhan & Roland 2008), as long as it pays.
 
     Parameters
     ----------
-    start
+    starts
         Where to begin.
     blocks
-        Galaxies; gone through once a step.
+        Galaxies, with one weight each, or one for each mixture; gone through once a step for all mixtures together.
     steps
         Most steps.
     tolerance
-        Rise of the objective per galaxy and step that is still worth one.
+        Rise of the objective per galaxy and step that is still worth one; a mixture that gains less takes no more.
     background
         Share of the inference prior.
 
     Returns
     -------
-    mixture, objective
-        The density, and the objective per galaxy one step before it.
+    list of mixture, objective
+        The densities, and the objective per galaxy one step before each.
     """
-    found, past = total_of(start, blocks, background), -np.inf
-    before, mixture = start, stepped(found)
+    done: list[tuple[Mixture, float]] = [(start, -np.inf) for start in starts]
+    active, before = list(range(len(starts))), list(starts)
+    mixtures = [stepped(f) for f in totals_of(before, blocks, background)]
     for k in range(n := max(steps // 3, 1)):
         report("learning: steps, at most", k, n)
-        here = total_of(mixture, blocks, background)
-        after = stepped(here)
-        jump = _extrapolated(before, mixture, after)
-        found = here if jump is None else total_of(jump, blocks, background)
-        if jump is None or not found.objective >= here.objective:
-            found, jump = total_of(after, blocks, background), after
-        before, mixture = jump, stepped(found)
-        objective = found.objective / max(found.weight, 1e-300)
-        if objective - past < 3 * tolerance:
-            return mixture, objective
-        past = objective
-    return mixture, past
+        before, found = _third_step(before, mixtures, blocks, background, active)
+        mixtures = [stepped(f) for f in found]
+        still = []
+        for i, (m, mixture, f) in enumerate(zip(active, mixtures, found, strict=True)):
+            objective = f.objective / max(f.weight, 1e-300)
+            if objective - done[m][1] >= 3 * tolerance:
+                still.append(i)
+            done[m] = (mixture, objective)
+        active = [active[i] for i in still]
+        before, mixtures = [before[i] for i in still], [mixtures[i] for i in still]
+        if not active:
+            break
+    return done
+
+
+def _third_step(
+    before: Sequence[Mixture],
+    mixtures: Sequence[Mixture],
+    blocks: Iterable[Block],
+    background: float,
+    of: Sequence[int],
+) -> tuple[list[Mixture], list[Sums]]:
+    """Where two more steps lead, by extrapolation if that is better than the first of them, and the sums there."""
+    here = totals_of(mixtures, blocks, background, of)
+    after = [stepped(f) for f in here]
+    jumps = [_extrapolated(*three) for three in zip(before, mixtures, after, strict=True)]
+    tried = [c if jump is None else jump for jump, c in zip(jumps, after, strict=True)]
+    found = totals_of(tried, blocks, background, of)
+    refused = [i for i, jump in enumerate(jumps) if jump is not None and not found[i].objective >= here[i].objective]
+    if refused:
+        again = totals_of([after[i] for i in refused], blocks, background, [of[i] for i in refused])
+        for i, f in zip(refused, again, strict=True):
+            tried[i], found[i] = after[i], f
+    return tried, found
 
 
 def _extrapolated(a: Mixture, b: Mixture, c: Mixture) -> Mixture | None:
@@ -251,7 +319,7 @@ def begin(
         return one
     picked: list[SingleArray] = []
     for block in blocks:
-        member = judge(one, block, background).member.astype(np.float64)
+        member = np.asarray(judge(one, block, background).member, dtype=np.float64)
         cumulative = np.cumsum(member, axis=1)
         at = (cumulative < rng.random((len(member), 1)) * cumulative[:, -1:]).sum(axis=1)
         some = block.weight > 0

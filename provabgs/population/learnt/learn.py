@@ -25,7 +25,7 @@ from provabgs.inference.learnt.coordinates import PROPERTIES
 from provabgs.inference.learnt.mixture import Mixture
 from provabgs.inference.learnt.prior import with_background
 from provabgs.population.learnt.draws import IN_MEMORY, DrawTable, Scratch, read_draws
-from provabgs.population.learnt.em import begin, maximise
+from provabgs.population.learnt.em import begin, maximise, maximise_all
 from provabgs.population.learnt.induced import N_DRAWS, check_names, draw_values, inference_prior
 from provabgs.population.rows import RowSelection, fitted_rows
 from provabgs.population.sources import Source, open_source
@@ -231,13 +231,15 @@ def learn_half(
     if n > FEW:
         mixture, score = maximise(mixture, table, STEPS_ALL)
     say(f"half {half}: {n} galaxies, {k} components, {score:+.3f} in ln evidence per galaxy")
-    members, steps = [], STEPS_MEMBER if n <= FEW else STEPS_ALL
-    for b in range(options.n_member):
-        # galaxies are in the order of their TARGETIDs, so that their numbers do not depend on the shards
-        count = np.random.default_rng([options.seed, half, b]).poisson(1.0, n).astype(np.float64)
-        blocks = table.weighted(count)
-        members.append(maximise(mixture, list(blocks) if n <= FEW else blocks, steps)[0])
-    return tuple(members)
+    # galaxies are in the order of their TARGETIDs, so that their numbers do not depend on the shards
+    rngs = [np.random.default_rng([options.seed, half, b]) for b in range(options.n_member)]
+    blocks = table.weighted(np.stack([rng.poisson(1.0, n) for rng in rngs]).astype(np.float64))
+    members = maximise_all(
+        [mixture] * options.n_member,
+        list(blocks) if n <= FEW else blocks,
+        STEPS_MEMBER if n <= FEW else STEPS_ALL,
+    )
+    return tuple(member for member, _ in members)
 
 
 def judge_half(table: DrawTable, members: Sequence[Mixture]) -> Judgement:

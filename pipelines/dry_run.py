@@ -106,7 +106,7 @@ def synthetic_posterior(
         dof_spec=7000,
         dof_phot=5,
         prior_edge=dict.fromkeys(PARAMETERS.names, 0.0),
-        quality=Quality(p_spec=0.5, p_phot=0.5, tension=1.0, residual=2.5, residual_wave=5000.0, residual_width=50.0),
+        quality=Quality(0.5, 0.5, 0.5, tension=1.0, residual=2.5, residual_wave=5000.0, residual_width=50.0),
         config=FitConfig().model_dump_json(),
         versions=versions(),
     )

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from provabgs.core.compilations import tidy
 from provabgs.core.errors import DataFileError, ProvabgsError
 from provabgs.core.status import Status
 from provabgs.inference.config import FitConfig
@@ -59,6 +60,8 @@ def _answer(config: RunConfig, reader: Reader, fit: FitFunction, request: dict[s
                 replies.send(("started", place))
             posterior = fit_one(row.named(request["name"]), settings, config.run.seed, fit=fit)
             kind = "raised" if posterior.status == Status.CRASHED else "done"
+            if row.observation is not None:
+                tidy()
             replies.send((kind, place, portable(posterior)))
     except _Unreadable as error:
         replies.send(("unreadable", str(error)))

@@ -10,12 +10,12 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import NamedTuple
 
 from dask.utils import parse_bytes
 
 from provabgs.core.errors import ProvabgsError
+from provabgs.core.memory import resident_bytes
 from provabgs.core.status import Status
 from provabgs.core.threads import ONE_THREAD
 from provabgs.inference.config import FitConfig
@@ -201,13 +201,7 @@ class FitProcess:
 
     def _held(self) -> float:
         """Resident memory of the process, bytes; 0 where the system does not tell."""
-        if self._process is None:
-            return 0.0
-        try:
-            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        except (OSError, ValueError, IndexError):
-            return 0.0
-        return float(pages * os.sysconf("SC_PAGE_SIZE"))
+        return 0.0 if self._process is None else float(resident_bytes(self._process.pid))
 
     def _limit(self, current: int | None) -> float:
         """Seconds to wait for the next message."""

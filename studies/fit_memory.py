@@ -2,9 +2,10 @@
 
 ``python -m studies.fit_memory --fits 500`` sends galaxies, one a request, to the fit process of a run
 (`provabgs.pipelines.supervisor.FitProcess`) and prints its resident memory, compiled functions and the arrays that JAX
-holds, along the way. Nine fits of ten take a loose convergence criterion and
-30,000 evaluations at most, the tenth the default sampler. The process is
-never replaced, unless ``--memory`` gives the limit of ``[execution] memory``. Rows go to ``fits.jsonl`` while it runs.
+holds, along the way. Nineteen fits of twenty take a loose convergence criterion and 2,000 evaluations at most
+(``--evaluations``), the twentieth the default sampler: what a process keeps comes from shapes and windows, which the
+cheap fits have too. The process is never replaced, unless ``--memory`` gives the limit of ``[execution] memory``. Rows
+go to ``fits.jsonl`` while it runs.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 
+from provabgs.core.memory import resident_bytes
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit_observation import fit_observation
 from provabgs.inference.posterior import Posterior
@@ -35,8 +36,8 @@ from studies.support.prior_galaxies import CAMERAS, NO_FLOOR, simulate
 NORTH = {"decam2014-g": "BASS-g", "decam2014-r": "BASS-r", "decam2014-z": "MzLS-z"}
 N_GALAXIES = 25
 """Made once each; masks, cameras, bands and redshift label make every fit's data different."""
-DEFAULT_EVERY = 10
-QUICK_EVALUATIONS = 30_000
+DEFAULT_EVERY = 20
+QUICK_EVALUATIONS = 2_000
 
 
 def mixed(number: int) -> Observation:
@@ -85,12 +86,13 @@ class MixedReader:
 def fit_and_count(observation: Observation, config: FitConfig, seed: int) -> Posterior:
     """The fit, and what JAX holds after it."""
     import jax
-    from jax.extend.backend import get_backend
+
+    from provabgs.core.compilations import n_compiled
 
     posterior = fit_observation(observation, config, seed)
     gc.collect()
     arrays = sum(a.nbytes for a in jax.live_arrays())
-    held = {"N_COMPILED": len(get_backend().live_executables()), "JAX_BYTES": int(arrays)}
+    held = {"N_COMPILED": n_compiled(), "JAX_BYTES": int(arrays)}
     return replace(posterior, meta={**posterior.meta, **held})
 
 
@@ -104,7 +106,7 @@ def follow(args: argparse.Namespace) -> list[dict[str, float]]:
             "execution": {"restart_after": 0, "memory": args.memory, "time_limit_s": 3600},
         }
     )
-    quick = config.fit.model_copy(update={"sampler": QUICK.model_copy(update={"max_eval": QUICK_EVALUATIONS})})
+    quick = config.fit.model_copy(update={"sampler": QUICK.model_copy(update={"max_eval": args.evaluations})})
     rows: list[dict[str, float]] = []
     with FitProcess(config) as process, (args.output / "fits.jsonl").open("w") as out:
         for n in range(args.fits):
@@ -112,7 +114,7 @@ def follow(args: argparse.Namespace) -> list[dict[str, float]]:
             batch = Batch("mixed", "mixed", (n,), (n,), (np.nan,), (np.nan,))
             posterior = process.fit(batch, config.fit if n % DEFAULT_EVERY == DEFAULT_EVERY - 1 else quick)[0]
             assert process._process is not None
-            held = psutil.Process(process._process.pid).memory_info().rss / 2**30
+            held = resident_bytes(process._process.pid) / 2**30
             row = {"fit": n + 1, "status": int(posterior.status), "GiB": held, "pid": process._process.pid}
             row |= {k: posterior.meta.get(k, 0) for k in ("N_COMPILED", "JAX_BYTES")}
             rows.append({**row, "seconds": time.perf_counter() - begin})
@@ -151,6 +153,7 @@ def main() -> None:
     """Parse the command line and run."""
     parser = plain_parser("studies.fit_memory", __doc__)
     parser.add_argument("--fits", type=int, default=500)
+    parser.add_argument("--evaluations", type=int, default=QUICK_EVALUATIONS, help="of the cheap fits, at most")
     parser.add_argument("--memory", default=None, help="[execution] memory: '4GB'")
     run_study(parser, work, {"fits": 3})
 

@@ -17,35 +17,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from provabgs.core.threads import ONE_THREAD
 from provabgs.inference.device.client import VARIABLE, Server
+from provabgs.inference.device.launch import device_server
 from provabgs.inference.device.messages import Ask, Counters
 from studies.support.command import plain_parser, run_study
 
 PATIENCE_S = 400.0
 """Longest wait for fit processes to get ready: the first compile."""
 FIRST_SEED = 1000
-
-
-@contextmanager
-def server(options: argparse.Namespace, single: bool) -> Iterator[str]:
-    """A device server; what `VARIABLE` is to be."""
-    command = [sys.executable, "-m", "provabgs.inference.device.server", "--width", str(options.width)]
-    command += ["--galaxies", str(2 * options.processes + 8)] + ["--single"] * single
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        if not address:
-            raise SystemExit("the device server does not start; what it says is above")
-        yield address
-        process.stdin.close()
 
 
 class Processes:
@@ -203,7 +188,8 @@ def work(options: argparse.Namespace) -> None:
     compared: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for kind in options.kinds:
         for name in options.precisions:
-            with server(options, name == "single") as address:
+            kept, more = 2 * options.processes + 8, ["--single"] * (name == "single")
+            with device_server(options.width, kept, *more) as address:
                 rows = measure(kind, address, options.processes, each, name, whole=name == "double")
                 compared[kind, name] = rows
         if not options.no_baseline:

@@ -13,6 +13,8 @@ that are there are not fitted again.
 from __future__ import annotations
 
 import argparse
+import time
+import tomllib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -55,6 +57,8 @@ class Sample(NamedTuple):
     stars: str | None
     histories: str
     sampler: SamplerOptions
+    observing: str = ""
+    """TOML, of ``[fit.observing]``."""
 
 
 @lru_cache(maxsize=1)
@@ -66,14 +70,16 @@ def galaxies_of(kind: str, stars: str | None, histories: str) -> HonestGalaxies:
 def config_of(sample: Sample, preset: str) -> FitConfig:
     """Configuration of a preset, its components without the library that the galaxies are made of."""
     observing = {"template_error_group": UNSEEN[sample.kind]} if preset == "honest" else {}
+    observing |= tomllib.loads(sample.observing)
     bounds = galaxies_of(*sample[:3]).prior_bounds
     return FitConfig(preset=preset, observing=observing, sampler=sample.sampler, prior_bounds=bounds)
 
 
 def fit_galaxy(sample: Sample, number: int, preset: str) -> Arrays:
     """`row_of` one galaxy under a preset."""
-    galaxy = galaxies_of(*sample[:3]).make(number, seed=SEED)
-    return row_of(galaxy, fit_one(galaxy.observation, config_of(sample, preset), seed=SEED))
+    galaxy, start = galaxies_of(*sample[:3]).make(number, seed=SEED), time.process_time()
+    posterior = fit_one(galaxy.observation, config_of(sample, preset), seed=SEED)
+    return row_of(galaxy, posterior) | {"processor_s": np.asarray(time.process_time() - start)}
 
 
 def row_of(galaxy: Galaxy, posterior: Posterior) -> Arrays:
@@ -98,7 +104,7 @@ def kept_fit(folder: Path, sample: Sample, number: int, preset: str) -> Arrays:
 def fits(options: argparse.Namespace, preset: str) -> Iterator[Arrays]:
     """Fits of all galaxies under one preset, with progress."""
     sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit)
-    sample = Sample(options.kind, options.stars, options.histories, sampler)
+    sample = Sample(options.kind, options.stars, options.histories, sampler, "\n".join(options.observing))
     jobs = [(options.output, sample, i, preset) for i in range(options.galaxies)]
     return in_order(kept_fit, jobs, options.workers)
 
@@ -135,9 +141,10 @@ def work(options: argparse.Namespace) -> None:
             print(f"{preset} {len(rows)}/{options.galaxies} {row['status']} {int(row['n_eval'])}", flush=True)
         converged = np.mean([str(r["status"]) == "CONVERGED" for r in rows])
         cost = np.median([float(r["n_eval"]) for r in rows])
+        processor = np.median([float(r.get("processor_s", np.nan)) for r in rows])
         print(
             f"\n{options.kind} stars, {options.histories} histories, preset {preset}: {len(rows)} galaxies, "
-            f"{100 * converged:.0f} % CONVERGED, median {cost:,.0f} evaluations\n"
+            f"{100 * converged:.0f} % CONVERGED, median {cost:,.0f} evaluations, {processor:.1f} s of processor time\n"
         )
         print(f"{HEADER}\n{table_of(rows)}\n")
 
@@ -156,6 +163,7 @@ def main(argv: list[str] | None = None) -> None:
         "TNG's, by the package diffstar",
     )
     parser.add_argument("--presets", default=",".join(PRESETS), help="presets to fit with, with commas between")
+    parser.add_argument("--observing", nargs="*", default=[], help="lines of TOML, of [fit.observing]; own --output")
     parser.add_argument("--galaxies", type=int, default=200)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--time-limit", type=float, default=120.0, help="seconds a fit")

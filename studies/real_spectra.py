@@ -30,7 +30,10 @@ from studies.support.prior_galaxies import simulate
 from studies.support.real_galaxies import GALAXIES
 
 PROPERTIES = ("logmstar_surviving", "log_sfr_1gyr", "log_z_mw", "t_age_mw", "tau_ism")
-QUALITY = ("p_spec", "p_phot", "tension", "residual", "residual_wave", "template_rms", "calibration_rms", "noise_rms")
+QUALITY = (
+    *("p_spec", "p_spec_binned", "p_phot", "tension", "residual", "residual_wave"),
+    *("template_rms", "calibration_rms", "noise_rms"),
+)
 """Kept of `provabgs.inference.quality.Quality`."""
 MEASURED = ("logml_sdss_r",)
 """Measured after the fit: log10 of the surviving mass over the r-band luminosity, dust included."""
@@ -105,7 +108,8 @@ def line_of(rows: list[Arrays]) -> str:
     converged = [r for r, s in zip(rows, status, strict=True) if s == "CONVERGED"] or rows
     evidence = np.array([float(r["log_evidence"]) for r in converged])
     chi2 = converged[0]["chi2"]
-    spec = f"{chi2[0] / chi2[1]:.2f} ({converged[0]['p_spec']:.2g})" if chi2[1] else "-"
+    p = ", ".join(f"{converged[0][name]:.2g}" for name in ("p_spec", "p_spec_binned"))
+    spec = f"{chi2[0] / chi2[1]:.2f} ({p})" if chi2[1] else "-"
     phot = f"{chi2[2]:.1f}/{chi2[3]:.0f} ({converged[0]['p_phot']:.2g})" if chi2[3] else "-"
     cells = [f"{status.count('CONVERGED')}/{len(rows)}", f"{np.ptp(evidence):.1f}", spec, phot]
     for p in (*PROPERTIES, *MEASURED):
@@ -124,7 +128,7 @@ def work(options: argparse.Namespace) -> None:
     for job, row in zip(jobs, tracked(results(options, jobs), len(jobs), "fits"), strict=True):
         rows.setdefault(job[:3], []).append(row)
         print(f"{job.name} {job.preset} {job.use} seed {job.seed}: {row['status']}", flush=True)
-    head = ["galaxy", "preset", "data", "CONVERGED", "range of ln Z", "chi2/pixel (p)", "chi2 of bands (p)"]
+    head = ["galaxy", "preset", "data", "CONVERGED", "range of ln Z", "chi2/pixel (p, p of bins)", "chi2 of bands (p)"]
     head += [*PROPERTIES, *MEASURED, "evaluations"]
     print("\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for key, group in rows.items():

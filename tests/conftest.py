@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from provabgs.core.memory import give_back, resident_bytes
 from provabgs.sps.library import SSPLibrary
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
@@ -25,18 +23,10 @@ Every model adds some 30 compiled functions and up to half a GiB; a process that
 @pytest.fixture(scope="module", autouse=True)
 def _bounded_memory() -> Iterator[None]:
     yield
-    if "jax" in sys.modules and _resident() > MOST_MEMORY:
+    if "jax" in sys.modules and resident_bytes() > MOST_MEMORY:
         sys.modules["jax"].clear_caches()
         gc.collect()
-        with suppress(OSError, AttributeError):  # glibc's; others give freed memory back by themselves
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def _resident() -> int:
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
+        give_back()
 
 
 @pytest.fixture(scope="session")

@@ -174,6 +174,15 @@ FIT_QUALITY: tuple[Column, ...] = (
         since=NEXT,
     ),
     Column(
+        "P_SPEC_BINNED",
+        "f8",
+        "",
+        "posterior-predictive p-value of chi^2, spectrum in bins of 8 good pixels",
+        null=NO_SPECTRUM,
+        ucd="stat.probability",
+        since=NEXT,
+    ),
+    Column(
         "P_PHOT",
         "f8",
         "",

@@ -50,6 +50,33 @@ def script_command(
         typer.echo(f"submitted job {SYSTEMS['slurm'].send(script)}")
 
 
+@cluster_app.command(
+    "serve",
+    short_help="Run a command whose fits use this machine's GPU.",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def serve_command(
+    context: typer.Context,
+    width: Annotated[int, typer.Option(min=1, help="Galaxies in a call.")] = 16,
+    galaxies: Annotated[int, typer.Option(min=1, help="Galaxies of one size that the card keeps.")] = 128,
+) -> None:
+    """Run a command, and beside it a server that evaluates the likelihoods of all its fits on one GPU.
+
+    provabgs cluster serve provabgs run run.toml
+
+    Ask for more workers than there are cores: each waits for the card most of the time. On a batch system, start the
+    workers of each job so: [cluster] python = "provabgs cluster serve python". Fits that get no answer go on by
+    themselves.
+    """
+    import os
+
+    from provabgs.inference.device.launch import run_beside_server
+
+    if not context.args:
+        raise typer.BadParameter("name a command: provabgs cluster serve provabgs run run.toml")
+    raise typer.Exit(run_beside_server(context.args, width, galaxies, os.environ))
+
+
 @cluster_app.command("warmup", short_help="Compile on this machine what fits will need.")
 def warmup_command(path: RunFile) -> None:
     """Fit one galaxy of a run and forget it: compiled functions then wait in the cache for all fit processes."""

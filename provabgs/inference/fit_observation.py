@@ -20,7 +20,7 @@ from provabgs.core.versions import versions
 from provabgs.inference.backends import make_likelihood, model_for
 from provabgs.inference.config import FitConfig
 from provabgs.inference.evidence import difference_of, of_the_data
-from provabgs.inference.flags import is_spectrum_misfit
+from provabgs.inference.flags import SIGNIFICANCE
 from provabgs.inference.learnt.target import learnt_ratio
 from provabgs.inference.light_error import log_density, spread_masses
 from provabgs.inference.likelihood import ExactLikelihood, Likelihood
@@ -212,7 +212,7 @@ def _misfit(exact: ExactLikelihood, prior: Prior, latent: FloatArray) -> str:
     if not n_pix:
         return ""
     chi2 = float(exact.chi2(to_theta(latent[None], prior))[0][0])
-    if chi2 < HOPELESS * n_pix or not is_spectrum_misfit(float(stats.chi2.sf(chi2, n_pix)), chi2, n_pix):
+    if chi2 < HOPELESS * n_pix or stats.chi2.sf(chi2, n_pix) > SIGNIFICANCE:
         return ""
     return f"no model describes the spectrum (chi^2 {chi2:.0f} for {n_pix} pixels; is the redshift right?)"
 

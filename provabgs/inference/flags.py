@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from provabgs.core.status import Status
+from provabgs.inference.binned_spectrum import BIN_PIXELS
 from provabgs.inference.prior_edge import EDGE_FRACTION
 
 if TYPE_CHECKING:
     from provabgs.inference.posterior import Posterior
 
 SIGNIFICANCE = 1e-3
-"""Tail probability below which chi^2 and coefficients of the noise model count as a misfit."""
-CHI2_PER_PIXEL = 1.1
-"""chi^2 per pixel below which a spectrum is no misfit, however improbable: over 7,000 pixels a p-value of 1e-3 is
-reached where the pixels' errors are 3 % too small, which harms no property."""
+"""Tail probability below which chi^2 and coefficients of the noise model count as a misfit. Over the 900 bins of a DESI
+spectrum it is reached where errors are 7 % too small."""
 RESIDUAL_SIGMA = 6.0
 """Largest mean residual over a window. White noise reaches 3.5 somewhere in a spectrum; errors of neighbouring pixels
 of DESI are correlated, which makes a mean over a window up to 1.5 times as uncertain."""
@@ -43,7 +42,7 @@ class Flag(IntFlag):
 
 
 DESCRIPTIONS: dict[Flag, str] = {
-    Flag.SPEC_MISFIT: "the spectrum is not fitted: P_SPEC < 0.001 and CHI2_SPEC / DOF_SPEC > 1.1",
+    Flag.SPEC_MISFIT: "the spectrum, in bins of 8 pixels, is not fitted: P_SPEC_BINNED < 0.001",
     Flag.PHOT_MISFIT: "the bands are not fitted: P_PHOT < 0.001",
     Flag.TENSION: "bands and spectrum disagree: TENSION > 4",
     Flag.TEMPLATE_LARGE: "more template error than stellar libraries differ by: TEMPLATE_P < 0.001",
@@ -58,24 +57,6 @@ DESCRIPTIONS: dict[Flag, str] = {
 """Meaning of each bit, with the columns and thresholds that set it."""
 
 
-def is_spectrum_misfit(p_value: float, chi2: float, n_pix: int) -> bool:
-    """Whether a spectrum is not fitted: improbable, and by more than pixels' errors are known to.
-
-    Parameters
-    ----------
-    p_value
-        Of its chi^2.
-    chi2, n_pix
-        Of the best fit.
-
-    Returns
-    -------
-    bool
-        False for a p-value of NaN, of data that are absent.
-    """
-    return p_value < SIGNIFICANCE and chi2 > CHI2_PER_PIXEL * n_pix
-
-
 def flags_of(posterior: Posterior) -> Flag:
     """All that is doubtful about a fit."""
     p, q = posterior, posterior.quality
@@ -83,7 +64,7 @@ def flags_of(posterior: Posterior) -> Flag:
         return Flag.NO_POSTERIOR | Flag.NOT_CONVERGED
     # comparisons with NaN, of data that are absent, are false
     doubts = {
-        Flag.SPEC_MISFIT: is_spectrum_misfit(q.p_spec, p.chi2_spec, p.dof_spec),
+        Flag.SPEC_MISFIT: q.p_spec_binned < SIGNIFICANCE,
         Flag.PHOT_MISFIT: q.p_phot < SIGNIFICANCE,
         Flag.TENSION: q.tension > TENSION_SIGMA,
         Flag.TEMPLATE_LARGE: q.template_p < SIGNIFICANCE,
@@ -118,6 +99,8 @@ def in_words(posterior: Posterior) -> list[str]:
     lines = [f"{verdict}."]
     if p.dof_spec:
         spectrum = f"chi2 {p.chi2_spec:.0f} over {p.dof_spec} pixels{probability(q.p_spec)}"
+        if np.isfinite(q.p_spec_binned):
+            spectrum += f" (in bins of {BIN_PIXELS}{probability(q.p_spec_binned)})"
         if np.isfinite(q.residual_wave):
             where = f"{q.residual_wave:.0f} A (rest), {q.residual:+.1f} sigma over {q.residual_width:.0f} A"
             spectrum += f"; largest residual at {where}"

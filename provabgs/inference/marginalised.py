@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.compilations import compiled_by_shape
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.device.client import UNSERVED, ServedGalaxy
 from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS, LinearSystem, NormalEquations
@@ -90,7 +91,20 @@ def marginalise(
 
 
 def share_of(block: LinearBlock, weight: FloatArray) -> jax.Array:
-    """History weights relative to their mean, ``(n,)``; a single 1 where no fractions are parameters."""
+    """History weights relative to their mean.
+
+    Parameters
+    ----------
+    block
+        The histories' linear block.
+    weight
+        ``(n,)`` as of `marginalise`.
+
+    Returns
+    -------
+    jax.Array
+        ``(n,)``; a single 1 where no fractions are parameters.
+    """
     return jnp.asarray(weight / np.mean(weight)) if block.fractions else jnp.ones(1)
 
 
@@ -143,7 +157,7 @@ def _compiled(equations: Equations) -> Callable[[jax.Array, Any, Prior], NormalE
 
     The integrals over masses take longest to compile; apart, they are compiled once for all galaxies.
     """
-    return jax.jit(equations_of_rows(equations))
+    return compiled_by_shape(equations_of_rows(equations))
 
 
 def equations_of_rows(equations: Equations) -> Callable[[jax.Array, Any, Prior], NormalEquations]:
@@ -223,10 +237,12 @@ def draw_linear_rows(
         Of ``batch`` points.
     outer, uniforms
         As of `MarginalPosterior.draw_linear`.
-    prior, block
-        As of `marginalise`.
+    prior
+        The galaxy's prior.
     share
-        ``(n,)`` history weights of mean 1; one where fractions have no coordinates.
+        As `share_of` gives it.
+    block
+        The histories' linear block.
     low_snr
         Which of the two integrals over masses.
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import special, stats
 
 from provabgs.core.arrays import BoolArray, FloatArray, thin
+from provabgs.inference.binned_spectrum import binned_chi2
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.likelihood.marginal import band_coupling, chi2_of, template_coefficients
 from provabgs.observe.projection import Projection
@@ -43,8 +44,9 @@ class Quality:
 
     Attributes
     ----------
-    p_spec, p_phot
-        Posterior-predictive p-values of chi^2 of the spectrum, and of the bands given the spectrum.
+    p_spec, p_spec_binned, p_phot
+        Posterior-predictive p-values of chi^2 of the spectrum's pixels, of its bins of
+        `provabgs.inference.binned_spectrum.BIN_PIXELS`, and of the bands given the spectrum.
     tension
         Distance of the bands from what the spectrum and the prior predict for them, sigmas.
     residual, residual_wave, residual_width
@@ -59,6 +61,7 @@ class Quality:
     """
 
     p_spec: float = float("nan")
+    p_spec_binned: float = float("nan")
     p_phot: float = float("nan")
     tension: float = float("nan")
     residual: float = float("nan")
@@ -106,16 +109,17 @@ def assess(exact: ExactLikelihood, samples: FloatArray, best: FloatArray) -> tup
     both = exact.predict(np.append(samples[thin(len(samples), N_DRAWS)], best[None], axis=0))
     model, of_best = ([None if m is None else m[part] for m in both] for part in (slice(-1), slice(-1, None)))
     chi2_spec, chi2_phot = chi2_of(projection, *model)
-    at_best = _residuals(projection, *of_best)
+    drawn, at_best = _residuals(projection, *model), _residuals(projection, *of_best)
     coefficients, covariance = template_coefficients(projection, *at_best)
     numbers = _noise_used(projection, coefficients[0], covariance)
     if n_pix:
         numbers["p_spec"] = float(np.mean(stats.chi2.sf(chi2_spec, n_pix)))
+        numbers["p_spec_binned"] = _binned_p(projection, drawn)
         numbers |= _largest_residual(projection, at_best, coefficients[0])
     if n_band:
         numbers["p_phot"] = float(np.mean(stats.chi2.sf(chi2_phot, n_band)))
     if n_pix and n_band:
-        numbers["tension"] = bands_tension(_given_spectrum(projection, _residuals(projection, *model)))
+        numbers["tension"] = bands_tension(_given_spectrum(projection, drawn))
     clipped = projection.spectrum.clipped if projection.spectrum is not None else np.zeros(0)
     spectrum, bands = chi2_of(projection, *of_best)
     return Quality(**numbers, clipped=clipped), (float(spectrum[0]), float(bands[0]))
@@ -127,6 +131,12 @@ def _residuals(projection: Projection, pixels: FloatArray | None, bands: FloatAr
         spectrum.flux - pixels if spectrum is not None and pixels is not None else None,
         photometry.flux - bands if photometry is not None and bands is not None else None,
     )
+
+
+def _binned_p(projection: Projection, residuals: _Residuals) -> float:
+    assert projection.spectrum is not None
+    assert residuals.pixels is not None
+    return float(np.mean(stats.chi2.sf(*binned_chi2(projection.spectrum, residuals.pixels))))
 
 
 def _given_spectrum(projection: Projection, residuals: _Residuals) -> FloatArray:

@@ -350,3 +350,23 @@ def observed_lines(flux: FloatArray, ivar: FloatArray, profiles: FloatArray) -> 
     root = np.sqrt(ivar)
     fluxes, _ = optimize.nnls(root[:, None] * unit, root * above, maxiter=100 * seen.size)
     return unit[:, fluxes > 0] * fluxes[fluxes > 0]
+
+
+def template_covariance(templates: FloatArray, ivar: FloatArray) -> FloatArray:
+    """Posterior covariance of template coefficients of unit prior, ``(I + N^T W N)^-1``.
+
+    Parameters
+    ----------
+    templates
+        N, ``(npix, ntemplate)``, the unit of the flux.
+    ivar
+        W, ``(npix,)`` inverse variance of the flux.
+
+    Returns
+    -------
+    FloatArray
+        ``(ntemplate, ntemplate)``.
+    """
+    weighted = np.sqrt(ivar)[:, None] * templates
+    normal = np.eye(templates.shape[1]) + weighted.T @ weighted  # a product of a matrix with itself costs half
+    return np.asarray(np.linalg.inv(normal), dtype=np.float64)

@@ -8,6 +8,7 @@ exact likelihood applies them to spectra, the compressed one reduces them furthe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from provabgs.observe.dispersion_range import allowed_dispersions
 from provabgs.observe.filters import MISSING_TOLERANCE, band_weights, load_filter, missing_fraction
 from provabgs.observe.linespread import beyond_library, resolution_matrix, spread_matrix, velocity_sigma
 from provabgs.observe.masks import masked_pixels
-from provabgs.observe.noise import FitData, Noise, NoiseModel, smooth_flux
+from provabgs.observe.noise import FitData, Noise, NoiseModel, smooth_flux, template_covariance
 from provabgs.observe.observation import Observation, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.outliers import find_outliers
@@ -56,6 +57,11 @@ class SpectrumProjection:
     """Observed wavelengths of outliers that were left out, Angstrom."""
     dispersion: Dispersion | None = None
     """Where the velocity dispersion is fitted; `operator` then acts on spectra that it has broadened."""
+
+    @cached_property
+    def coefficient_covariance(self) -> FloatArray:
+        """``(ntemplate, ntemplate)`` of the templates' coefficients, given the spectrum and the model."""
+        return template_covariance(self.templates, self.ivar)
 
 
 @dataclass(frozen=True, eq=False)

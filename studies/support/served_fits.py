@@ -29,7 +29,6 @@ from provabgs.observe.projection import project
 from provabgs.observe.spectrum_fraction import with_spectrum_fraction
 from studies.support.prior_galaxies import simulate
 
-
 MOST = 150_000
 """Evaluations of a galaxy: what does not converge must not hold up the study."""
 

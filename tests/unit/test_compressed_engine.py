@@ -20,7 +20,6 @@ from provabgs.inference.compressed import (
     size_of,
 )
 from provabgs.inference.compressed.compressed_likelihood import CPU_CHUNK, make_prediction
-from provabgs.inference.compressed.interpolation_points import point_basis
 from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.compressed.normal_equations import COLUMNS_IN_CACHE, make_normal_equations
 from provabgs.inference.compressed.photometry import N_BAND_NODES, split_at_step
@@ -338,10 +337,3 @@ def test_parts_of_a_band_share_the_nodes() -> None:
     assert parts[0][0].stop == parts[1][0].start
     assert parts[0][1].stop == parts[1][1].start
     assert len(split_at_step(wave, 9000.0)) == 1
-
-
-def test_a_cached_basis_keeps_nothing_else_alive(model) -> None:
-    """Dozens are cached per process: none may hold on to the composites that it was learnt from."""
-    basis = point_basis(model, 4000.0, 6000.0)
-    held = sum(x.nbytes if x.base is None else x.base.nbytes for x in vars(basis).values() if isinstance(x, np.ndarray))
-    assert held < 12e6

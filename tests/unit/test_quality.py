@@ -15,6 +15,7 @@ from provabgs.catalog.records import to_block, to_posteriors
 from provabgs.catalog.standard_columns import FIT_QUALITY
 from provabgs.cli.report import print_fits
 from provabgs.core.status import Status
+from provabgs.inference.binned_spectrum import bin_starts
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit import Fitted
 from provabgs.inference.fit_observation import fit_observation
@@ -85,7 +86,8 @@ def p_values(excess: float, n: int = 150) -> dict[str, np.ndarray]:
         drawn = ExactLikelihood(replicate(base, exact, rng, excess), MODEL)
         drawn.predict = lambda t, m=model: tuple(side[: len(t)] for side in m)  # type: ignore[method-assign]
         found.append(assess(drawn, np.repeat(TRUTH, 3, axis=0), TRUTH[0])[0])
-    out = {name: np.array([getattr(q, name) for q in found]) for name in ("p_spec", "p_phot", "calibration_p")}
+    out = {name: np.array([getattr(q, name) for q in found]) for name in ("p_spec", "p_spec_binned", "p_phot")}
+    out["calibration_p"] = np.array([q.calibration_p for q in found])
     out["fiber_colour_p"] = np.array([q.fiber_colour_p for q in found])
     return out | {"tension": 2 * stats.norm.sf([q.tension for q in found])}
 
@@ -102,9 +104,44 @@ def test_p_values_reject_errors_twice_as_large_as_the_noise_model_says() -> None
         assert np.median(values) < 0.2, name
 
 
+def test_bins_hold_pixels_of_one_camera() -> None:
+    starts = bin_starts(("b",) * 20 + ("r",) * 9)
+    assert starts.tolist() == [0, 8, 16, 20, 28]
+    assert bin_starts(("b",) * 3).tolist() == [0]
+
+
+def smoothed(n: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Unit noise that `width` neighbours share."""
+    return np.convolve(rng.standard_normal(n + width - 1), np.ones(width), "valid") / np.sqrt(width)
+
+
+def test_bins_see_what_pixels_do_not() -> None:
+    """Noise shared by neighbours, of half the errors' variance, as SDSS's; with and without wide structure."""
+    base = projection()
+    exact = ExactLikelihood(base, MODEL)
+    model = tuple(np.repeat(m[:1], 3, axis=0) for m in exact.predict(np.repeat(TRUTH, 3, axis=0)))
+    rng, spectrum, p = np.random.default_rng(11), base.spectrum, {}
+    assert spectrum is not None
+    n = spectrum.flux.size
+    for structure in (0.0, 0.6):
+        noise = np.sqrt(0.55) * smoothed(n, 2, rng) + structure * smoothed(n, 16, rng)
+        flux = model[0][0] + spectrum.templates @ rng.standard_normal(spectrum.templates.shape[1])
+        data = replace(base, spectrum=replace(spectrum, flux=flux + noise / np.sqrt(spectrum.ivar)))
+        drawn = ExactLikelihood(data, MODEL)
+        drawn.predict = lambda t: tuple(side[: len(t)] for side in model)  # type: ignore[method-assign]
+        p[structure] = assess(drawn, np.repeat(TRUTH, 3, axis=0), TRUTH[0])[0]
+    assert p[0.0].p_spec > 0.99
+    assert 0.01 < p[0.0].p_spec_binned < 0.99
+    assert p[0.6].p_spec > 0.01
+    assert p[0.6].p_spec_binned < 1e-6
+
+
 def test_numbers_are_unknown_where_there_are_no_data() -> None:
     whole = projection()
-    for lacking, absent in (("photometry", ("p_phot", "tension")), ("spectrum", ("p_spec", "tension", "residual"))):
+    for lacking, absent in (
+        ("photometry", ("p_phot", "tension")),
+        ("spectrum", ("p_spec", "p_spec_binned", "tension", "residual")),
+    ):
         q = assess(ExactLikelihood(replace(whole, **{lacking: None}), MODEL), np.repeat(TRUTH, 3, axis=0), TRUTH[0])[0]
         assert all(np.isnan(getattr(q, name)) for name in absent)
         assert np.isfinite(q.p_phot if lacking == "spectrum" else q.p_spec)
@@ -224,7 +261,7 @@ def good() -> Posterior:
     return replace(
         synthetic_posterior(1, np.random.default_rng(1), 50),
         chi2_spec=7050.0,
-        quality=Quality(p_spec=0.3, p_phot=0.6, tension=0.7, residual=3.1, residual_wave=5180, residual_width=50),
+        quality=Quality(0.3, 0.2, 0.6, tension=0.7, residual=3.1, residual_wave=5180, residual_width=50),
     )
 
 
@@ -235,7 +272,7 @@ def with_quality(posterior: Posterior, **numbers: float) -> Posterior:
 def test_each_flag_has_its_cause(good: Posterior) -> None:
     assert flags_of(good) == 0
     causes = {
-        Flag.SPEC_MISFIT: replace(with_quality(good, p_spec=1e-9), chi2_spec=1.2 * 7000),
+        Flag.SPEC_MISFIT: with_quality(good, p_spec_binned=1e-4),
         Flag.PHOT_MISFIT: with_quality(good, p_phot=1e-4),
         Flag.TENSION: with_quality(good, tension=4.5),
         Flag.TEMPLATE_LARGE: with_quality(good, template_p=1e-4),
@@ -253,10 +290,9 @@ def test_each_flag_has_its_cause(good: Posterior) -> None:
 
 
 def test_errors_of_pixels_three_per_cent_too_small_are_no_misfit(good: Posterior) -> None:
-    chi2 = 1.06 * 7000
-    p = float(stats.chi2.sf(chi2, 7000))
-    assert p < 1e-3
-    assert flags_of(replace(with_quality(good, p_spec=p), chi2_spec=chi2)) == 0
+    pixels, bins = (float(stats.chi2.sf(1.06 * n, n)) for n in (7000, 875))
+    assert pixels < 1e-3
+    assert flags_of(replace(with_quality(good, p_spec=pixels, p_spec_binned=bins), chi2_spec=1.06 * 7000)) == 0
 
 
 def test_words_say_what_does_not_fit(good: Posterior) -> None:
@@ -268,7 +304,8 @@ def test_words_say_what_does_not_fit(good: Posterior) -> None:
     )
     text = "\n".join(in_words(bad))
     assert "FLAG 174, PHOT_MISFIT + TENSION + TEMPLATE_LARGE + PRIOR_EDGE + RESIDUAL" in text
-    assert "Spectrum: chi2 7050 over 7000 pixels, p = 0.30; largest residual at 5180 A (rest), +6.2 sigma" in text
+    pixels = "Spectrum: chi2 7050 over 7000 pixels, p = 0.30 (in bins of 8, p = 0.20)"
+    assert f"{pixels}; largest residual at 5180 A (rest), +6.2 sigma" in text
     assert "Bands: chi2 41.0 over 5, p = 1e-7; 5.4 sigma from what the spectrum predicts." in text
     assert "template error 2.3, p = 3e-6." in text
     assert "Draws pile up at an edge of the prior: tau_ism 34%." in text

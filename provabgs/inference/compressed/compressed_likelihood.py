@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.compilations import compiled_by_shape
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed.error_correction import is_held_out
 from provabgs.inference.compressed.merged_nodes import merged_nodes
@@ -245,12 +246,12 @@ class CompressedLikelihood:
 @lru_cache(maxsize=8)
 def compiled(model: SPSModel) -> Callable[[jax.Array, Reduction], jax.Array]:
     """`make_log_likelihood` compiled, one per model object: galaxies of one size class share its compilations."""
-    return jax.jit(make_log_likelihood(model))
+    return compiled_by_shape(make_log_likelihood(model))
 
 
 @lru_cache(maxsize=8)
 def _point_values(model: SPSModel) -> Callable[[jax.Array, Reduction], Whitened]:
-    return jax.jit(make_prediction(model, at_points=True))
+    return compiled_by_shape(make_prediction(model, at_points=True))
 
 
 @lru_cache(maxsize=4)

@@ -15,9 +15,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy import linalg
 
 from provabgs.core.arrays import FloatArray, SingleArray
 from provabgs.core.jax import jax, jnp
+from provabgs.core.memory import bounded_cache
 from provabgs.inference.compressed.interpolation_points import PointBasis
 from provabgs.inference.compressed.places import matmul
 from provabgs.inference.compressed.quadratic_form import (
@@ -42,6 +44,8 @@ SOUGHT = 2
 N_EXTRA = 96
 """Rows that the directions outside the modes of P_0 take: ln L of template errors is off by 0.01, with 64 by 0.05."""
 SEED = 20260101
+KEPT_BYTES = 384 << 20
+"""Of the changes that are kept: some 20 windows."""
 NEGLIGIBLE = 1e-10
 """Squared length, relative to the longest, of directions that are rounding."""
 
@@ -83,21 +87,27 @@ class Changes:
 
     def __init__(self, basis: PointBasis, table: DispersionTable) -> None:
         self._basis, self._table = basis, table
-        self._middle = self._broadened(N_TABLE // 2)
+        middle = self._broadened(N_TABLE // 2)
         self._along: dict[int, SingleArray] = {}
         rng, n = np.random.default_rng(SEED), N_CHANGE + OVERSAMPLED
-        sample = np.zeros((len(self._middle), n), np.float32)
+        sample = np.zeros((len(middle), n), np.float32)
         for k in np.unique(np.append(np.arange(0, N_TABLE, SOUGHT), N_TABLE - 1)):
-            random = rng.standard_normal((self._middle.shape[1], n)).astype(np.float32)
-            sample += (self._broadened(int(k)) - self._middle) @ random
+            random = rng.standard_normal((middle.shape[1], n)).astype(np.float32)
+            sample += (self._broadened(int(k)) - middle) @ random
         vectors = np.linalg.svd(sample, full_matrices=False)[0]
         self.directions: SingleArray = np.ascontiguousarray(vectors[:, :N_CHANGE])
         """``(nwave, nchange)`` orthonormal."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes with the basis, once `along` has been asked for all dispersions."""
+        n_along = N_TABLE * self.directions.shape[1] * len(self._basis.wave)
+        return self._basis.nbytes + self.directions.nbytes + n_along * self.directions.itemsize
+
     def along(self, k: int) -> SingleArray:
         """Amplitudes ``(nchange, npoint)`` of what dispersion k of the table changes, against that in its middle."""
         if k not in self._along:
-            self._along[k] = self.directions.T @ (self._broadened(k) - self._middle)
+            self._along[k] = self.directions.T @ (self._broadened(k) - self._broadened(N_TABLE // 2))
         return self._along[k]
 
     def _broadened(self, k: int) -> SingleArray:
@@ -107,7 +117,7 @@ class Changes:
         return Banded(band, self._table.starts[blocks], columns, blocks.start).apply(0, cardinal)
 
 
-@lru_cache(maxsize=16)
+@bounded_cache(KEPT_BYTES)
 def changes_of(basis: PointBasis, table: DispersionTable) -> Changes:
     """The changes of a basis, once per process.
 
@@ -206,8 +216,7 @@ def broadened_basis(basis: PointBasis, dispersion: Dispersion) -> SingleArray:
     numpy.ndarray
         ``(nwave, npoint)``.
     """
-    matrix = dispersion.middle[basis.columns, basis.columns]
-    return apply_blocks(dense_blocks(matrix), basis.cardinal_by_wave)
+    return apply_blocks(dense_blocks(dispersion.middle[basis.columns, basis.columns]), basis.cardinal_by_wave)
 
 
 def find_features(
@@ -237,21 +246,19 @@ def find_features(
     changes = changes_of(basis, dispersion.table)
     pixels = apply_blocks(form.operator, changes.directions)
     overlap = times(form.templates, pixels)
-    values, vectors = np.linalg.eigh(square(pixels) - overlap.T @ overlap)
-    kept = values > NEGLIGIBLE * values[-1]
-    root, vectors = np.sqrt(values[kept]), vectors[:, kept]
+    root = root_of(square(pixels) - overlap.T @ overlap)
     nodes = np.stack([changes.along(int(k))[:, :n_point] for k in dispersion.nodes])
     along = np.tensordot(dispersion.coefficients[1:].astype(np.float32), nodes, 1)
     random = np.random.default_rng(SEED).standard_normal((n_point, max(RANKS)))
-    whole, coefficients = np.zeros((root.size, sum(RANKS))), np.zeros((n_point, sum(RANKS)))
+    whole, coefficients = np.zeros((len(root), sum(RANKS))), np.zeros((n_point, sum(RANKS)))
     end = np.cumsum(RANKS)
-    for moved, rank, stop in zip((root[:, None] * vectors.T) @ along, RANKS, end, strict=True):
+    for moved, rank, stop in zip(root @ along, RANKS, end, strict=True):
         typical = moved @ (moved.T @ (moved @ random[:, :rank]))  # one power iteration: nearly the best directions
         own = np.linalg.qr(typical)[0]  # orthonormal for each polynomial apart
         columns = slice(stop - rank, stop - rank + own.shape[1])
         whole[:, columns], coefficients[:, columns] = own, moved.T @ own
-    turn = (vectors / root) @ whole
-    in_modes = turn.T @ (form.against(pixels, overlap, space.overlap) @ (space.vectors / space.root))[:, :n_row]
+    turn = _unrooted(root, whole)
+    in_modes = turn.T @ (form.against(pixels, overlap, space.overlap) @ (space.vectors / space.root)[:, :n_row])
     outside = _outside(whole.T @ whole - in_modes @ in_modes.T, coefficients)
     return Features(form, pixels, turn, coefficients, in_modes, *outside, dispersion.scale)
 
@@ -271,13 +278,45 @@ def _outside(gram: FloatArray, coefficients: FloatArray) -> tuple[FloatArray, Fl
     to_extra, from_outside
         See `Features`.
     """
+    root = root_of(gram, 1.0)
+    spread = root @ (coefficients.T @ coefficients * _moments()) @ root.T
+    found = np.linalg.eigh(spread)[1][:, ::-1][:, :N_EXTRA]
+    strongest = np.pad(found, ((0, 0), (0, N_EXTRA - found.shape[1])))
+    return root.T @ strongest, _unrooted(root, strongest)
+
+
+def root_of(gram: FloatArray, least: float = 0.0) -> FloatArray:
+    """A root W of the products of vectors with one another, ``W^T W = gram``.
+
+    Parameters
+    ----------
+    gram
+        ``(n, n)``.
+    least
+        Squared length that rounding is relative to, where no vector is longer.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n, n)`` upper triangular; where vectors depend on one another, ``(rank, n)`` with orthogonal rows.
+    """
+    try:
+        root = np.linalg.cholesky(gram).T
+        shortest = float(np.diag(root).min()) ** 2
+    except np.linalg.LinAlgError:
+        shortest = 0.0
+    if shortest > NEGLIGIBLE * max(float(np.diag(gram).max()), least):
+        return np.asarray(root)
     values, vectors = np.linalg.eigh(gram)
-    kept = values > NEGLIGIBLE * max(float(values[-1]), 1.0)
-    root = np.sqrt(np.where(kept, values, 1.0))
-    coordinates = np.where(kept, vectors * root, 0.0)
-    spread = coordinates.T @ (coefficients.T @ coefficients * _moments()) @ coordinates
-    strongest = np.linalg.eigh(spread)[1][:, ::-1][:, :N_EXTRA]
-    return coordinates @ strongest, np.where(kept, vectors / root, 0.0) @ strongest
+    kept = values > NEGLIGIBLE * max(float(values[-1]), least)
+    return (vectors[:, kept] * np.sqrt(values[kept])).T
+
+
+def _unrooted(root: FloatArray, vectors: FloatArray) -> FloatArray:
+    """The shortest that `root` sends to the vectors ``(rank, m)``."""
+    if root.shape[0] == root.shape[1]:
+        return np.asarray(linalg.solve_triangular(root, vectors, check_finite=False))
+    return root.T @ (vectors / np.einsum("ij,ij->i", root, root)[:, None])
 
 
 @lru_cache(maxsize=1)

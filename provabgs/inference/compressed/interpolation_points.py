@@ -11,7 +11,6 @@ resolution. One rest-frame table therefore serves all galaxies that observe the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from scipy import linalg
 
 from provabgs.core.arrays import FloatArray, SingleArray
 from provabgs.core.errors import InputError
+from provabgs.core.memory import bounded_cache
 from provabgs.inference.compressed.training import N_TRAIN, training_set
 from provabgs.sps.composite import Parts
 from provabgs.sps.model import SPSModel
@@ -32,6 +32,8 @@ NEGLIGIBLE = 1e-12
 """Relative flux below which attenuation has removed everything; smaller numbers only meet slow denormal arithmetic."""
 WINDOW_STEP = 0.04
 """Windows of wavelength are rounded out to this step in ln wavelength, so that galaxies share them."""
+KEPT_BYTES = 160 << 20
+"""Of the bases that are kept: some 26 windows, as many as galaxies with all cameras at redshifts below 0.6 have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +56,16 @@ class PointBasis:
     """``(npoint, npoint)`` upper triangular; a typical u has unit variance."""
     cardinal_by_wave: SingleArray
     """``(nwave, npoint)`` cardinal spectra."""
-    held_out: SingleArray
-    """``(nheldout, nwave)`` held-out composites, of unit mean square."""
+    held_out_level: FloatArray
+    """``(nheldout, 1)`` root mean square of the held-out composites."""
     held_out_u: FloatArray
-    """``(nheldout, npoint)`` their u."""
+    """``(nheldout, npoint)`` their u, for spectra of unit mean square."""
+
+    @property
+    def nbytes(self) -> int:
+        """Of all arrays."""
+        arrays = (self.wave, *self.ssps, self.reemitted, self.r, self.cardinal_by_wave, self.held_out_level)
+        return sum(a.nbytes for a in (*arrays, self.held_out_u) if a is not None)
 
 
 def point_basis(model: SPSModel, wave_min: float, wave_max: float) -> PointBasis:
@@ -92,7 +100,35 @@ def point_basis(model: SPSModel, wave_min: float, wave_max: float) -> PointBasis
     return _point_basis(model, int(np.floor(low)), int(np.ceil(high)))
 
 
-@lru_cache(maxsize=64)
+def held_out(model: SPSModel, basis: PointBasis, which: NDArray[np.intp]) -> SingleArray:
+    """Held-out composites of unit mean square; they stay with the training set, for a basis of each would double it.
+
+    Parameters
+    ----------
+    model
+        That the basis belongs to.
+    basis
+        The window.
+    which
+        ``(n,)`` of the `N_HELD_OUT`.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n, nwave)``.
+    """
+    t = training_set(model)
+    columns = slice(basis.columns.start - t.first, basis.columns.stop - t.first)
+    return _of_unit_level(t.spectra[N_TRAIN + which, columns], basis.held_out_level[which])
+
+
+def _of_unit_level(spectra: SingleArray, level: FloatArray) -> SingleArray:
+    out = (spectra / level).astype(np.float32)
+    out[out < NEGLIGIBLE] = 0.0
+    return out
+
+
+@bounded_cache(KEPT_BYTES)
 def _point_basis(model: SPSModel, low: int, high: int) -> PointBasis:
     t = training_set(model)
     edges = np.exp(np.array([low, high]) * WINDOW_STEP)
@@ -101,8 +137,7 @@ def _point_basis(model: SPSModel, low: int, high: int) -> PointBasis:
     level = _without_lines(t.spectra[:, start:stop], model.library.line_nodes - t.first - int(start))
     norm = np.sqrt(np.mean(np.square(level, dtype=np.float64), axis=1))[:, None]
     norm = np.maximum(norm, 1e-6 * np.median(norm))
-    spectra = (t.spectra[:, start:stop] / norm).astype(np.float32)
-    spectra[spectra < NEGLIGIBLE] = 0.0
+    spectra = _of_unit_level(t.spectra[:N_TRAIN, start:stop], norm[:N_TRAIN])
     values = t.values[:, candidates] / norm
     chosen = _pivots(values[:N_PIVOT], min(MAX_POINTS, candidates.size))
     q, r = np.linalg.qr(values[:N_TRAIN, chosen])
@@ -115,8 +150,8 @@ def _point_basis(model: SPSModel, low: int, high: int) -> PointBasis:
         Parts(*(np.ascontiguousarray(s[:, points]) for s in t.ssps)),
         None if t.reemitted is None else np.ascontiguousarray(t.reemitted[:, points]),
         r / unit,
-        np.ascontiguousarray(_regress(q * unit, spectra[:N_TRAIN]).T),
-        spectra[N_TRAIN:].copy(),  # a view would keep the training set of every window alive
+        np.ascontiguousarray(_regress(q * unit, spectra).T),
+        norm[N_TRAIN:].copy(),  # views would keep the arrays of every window alive
         held_out_u * unit,
     )
 

@@ -98,10 +98,10 @@ def reduce_photometry(
     """
     n_band = -(-len(data.bands) // BAND_MULTIPLE) * BAND_MULTIPLE
     matrix, centre = band_functionals(projection, data, n_band)
-    fluxes = _band_nodes(merged_spectra_by_wave(model), matrix * scale, len(data.bands))
+    fluxes = _band_nodes(merged_spectra_by_wave(model), matrix, scale, len(data.bands))
     ssps = Parts(*np.split(fluxes, [len(merged_spectra(model).young)]))
     rows = reemitted_rows(model)
-    rows = None if rows is None else _band_nodes(np.ascontiguousarray(rows.T), matrix * scale, len(data.bands))
+    rows = None if rows is None else _band_nodes(np.ascontiguousarray(rows.T), matrix, scale, len(data.bands))
     pad = n_band - len(data.bands)
     root = np.pad(np.sqrt(data.ivar), (0, pad))
     return PhotometryReduction(
@@ -144,14 +144,27 @@ def band_functionals(projection: Projection, data: PhotometryProjection, n_band:
     return matrix, centre
 
 
-def _band_nodes(ssps: NDArray[np.float32], matrix: FloatArray, n_band: int) -> NDArray[np.float32]:
-    """SSPs per band and node, ``(nssp, nband * N_BAND_NODES)``; each band reads its own stretch of wavelengths."""
+def _band_nodes(ssps: NDArray[np.float32], matrix: FloatArray, scale: float, n_band: int) -> NDArray[np.float32]:
+    """SSPs per band and node, ``(nssp, nband * N_BAND_NODES)``; bands that overlap read their wavelengths once."""
     out = np.zeros((*matrix.shape[:2], ssps.shape[1]), np.float32)
-    for b in range(n_band):
-        used = np.flatnonzero(matrix[b].any(axis=0))
-        window = slice(int(used[0]), int(used[-1]) + 1)
-        np.matmul(matrix[b][:, window].astype(np.float32), ssps[window], out=out[b])
+    for bands, window in _stretches(matrix[:n_band]):
+        rows = (scale * matrix[bands][:, :, window]).astype(np.float32)
+        out[bands] = (rows.reshape(-1, rows.shape[-1]) @ ssps[window]).reshape(len(bands), N_BAND_NODES, -1)
     return np.ascontiguousarray(out.reshape(-1, ssps.shape[1]).T)
+
+
+def _stretches(matrix: FloatArray) -> list[tuple[list[int], slice]]:
+    """Bands whose wavelengths overlap, together, and the stretch of wavelengths that they need."""
+    ends = [(int(used[0]), int(used[-1]) + 1) for used in (np.flatnonzero(m.any(axis=0)) for m in matrix)]
+    groups: list[tuple[list[int], slice]] = []
+    for b in sorted(range(len(ends)), key=lambda b: ends[b]):
+        first, last = ends[b]
+        if groups and first < groups[-1][1].stop:
+            bands, before = groups.pop()
+            groups.append(([*bands, b], slice(before.start, max(before.stop, last))))
+        else:
+            groups.append(([b], slice(first, last)))
+    return groups
 
 
 def _central_range(wave: FloatArray, weights: FloatArray) -> FloatArray:

@@ -40,8 +40,8 @@ def single(values: Values) -> dict[str, Any]:
 
 
 def as_single(tree: Any) -> Any:
-    """A pytree of arrays in single precision, each flattened."""
-    return jax.tree.map(lambda c: jnp.asarray(c, jnp.float32).reshape(-1), tree)
+    """A pytree of arrays in single precision, each flattened; NumPy does that without a dispatch."""
+    return jax.tree.map(lambda c: jnp.asarray(np.asarray(c, np.float32).reshape(-1)), tree)
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -164,6 +164,6 @@ def places_of(model: SPSModel, ssps: Parts, wave: FloatArray, reemitted: SingleA
     Places
         Single precision, on the device.
     """
-    pair = Parts(*(jnp.asarray(s, jnp.float32) for s in ssps))
-    rows = None if reemitted is None else jnp.asarray(reemitted, jnp.float32)
+    pair = Parts(*(jnp.asarray(np.asarray(s, np.float32)) for s in ssps))
+    rows = None if reemitted is None else jnp.asarray(np.asarray(reemitted, np.float32))
     return Places(pair, as_single(model.attenuation.curves(wave)), rows)

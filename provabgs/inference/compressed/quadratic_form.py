@@ -79,15 +79,13 @@ class QuadraticForm(NamedTuple):
         Returns
         -------
         QuadraticForm
-            With ``S = L^-1 N^T`` for ``L L^T = I + N^T N``.
+            With ``S = C^T N^T`` for ``C C^T = (I + N^T N)^-1``.
         """
         root = np.sqrt(data.ivar)
-        operator = sparse.diags_array(root) @ data.operator[:, basis.columns]
         scaled = (data.templates * root[:, None]).T
         if len(scaled):
-            factor = np.linalg.cholesky(np.eye(len(scaled)) + scaled @ scaled.T)
-            scaled = linalg.solve_triangular(factor, scaled, lower=True)
-        blocks = dense_blocks(operator)
+            scaled = np.linalg.cholesky(data.coefficient_covariance).T @ scaled
+        blocks = dense_blocks(data.operator, basis.columns.start, root)
         pixels = apply_blocks(blocks, basis.cardinal_by_wave if cardinal is None else cardinal)
         return cls(root, blocks, pixels, root * data.flux, scaled)
 
@@ -189,9 +187,9 @@ class QuadraticForm(NamedTuple):
             ``(n, npoint)``.
         """
         n_point = of_points.shape[1]
-        out = times(vectors.T, self.pixels[:, :n_point])
-        out[:, :N_HEAD] = vectors.astype(np.float64).T @ self.pixels[:, : min(N_HEAD, n_point)]
-        return out - overlap.T @ of_points
+        head, turn = orthonormal(self.pixels[:, : min(N_HEAD, n_point)])
+        of_head, of_rest = (times(vectors.T, part) for part in (head, self.pixels[:, head.shape[1] : n_point]))
+        return np.concatenate([of_head @ turn, of_rest], axis=1) - overlap.T @ of_points
 
     def row_space(self, n_point: int, cut: float) -> RowSpace:
         """Diagonalise the Gram matrix into whitened data modes.
@@ -222,6 +220,30 @@ class QuadraticForm(NamedTuple):
         return RowSpace(vectors, root, along, keep, overlap)
 
 
+def orthonormal(vectors: SingleArray) -> tuple[SingleArray, FloatArray]:
+    """Directions Q and what they are combined by, R: ``Q R`` is `vectors`, and products with Q in single precision do.
+
+    Products with bright spectra would cancel later, those with directions of unit length do not.
+
+    Parameters
+    ----------
+    vectors
+        ``(npix, n)``.
+
+    Returns
+    -------
+    directions, turn
+        ``(npix, n)``, nearly orthonormal, and ``(n, n)``.
+    """
+    double = vectors.astype(np.float64)
+    try:
+        turn = np.linalg.cholesky(double.T @ double).T
+    except np.linalg.LinAlgError:  # fewer pixels than vectors
+        return vectors, np.eye(vectors.shape[1])
+    inverse = linalg.solve_triangular(turn, np.eye(len(turn)))
+    return np.asarray(double @ inverse, np.float32), np.asarray(turn)
+
+
 def stretches(n: int) -> Iterator[slice]:
     """Stretches of `ACCUMULATE` pixels that cover n."""
     return (slice(start, start + ACCUMULATE) for start in range(0, n, ACCUMULATE))
@@ -229,10 +251,10 @@ def stretches(n: int) -> Iterator[slice]:
 
 def square(vectors: SingleArray) -> FloatArray:
     """Products of the columns of ``(npix, n)`` with one another, ``(n, n)``, summed in double over `stretches`."""
-    upper = np.zeros((vectors.shape[1],) * 2)
+    out = np.zeros((vectors.shape[1],) * 2)
     for part in stretches(len(vectors)):
-        upper += linalg.blas.ssyrk(1.0, vectors[part].T)
-    return np.triu(upper) + np.triu(upper, 1).T
+        out += vectors[part].T @ vectors[part]  # NumPy sees that the two are one, and does half of the work
+    return out
 
 
 def times(rows: FloatArray | SingleArray, vectors: SingleArray) -> FloatArray:
@@ -256,21 +278,37 @@ def times(rows: FloatArray | SingleArray, vectors: SingleArray) -> FloatArray:
     return out
 
 
-def dense_blocks(operator: sparse.csr_matrix) -> list[DenseBlock]:
-    """A banded operator as dense blocks along the band: faster than sparse products."""
+def dense_blocks(operator: sparse.csr_matrix, first: int = 0, weight: FloatArray | None = None) -> list[DenseBlock]:
+    """A banded operator as dense blocks along the band: faster than sparse products.
+
+    Parameters
+    ----------
+    operator
+        ``(npix, nwave)``, each row over a short stretch.
+    first
+        Column that counts as the first one.
+    weight
+        ``(npix,)`` what rows are multiplied by; 1 when None.
+
+    Returns
+    -------
+    list of DenseBlock
+        They cover all pixels.
+    """
     operator = operator.tocsr()
-    n_pix = operator.shape[0]
-    pointer, index, value = operator.indptr, operator.indices, operator.data.astype(np.float32)
-    row = np.repeat(np.arange(n_pix), np.diff(pointer))
+    n_pix, pointer, column = operator.shape[0], operator.indptr, operator.indices - first
+    of_row = np.diff(pointer)
+    row = np.repeat(np.arange(n_pix), of_row)
+    value = operator.data if weight is None else operator.data * np.repeat(weight, of_row)
     blocks = []
     for i in range(0, n_pix, BLOCK):
         stop = min(i + BLOCK, n_pix)
         part = slice(pointer[i], pointer[stop])
-        column = index[part]
-        low, high = (int(column.min()), int(column.max()) + 1) if column.size else (0, 1)
-        dense = np.zeros((stop - i, high - low), np.float32)
-        dense[row[part] - i, column - low] = value[part]
-        blocks.append(DenseBlock(slice(i, stop), slice(low, high), dense))
+        here = column[part]
+        low, high = (int(here.min()), int(here.max()) + 1) if here.size else (0, 1)
+        dense = np.zeros((stop - i) * (high - low), np.float32)
+        dense[(row[part] - i) * (high - low) + (here - low)] = value[part]
+        blocks.append(DenseBlock(slice(i, stop), slice(low, high), dense.reshape(stop - i, -1)))
     return blocks
 
 

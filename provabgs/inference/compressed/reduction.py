@@ -26,11 +26,11 @@ from provabgs.inference.compressed.dispersion import (
     find_features,
 )
 from provabgs.inference.compressed.error_correction import Correction, LocalSpectra, learn, learn_from_rows
-from provabgs.inference.compressed.interpolation_points import PointBasis, point_basis
+from provabgs.inference.compressed.interpolation_points import PointBasis, held_out, point_basis
 from provabgs.inference.compressed.merged_nodes import merged_nodes
 from provabgs.inference.compressed.photometry import Coupling, PhotometryReduction, reduce_photometry
 from provabgs.inference.compressed.places import Places, energy_places, matmul, places_of
-from provabgs.inference.compressed.quadratic_form import QuadraticForm, RowSpace, apply_blocks
+from provabgs.inference.compressed.quadratic_form import QuadraticForm, RowSpace, apply_blocks, times
 from provabgs.inference.likelihood.base import REFERENCE_LOG_MASS, fit_parameters
 from provabgs.inference.likelihood.marginal import BandCoupling, band_coupling
 from provabgs.observe.dispersion import polynomials
@@ -221,7 +221,9 @@ def reduce_projection(
         photometry = reduce_photometry(projection, projection.photometry, model, scale)
         if coupling is not None:
             photometry = _coupled(photometry, coupling, to_bands, projection)
-    tables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), nodes.tables(model.tables(projection.t_age)))
+    tables = jax.tree.map(
+        lambda x: jnp.asarray(np.asarray(x, np.float32)), nodes.tables(model.tables(projection.t_age))
+    )
     return Reduction(tables, spectrum, photometry, energy_places(model))
 
 
@@ -256,8 +258,7 @@ def _reduce_spectrum(
     """The spectrum's part, and the map ``(npoint, nband)`` from points to bands where templates couple them."""
     basis = basis_of(data, model)
     form = form_of(data, basis)
-    errors = _measure(form, basis, data)
-    n_point = min(_choose(errors, tolerance) if size is None else size.points, len(basis.r))
+    n_point, error = _points_for(form, basis, data, model, tolerance, None if size is None else size.points)
     space = form.row_space(n_point, tolerance * 0.3)
     if size is None:
         size = Size(n_point, next((n for n in ROWS if n > space.n_row), ROWS[-1]))
@@ -280,26 +281,25 @@ def _reduce_spectrum(
     to_bands = None
     if coupling is not None and coupling.from_pixels is not None:
         to_bands = np.zeros((size.points, len(coupling.from_pixels)))
-        pixels = form.pixels[:, :n_point].astype(np.float64) / form.root_ivar[:, None]
-        to_bands[:n_point] = scale * inverse @ (coupling.from_pixels @ pixels).T
+        from_weighted = coupling.from_pixels / form.root_ivar
+        to_bands[:n_point] = scale * inverse @ times(from_weighted, form.pixels[:, :n_point]).T
         if features is not None:
-            of_features = features.seen(coupling.from_pixels / form.root_ivar)
-            to_bands = np.concatenate([to_bands, of_features.T])
+            to_bands = np.concatenate([to_bands, features.seen(from_weighted).T])
     ssps = Parts(*(s[:, chosen] for s in basis.ssps))
     reemitted = None if basis.reemitted is None else basis.reemitted[:, chosen]
     dispersion = None
     if features is not None and moved is not None:
         at_points = np.zeros((size.points, sum(RANKS)))
         at_points[:n_point] = scale * inverse @ features.coefficients
-        single = (jnp.asarray(a, jnp.float32) for a in (at_points, moved))
+        single = (jnp.asarray(np.asarray(a, np.float32)) for a in (at_points, moved))
         dispersion = DispersionReduction(jnp.asarray(features.scale), *single)
     reduction = SpectrumReduction(
         places=places_of(model, ssps, basis.wave[chosen], reemitted),
         wave=jnp.asarray(basis.wave[chosen]),
-        rows=jnp.asarray(rows, jnp.float32),
-        data=jnp.asarray(target, jnp.float32),
+        rows=jnp.asarray(np.asarray(rows, np.float32)),
+        data=jnp.asarray(np.asarray(target, np.float32)),
         constant=jnp.asarray(constant),
-        error=jnp.asarray(errors[n_point - 1], jnp.float32),
+        error=jnp.asarray(np.asarray(error, np.float32)),
         dispersion=dispersion,
     )
     return reduction, to_bands
@@ -402,10 +402,18 @@ def basis_of(data: SpectrumProjection, model: SPSModel) -> PointBasis:
     return point_basis(model, low, high)
 
 
-def _measure(form: QuadraticForm, basis: PointBasis, data: SpectrumProjection) -> FloatArray:
-    """Median error in sigmas over the held-out composites most like the data, by number of points; inf but at `POINTS`.
+def _points_for(
+    form: QuadraticForm,
+    basis: PointBasis,
+    data: SpectrumProjection,
+    model: SPSModel,
+    tolerance: float,
+    wanted: int | None,
+) -> tuple[int, float]:
+    """Number of points that meet the tolerance, or that are wanted, and their error.
 
-    The composites most like the data are found on a sample of the pixels.
+    The error is the median over the held-out composites most like the data, sigmas. These composites are found on a
+    sample of the pixels.
     """
     u, sample = basis.held_out_u, slice(None, None, SAMPLE)
     spectra, signal = u.astype(np.float32) @ form.pixels[sample].T, form.signal[sample]
@@ -417,20 +425,16 @@ def _measure(form: QuadraticForm, basis: PointBasis, data: SpectrumProjection) -
 
     # the points are nested: residuals of one size are those of the size before, less what its new points explain
     u = u[nearest].astype(np.float32)
-    held_out = np.ascontiguousarray(basis.held_out[nearest].T)
+    composites = np.ascontiguousarray(held_out(model, basis, nearest).T)
     if data.dispersion is not None:
-        held_out = data.dispersion.middle[basis.columns, basis.columns] @ held_out
-    left = apply_blocks(form.operator, held_out)
-    errors = np.full(max(POINTS[-1], u.shape[1]), np.inf)
-    start = 0
+        composites = data.dispersion.middle[basis.columns, basis.columns] @ composites
+    left = apply_blocks(form.operator, composites)
+    start, error, most = 0, np.inf, len(basis.r)
     for n in POINTS:
-        stop = min(n, u.shape[1])
+        stop = min(n, most)
         left -= form.pixels[:, start:stop] @ u[:, start:stop].T
-        errors[stop - 1] = np.median(amplitude * np.linalg.norm(left, axis=0))
+        error = float(np.median(amplitude * np.sqrt(np.einsum("ij,ij->j", left, left))))
+        if n == wanted or (wanted is None and error <= tolerance):
+            break
         start = stop
-    return errors
-
-
-def _choose(errors: FloatArray, tolerance: float) -> int:
-    """Smallest size class that meets the tolerance, or else the largest."""
-    return next((n for n in POINTS if errors[n - 1] <= tolerance), POINTS[-1])
+    return stop, error

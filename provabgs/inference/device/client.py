@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection
 from threading import Lock
 from typing import Any
@@ -38,11 +39,24 @@ class Server:
         self._connection: Connection | None = None
         try:
             self._connection = Client(path, family="AF_UNIX", authkey=bytes.fromhex(key))
-        except (OSError, EOFError, ValueError, RuntimeError) as error:
+        except (OSError, EOFError, ValueError, AuthenticationError) as error:
             self._lose(f"{type(error).__name__}: {error}")
 
     def say(self, message: Any, answered: bool = True) -> Any:
-        """Send; the answer, or a `Refusal` where there is none."""
+        """Send a message.
+
+        Parameters
+        ----------
+        message
+            One of `provabgs.inference.device.messages`.
+        answered
+            Whether there will be an answer to wait for.
+
+        Returns
+        -------
+        Any
+            The answer, or a `Refusal` where there is none.
+        """
         with self._lock:
             if self._connection is None:
                 return Refusal("no server")
@@ -89,7 +103,7 @@ class ServedGalaxy:
             What is evaluated.
         low_snr
             Which of the two integrals over masses.
-        rows
+        *rows
             Each ``(n, ...)``, any n > 0.
 
         Returns

@@ -22,6 +22,7 @@ import warnings
 from collections import OrderedDict, deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,15 @@ class Evaluator:
 
 
 def answer(connection: Connection, evaluator: Evaluator) -> None:
-    """Answer one fit process until it leaves; what it had is forgotten then."""
+    """Answer one fit process until it leaves; what it had is forgotten then.
+
+    Parameters
+    ----------
+    connection
+        To the process.
+    evaluator
+        Shared by all of them.
+    """
     mine: set[int] = set()
     try:
         while True:
@@ -243,7 +252,7 @@ def listen(address: Path, key: bytes, options: Options) -> None:
         while True:
             try:
                 connection = listener.accept()
-            except (OSError, EOFError, RuntimeError) as error:  # one that does not know the key, or left at once
+            except (OSError, EOFError, AuthenticationError) as error:  # one that does not know the key, or left at once
                 _LOG.warning("a process was not let in: %s", error)
                 continue
             threading.Thread(target=answer, args=(connection, evaluator), daemon=True).start()

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.compilations import compiled_by_shape
 from provabgs.core.errors import InputError
 from provabgs.core.jax import jax, jnp
 from provabgs.emulator.component import ComponentEmulator, Functions
@@ -229,7 +230,7 @@ def compiled(emulator: ComponentEmulator, model: SPSModel) -> Callable[[jax.Arra
     Callable
         ``(theta (batch, size), reduction) -> ln L (batch,)``.
     """
-    return jax.jit(make_log_likelihood(emulator, model))
+    return compiled_by_shape(make_log_likelihood(emulator, model))
 
 
 def make_log_likelihood(
@@ -326,13 +327,13 @@ def _values(theta: jax.Array, reduction: EmulatedReduction, emulator: ComponentE
 
 @lru_cache(maxsize=4)
 def _emulated_values(emulator: ComponentEmulator, model: SPSModel) -> Callable[..., Any]:
-    return jax.jit(lambda theta, reduction: _values(theta, reduction, emulator, model))
+    return compiled_by_shape(lambda theta, reduction: _values(theta, reduction, emulator, model))
 
 
 @lru_cache(maxsize=4)
 def _exact_values(model: SPSModel) -> Callable[..., Any]:
     """The compressed likelihood's spectrum at the points, and its bands in nanomaggies."""
-    return jax.jit(make_prediction(model, at_points=True))
+    return compiled_by_shape(make_prediction(model, at_points=True))
 
 
 def _unwhitened(reduction: Any) -> Any:

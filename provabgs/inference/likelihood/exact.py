@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from provabgs.core.arrays import FloatArray
 from provabgs.core.chunks import in_chunks
+from provabgs.core.compilations import compiled_by_shape
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.likelihood.base import LinearSystem, fit_parameters
 from provabgs.inference.likelihood.marginal import (
@@ -24,7 +25,6 @@ from provabgs.inference.likelihood.marginal import (
     bands_chi2,
     chi2_of,
     spectrum_chi2,
-    template_covariance,
 )
 from provabgs.observe.dispersion import polynomials, require_in_table
 from provabgs.observe.linespread import BandedOperator
@@ -227,7 +227,7 @@ def _compiled(model: SPSModel) -> Callable[[jax.Array, Arrays], jax.Array]:
             chi2 += bands_chi2(term_b.flux - flux @ term_b.operator.T, term_b.ivar, term_b.coupling, residual)
         return -0.5 * chi2
 
-    return jax.jit(log_likelihood)
+    return compiled_by_shape(log_likelihood)
 
 
 def _spectrum_term(projection: Projection) -> SpectrumTerm | None:
@@ -243,7 +243,7 @@ def _spectrum_term(projection: Projection) -> SpectrumTerm | None:
         jnp.asarray(np.pad(data.flux, (0, pad))),
         jnp.asarray(ivar),
         jnp.asarray(templates),
-        jnp.asarray(template_covariance(templates, ivar)),
+        jnp.asarray(data.coefficient_covariance),
         _dispersion_term(data),
     )
 

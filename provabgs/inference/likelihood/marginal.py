@@ -46,7 +46,7 @@ def band_coupling(projection: Projection) -> BandCoupling | None:
     n_b, from_pixels = bands.templates, None
     covariance = np.eye(n_b.shape[1])
     if spectrum is not None:
-        covariance = template_covariance(spectrum.templates, spectrum.ivar)
+        covariance = spectrum.coefficient_covariance
         both = np.any(bands.templates, axis=0) & np.any(spectrum.templates, axis=0)
         if both.any():
             from_pixels = n_b @ covariance @ (spectrum.templates * spectrum.ivar[:, None]).T
@@ -67,7 +67,7 @@ def spectrum_chi2(residual: Any, ivar: Any, templates: Any, template_cov: Any) -
     templates
         ``(npix, ntemplate)``.
     template_cov
-        From `template_covariance`.
+        Posterior covariance of the templates' coefficients.
 
     Returns
     -------
@@ -77,25 +77,6 @@ def spectrum_chi2(residual: Any, ivar: Any, templates: Any, template_cov: Any) -
     weighted = ivar * residual
     projected = weighted @ templates
     return (weighted * residual).sum(axis=1) - ((projected @ template_cov) * projected).sum(axis=1)
-
-
-def template_covariance(templates: FloatArray, ivar: FloatArray) -> FloatArray:
-    """Posterior covariance of template coefficients of unit prior, ``(I + N^T W N)^-1``.
-
-    Parameters
-    ----------
-    templates
-        N, ``(npix, ntemplate)``, the unit of the flux.
-    ivar
-        W, ``(npix,)`` inverse variance of the flux.
-
-    Returns
-    -------
-    FloatArray
-        ``(ntemplate, ntemplate)``.
-    """
-    normal = np.eye(templates.shape[1]) + templates.T @ (ivar[:, None] * templates)
-    return np.asarray(np.linalg.inv(normal), dtype=np.float64)
 
 
 def template_coefficients(
@@ -178,7 +159,7 @@ def chi2_of(
     spec, phot, residual = np.zeros(n), np.zeros(n), None
     if pixels is not None and spectrum is not None:
         residual = spectrum.flux - pixels
-        cov = template_covariance(spectrum.templates, spectrum.ivar)
+        cov = spectrum.coefficient_covariance
         spec = spectrum_chi2(residual, spectrum.ivar, spectrum.templates, cov)
     if bands is not None and photometry is not None:
         phot = bands_chi2(photometry.flux - bands, photometry.ivar, band_coupling(projection), residual)

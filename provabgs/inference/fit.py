@@ -21,6 +21,7 @@ from provabgs.core.errors import (
 from provabgs.core.messages import first_line
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
+from provabgs.core.threads import one_thread
 from provabgs.core.versions import versions
 from provabgs.inference.alternatives import alternatives
 from provabgs.inference.averaging import fit_average
@@ -92,8 +93,17 @@ def fit_one(
     observation = row.observation
     if observation is None:
         return _unread(row, config, seed)
+    sample = fit or _default_fit()
+    with one_thread():
+        return _fitted(row, observation, config, seed, sample, fit is None or _is_default(fit))
+
+
+def _fitted(
+    row: TargetResult, observation: Observation, config: FitConfig, seed: int, fit: FitFunction, own: bool
+) -> Posterior:
+    """The posterior of an observation that was read; see `fit_one`."""
     try:
-        posterior = fit_average(observation, config, seed, fit or _default_fit())
+        posterior = fit_average(observation, config, seed, fit)
     except UnusableTargetError as error:
         posterior = _failed(observation, Status(error.status), str(error), config, seed)
     except COMMON_ERRORS:
@@ -113,7 +123,7 @@ def fit_one(
         seed=seed,
         versions=versions(),
     )
-    if fit is not None and not _is_default(fit):
+    if not own:
         return fitted
     from provabgs.inference.measured.measure import with_measurements  # brings in JAX, as the fit has
 

@@ -13,7 +13,7 @@ from provabgs.inference.learnt.coordinates import AGE_NODES, PROPERTIES, REACH, 
 from provabgs.inference.learnt.mixture import GaussianSum, Mixture, log_sum, log_terms
 from provabgs.observe.cosmology import Cosmology
 from provabgs.population.learnt.draws import DrawTable
-from provabgs.population.learnt.em import begin, judge, maximise, maximise_all, totals_of
+from provabgs.population.learnt.em import begin, judge, log_density_of, maximise, maximise_all, totals_of
 from provabgs.population.learnt.induced import draw_values, inference_prior
 from provabgs.population.learnt.learn import LearnOptions, judge_half, learn_half
 
@@ -128,6 +128,17 @@ def test_what_was_learnt_holds_for_other_galaxies() -> None:
     lonely = made_up(60, n_draw=8)
     with pytest.raises(InputError, match="fewer than 5 effective draws"):
         judge_half(lonely, members)
+
+
+def test_densities_in_single_precision_are_those_in_double(induced: tuple[Coordinates, Mixture]) -> None:
+    """Of the induced prior, whose components are narrow, out to three sigma."""
+    base, rng = induced[1], np.random.default_rng(2)
+    y = rng.uniform(-3, 3, (40, 30, base.mean.shape[1])).astype(np.float32)
+    y[..., -1] = rng.uniform(-2, 2, (40, 1))
+    expected = base.log_density(y.reshape(-1, y.shape[-1]).astype(np.float64)).reshape(40, 30)
+    off = np.abs(log_density_of(base, y) - expected)[expected > expected.max() - 12]
+    assert np.median(off) < 1e-4
+    assert off.max() < 3e-3
 
 
 def test_ages_at_many_redshifts_are_those_at_few() -> None:

@@ -15,7 +15,7 @@ from provabgs.core.arrays import FloatArray, IntArray, SingleArray, thin
 from provabgs.inference.learnt.coordinates import Coordinates
 from provabgs.inference.learnt.mixture import Mixture
 from provabgs.inference.learnt.prior import half_of
-from provabgs.population.learnt.em import Block
+from provabgs.population.learnt.em import Block, log_density_of
 from provabgs.population.sources import Source
 
 IN_MEMORY = 1 << 30
@@ -152,7 +152,7 @@ def read_draws(
             block = np.concatenate([u, np.broadcast_to(scaled[rows][:, None, None], (*u.shape[:2], 1))], axis=-1)
             good = np.isfinite(block).all(axis=-1)
             block = np.where(good[..., None], block, 0.0).astype(np.float32)
-            log_base = base.log_density(block.reshape(-1, d + 1)).reshape(good.shape)
+            log_base = log_density_of(base, block)
             n_draw = np.maximum(good.sum(axis=1, keepdims=True), 1)
             y[place[rows]] = block
             log_weight[place[rows]] = np.where(good, -log_base - np.log(n_draw), -np.inf)

@@ -25,7 +25,7 @@ from provabgs.inference.learnt.coordinates import PROPERTIES
 from provabgs.inference.learnt.mixture import Mixture
 from provabgs.inference.learnt.prior import with_background
 from provabgs.population.learnt.draws import IN_MEMORY, DrawTable, Scratch, read_draws
-from provabgs.population.learnt.em import begin, maximise, maximise_all
+from provabgs.population.learnt.em import begin, log_density_of, maximise, maximise_all
 from provabgs.population.learnt.induced import N_DRAWS, check_names, draw_values, inference_prior
 from provabgs.population.rows import RowSelection, fitted_rows
 from provabgs.population.sources import Source, open_source
@@ -264,11 +264,10 @@ def judge_half(table: DrawTable, members: Sequence[Mixture]) -> Judgement:
     """
     gains, effective = [], []
     for block in table.part(thin(len(table), N_JUDGED)):
-        flat = block.y.reshape(-1, block.y.shape[-1])
         good = np.isfinite(block.log_weight)
         number = np.maximum(good.sum(axis=1, keepdims=True), 1)
         over_base = np.where(good, block.log_weight + np.log(number), 0.0)
-        ratios = [np.exp(with_background(m.log_density(flat).reshape(good.shape) + over_base)) for m in members]
+        ratios = [np.exp(with_background(log_density_of(m, block.y) + over_base)) for m in members]
         ratio = np.where(good, np.mean(ratios, axis=0), 0.0)
         gains.append(np.log(ratio.sum(axis=1) / number[:, 0]))
         effective.append(ratio.sum(axis=1) ** 2 / np.maximum((ratio**2).sum(axis=1), 1e-300))

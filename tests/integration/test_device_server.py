@@ -113,6 +113,23 @@ def test_every_kind_is_what_the_process_itself_computes() -> None:
     np.testing.assert_allclose(target, expected[1], rtol=1e-4, atol=1e-2)
 
 
+def test_rows_of_two_shapes_wait_side_by_side() -> None:
+    """Learnt priors ask for one draw of the masses where others ask for six."""
+    evaluator = Evaluator(Options(width=2, galaxies=2))
+    numbers, rng, found = [opened(evaluator, seed) for seed in (102, 103)], np.random.default_rng(4), {}
+    outer = rng.standard_normal((ROWS, 8))
+
+    def ask(k: int, n: int) -> None:
+        found[k] = evaluator.evaluate(Evaluate(numbers[k], "linear", False, (outer, rng.random((ROWS, n, 5)))))
+
+    threads = [threading.Thread(target=ask, args=pair) for pair in ((0, 1), (1, 6))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert all(isinstance(answer, tuple) and answer[1].shape == (ROWS,) for answer in found.values())
+
+
 def test_a_full_server_refuses_and_room_comes_back() -> None:
     evaluator = Evaluator(Options(width=2, galaxies=1))
     first = opened(evaluator, 102)

@@ -13,7 +13,7 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.compilations import CompiledByShape, n_compiled, tidy
 from provabgs.core.jax import jax, jnp
 from provabgs.core.memory import BoundedCache, give_back, resident_bytes
-from provabgs.inference.compressed.interpolation_points import held_out, point_basis
+from provabgs.inference.compressed.interpolation_points import _point_basis, held_out, point_basis
 from provabgs.inference.compressed.training import N_HELD_OUT, N_TRAIN, training_set
 from provabgs.sps.library import SSPLibrary
 from provabgs.sps.model import SPSModel
@@ -138,6 +138,23 @@ def test_a_basis_takes_few_megabytes_and_knows_how_many(library: SSPLibrary) -> 
     held = sum(x.nbytes if x.base is None else x.base.nbytes for x in (*arrays, *basis.ssps))
     assert held == basis.nbytes
     assert held < 6e6
+
+
+def test_bases_of_many_windows_are_bounded_and_made_anew_with_the_same_bits(
+    library: SSPLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = SPSModel(library)
+    _point_basis.clear()
+    first = point_basis(model, 4000.0, 4500.0)
+    monkeypatch.setattr(_point_basis, "most_bytes", 3 * first.nbytes)
+    assert point_basis(model, 4000.0, 4500.0) is first
+    for low in np.arange(4000.0, 6000.0, 250.0):
+        point_basis(model, low, low + 500)
+        assert _point_basis.held_bytes <= 3 * first.nbytes
+    again = point_basis(model, 4000.0, 4500.0)
+    assert again is not first
+    for name in ("wave", "r", "cardinal_by_wave", "held_out_level", "held_out_u"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
 
 
 def test_held_out_composites_are_those_of_the_training_set(library: SSPLibrary) -> None:

@@ -132,7 +132,8 @@ class Evaluator:
             if galaxy is None:
                 return Refusal(f"there is no galaxy {message.galaxy}")
             request = Request(galaxy.recipe, message.kind, message.low_snr)
-            group = (request, id(galaxy.data[0]), id(galaxy.common[0]))
+            shapes = tuple(np.shape(x)[1:] for x in message.rows)
+            group = (request, id(galaxy.data[0]), id(galaxy.common[0]), shapes)
             for i in range(0, len(message.rows[0]), ROWS):
                 work = _Work(galaxy, tuple(np.asarray(x[i : i + ROWS]) for x in message.rows))
                 self._waiting.setdefault(group, deque()).append(work)

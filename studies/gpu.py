@@ -214,7 +214,8 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=0, help="fit processes without a server; 0: one a core")
     parser.add_argument("--no-baseline", action="store_true", help="leave out fits without a server")
     parser.add_argument("--rates", action="store_true", help="call studies.gpu_rates first")
-    smoke = {"kinds": ["photometry"], "processes": 2, "each": 1, "width": 2, "cores": 1, "rates": False}
+    smoke = {"kinds": ["photometry"], "precisions": ["double"], "processes": 2, "each": 1, "width": 2, "rates": False}
+    smoke |= {"no_baseline": True}
     run_study(parser, work, smoke)
 
 

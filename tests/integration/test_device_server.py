@@ -62,9 +62,13 @@ def address() -> Iterator[str]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdin is not None
-        yield process.stdout.readline().strip()
+        address = process.stdout.readline().strip()
+        yield address
+        folder = Path(address.rpartition(":")[0]).parent
+        assert folder.is_dir()
         process.stdin.close()
         assert process.wait(30) == 0
+        assert not folder.exists()
 
 
 def test_a_served_fit_is_the_fit(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,8 @@ def test_smoke(script: str, environment: dict[str, str], tmp_path: Path) -> None
 def test_readme_names_it(script: str) -> None:
     """One line of the folder's README: what it makes, how it is called, how long it takes."""
     folder, name = script.split(".")
-    lines = [line for line in (ROOT / folder / "README.md").read_text().splitlines() if f"python -m {script}" in line]
+    called = re.compile(rf"python -m {re.escape(script)}[ `]")  # not another script whose name begins so
+    lines = [line for line in (ROOT / folder / "README.md").read_text().splitlines() if called.search(line)]
     assert len(lines) == 1, f"{folder}/README.md has {len(lines)} lines with `python -m {script}`"
     assert f"`{name}.py`" in lines[0]
 

@@ -13,6 +13,7 @@ import argparse
 import logging
 import os
 import secrets
+import shutil
 import stat
 import sys
 import tempfile
@@ -274,14 +275,15 @@ def main() -> None:
     key = secrets.token_bytes(16)
     print(f"{folder / 'socket'}:{key.hex()}", flush=True)
     print(f"{VARIABLE}: {jax.devices()[0].device_kind}", file=sys.stderr, flush=True)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_leave_with_parent, args=(folder,), daemon=True).start()
     listen(folder / "socket", key, Options(options.width, options.galaxies))
 
 
-def _leave_with_parent() -> None:
-    """End when standard input closes: whoever started the server is gone."""
+def _leave_with_parent(folder: Path) -> None:
+    """End when standard input closes: whoever started the server is gone. The socket's folder goes, too."""
     while os.read(0, 1024):
         pass
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 

@@ -31,8 +31,8 @@ from provabgs.inference.fit import fit_one
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.options import ObservingOptions
 from provabgs.sps.histories.bins import BinHistories
-from studies.support.command import QUICK, REFERENCE, run_study, study_parser
-from studies.support.pieces import Arrays, in_order, kept_arrays
+from studies.support.command import run_study
+from studies.support.pieces import Arrays, kept_arrays
 from studies.support.prospector_data import (
     AGE_GYR,
     FILES,
@@ -47,6 +47,7 @@ from studies.support.prospector_data import (
     translated,
     true_history,
 )
+from studies.support.prospector_runs import comparison_parser, fit_all
 
 SEED = 1
 Z_SOLAR = SOLAR_Z_PROVABGS
@@ -199,17 +200,8 @@ def figure(data: Arrays, fits: dict[str, Arrays], path: Path) -> None:
 
 def work(options: argparse.Namespace) -> None:
     """Fit, and print the tables."""
-    variants = options.variants.split(",")
-    if unknown := [v for v in variants if v not in VARIANTS]:
-        raise SystemExit(f"no variant {unknown[0]!r}; choose from {', '.join(VARIANTS)}")
-    names = options.histories.split(",")
     folder = None if options.smoke else options.data
-    sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit, aim_eval=0)
-    jobs = [(options.output, name, v, folder, sampler) for name in names for v in variants]
-    fits: dict[str, dict[str, Arrays]] = {name: {} for name in names}
-    for job, row in zip(jobs, in_order(kept, jobs, options.workers), strict=True):
-        fits[str(job[1])][str(job[2])] = row
-        print(f"{job[1]} {job[2]}: {row['status']}, {int(row['n_eval']):,} evaluations", flush=True)
+    fits = fit_all(kept, options, options.histories.split(","), VARIANTS)
     for name, of in fits.items():
         print("\n" + "\n".join(rows_of(name, data_of(name, folder), of)))
     if options.figures and "bins" in fits:
@@ -218,12 +210,8 @@ def work(options: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    parser = study_parser("studies.prospector", __doc__)
-    parser.add_argument("--data", type=Path, default=REFERENCE / "prospector", help="folder of the mocks and chains")
-    parser.add_argument("--variants", default=",".join(VARIANTS), help=f"of {', '.join(VARIANTS)}")
+    parser = comparison_parser("studies.prospector", __doc__, VARIANTS, 1200.0)
     parser.add_argument("--histories", default=",".join(FILES), help=f"of {', '.join(FILES)}")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--time-limit", type=float, default=1200.0, help="seconds a fit")
     run_study(parser, work, {"variants": "honest", "histories": "delayed-tau"}, argv)
 
 

@@ -34,7 +34,7 @@ from provabgs.inference.posterior import Posterior
 from provabgs.inference.predictive import predict
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
-from studies.support.command import QUICK, REFERENCE, run_study, study_parser
+from studies.support.command import run_study
 from studies.support.parametric_mocks import (
     COSMOLOGY,
     MOCKS,
@@ -50,7 +50,8 @@ from studies.support.parametric_mocks import (
     truth_of,
     with_derived,
 )
-from studies.support.pieces import Arrays, in_order, kept_arrays
+from studies.support.pieces import Arrays, kept_arrays
+from studies.support.prospector_runs import comparison_parser, fit_all
 
 SEED = 1
 VARIANTS = ("pixels", "honest")
@@ -256,14 +257,8 @@ def _data_panel(axis: plt.Axes, fit: Arrays, key: str) -> None:
 
 def work(options: argparse.Namespace) -> None:
     """Fit, print the tables, draw the figures."""
-    names, variants = options.mocks.split(","), options.variants.split(",")
     folder = None if options.smoke else options.data
-    sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit, aim_eval=0)
-    jobs = [(options.output, name, v, folder, sampler) for name in names for v in variants]
-    fits: dict[str, dict[str, Arrays]] = {name: {} for name in names}
-    for job, row in zip(jobs, in_order(kept, jobs, options.workers), strict=True):
-        fits[str(job[1])][str(job[2])] = row
-        print(f"{job[1]} {job[2]}: {row['status']} {row['message']}, {int(row['n_eval']):,} evaluations", flush=True)
+    fits = fit_all(kept, options, options.mocks.split(","), VARIANTS)
     for name, of in fits.items():
         data = made_up(name) if folder is None else read_mock(name, folder)
         print(f"\n{table_of(name, data, of)}")
@@ -273,12 +268,8 @@ def work(options: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    parser = study_parser("studies.prospector_parametric", __doc__)
-    parser.add_argument("--data", type=Path, default=REFERENCE / "prospector", help="folder of the mocks and chains")
+    parser = comparison_parser("studies.prospector_parametric", __doc__, VARIANTS, 600.0)
     parser.add_argument("--mocks", default=",".join(MOCKS), help=f"of {', '.join(MOCKS)}")
-    parser.add_argument("--variants", default=",".join(VARIANTS), help=f"of {', '.join(VARIANTS)}")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--time-limit", type=float, default=600.0, help="seconds a fit")
     run_study(parser, work, {"variants": "pixels", "mocks": "specphot"}, argv)
 
 

@@ -27,6 +27,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def shape_of(tree: Any) -> Any:
+    """Structure of a pytree, shapes and types of its arrays: what a compilation is for."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, *((jax.numpy.shape(x), jax.numpy.result_type(x)) for x in leaves)
+
+
 class CompiledByShape(Generic[P, R]):
     """`jax.jit` of a function whose arguments come in many shapes: the compilations least recently used are dropped.
 
@@ -45,8 +51,7 @@ class CompiledByShape(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's value."""
-        leaves, tree = jax.tree.flatten((args, kwargs))
-        key = (tree, *((jax.numpy.shape(x), jax.numpy.result_type(x)) for x in leaves))
+        key = shape_of((args, kwargs))
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = self._compile()

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.chunks import padded
 from provabgs.core.compilations import compiled_by_shape
 from provabgs.core.jax import jax, jnp
 from provabgs.inference.compressed.error_correction import is_held_out
@@ -274,8 +275,8 @@ def _whitened_bands(projection: Projection, pixels: FloatArray | None, bands: Fl
 def _in_chunks(function: Callable[[jax.Array], tuple], theta: ArrayLike) -> list[FloatArray | None]:
     """Outputs of a compiled function, in batches of one shape, whatever the number of points; the last is padded."""
     theta = np.asarray(theta, np.float64)
-    padded = np.concatenate([theta, np.repeat(theta[-1:], -len(theta) % CHUNK, axis=0)])
-    pieces = [function(jnp.asarray(padded[i : i + CHUNK])) for i in range(0, len(padded), CHUNK)]
+    whole = padded(theta, CHUNK)
+    pieces = [function(jnp.asarray(whole[i : i + CHUNK])) for i in range(0, len(whole), CHUNK)]
     return [
         None if parts[0] is None else np.concatenate([np.asarray(p, np.float64) for p in parts])[: len(theta)]
         for parts in zip(*pieces, strict=True)

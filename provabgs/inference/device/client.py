@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.chunks import padded
 from provabgs.core.jax import jax
 from provabgs.inference.device.messages import ROWS, Close, Common, Evaluate, Kind, Open, Refusal
 from provabgs.inference.likelihood.base import LinearSystem
@@ -114,8 +115,7 @@ class ServedGalaxy:
         if self._server is None:
             return None
         n = len(rows[0])
-        padded = tuple(np.concatenate([x, np.repeat(x[-1:], -n % ROWS, axis=0)]) for x in rows)
-        answer = self._server.say(Evaluate(self._number, kind, low_snr, padded))
+        answer = self._server.say(Evaluate(self._number, kind, low_snr, tuple(padded(x, ROWS) for x in rows)))
         if isinstance(answer, Refusal):
             _LOG.warning("the device server refuses (%s): this galaxy is evaluated here", answer.reason)
             self._server = None

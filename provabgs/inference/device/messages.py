@@ -65,9 +65,6 @@ class Counters(NamedTuple):
     """Rows that filled calls up."""
     busy_s: float
     """Time in calls, from their dispatch to the arrival of their results; compilation included."""
-    first_calls: int
-    """Calls that compiled."""
-    up_s: float
 
 
 class Refusal(NamedTuple):

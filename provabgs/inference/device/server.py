@@ -30,13 +30,14 @@ from typing import Any
 
 import numpy as np
 
+from provabgs.core.compilations import shape_of
 from provabgs.core.errors import ProvabgsError
 from provabgs.core.jax import jax, jnp
 from provabgs.core.messages import first_line
 from provabgs.inference.device.client import VARIABLE
 from provabgs.inference.device.evaluations import evaluation
-from provabgs.inference.device.messages import ROWS, Ask, Close, Common, Counters, Evaluate, Open, Refusal, Request
-from provabgs.inference.device.table import Table, shape_of
+from provabgs.inference.device.messages import ROWS, Ask, Close, Counters, Evaluate, Open, Refusal, Request
+from provabgs.inference.device.table import Table
 
 LANES = 2
 
@@ -88,11 +89,10 @@ class Evaluator:
         self.options = options
         self._tables: dict[Any, Table] = {}
         self._galaxies: dict[int, _Galaxy] = {}
-        self._next, self._start = 0, time.perf_counter()
+        self._next = 0
         self._lock = threading.Condition()
         self._waiting: OrderedDict[Any, deque[_Work]] = OrderedDict()
-        self._seen: set[Any] = set()
-        self._count = dict.fromkeys(("galaxies", "calls", "evaluations", "padding", "first_calls"), 0)
+        self._count = dict.fromkeys(("galaxies", "calls", "evaluations", "padding"), 0)
         self._busy = 0.0
         for _ in range(LANES):
             threading.Thread(target=self._work, daemon=True).start()
@@ -150,7 +150,7 @@ class Evaluator:
     def counters(self) -> Counters:
         """What was done so far."""
         with self._lock:
-            return Counters(**self._count, busy_s=self._busy, up_s=time.perf_counter() - self._start)
+            return Counters(**self._count, busy_s=self._busy)
 
     def _work(self) -> None:
         """Evaluate for ever; while one lane waits for values of a call, the other puts the next together."""
@@ -182,7 +182,7 @@ class Evaluator:
         with self._lock:  # tables are replaced where galaxies come
             data = one.data[0].take(jnp.asarray([w.galaxy.data[1] for w in filled]))
             common = one.common[0].take(jnp.asarray([w.galaxy.common[1] for w in filled]))
-        values = [np.asarray(x, np.float64) for x in evaluation(group[0])(rows, data, Common(*common))]
+        values = [np.asarray(x, np.float64) for x in evaluation(group[0])(rows, data, common)]
         for k, work in enumerate(works):
             work.answer.set_result(tuple(x[k] for x in values))
         with self._lock:
@@ -190,8 +190,6 @@ class Evaluator:
             self._count["calls"] += 1
             self._count["evaluations"] += ROWS * len(works)
             self._count["padding"] += ROWS * missing
-            self._count["first_calls"] += group not in self._seen
-            self._seen.add(group)
 
 
 def answer(connection: Connection, evaluator: Evaluator) -> None:

@@ -41,12 +41,6 @@ class Table:
         return _take(self.rows, rows)
 
 
-def shape_of(tree: Any) -> Any:
-    """Structure, shapes and types: trees that share a table have the same."""
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((np.shape(x), np.asarray(x).dtype.str) for x in leaves)
-
-
 @jax.jit
 def _put(rows: Any, row: Any, tree: Any) -> Any:
     return jax.tree.map(lambda all_rows, x: all_rows.at[row].set(x), rows, tree)

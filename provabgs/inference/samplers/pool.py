@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provabgs.core.arrays import FloatArray
+from provabgs.core.chunks import padded
 from provabgs.core.weights import normalised
 from provabgs.inference.samplers.base import MarginalPosterior
 from provabgs.inference.samplers.mixture import Mixture
@@ -115,11 +116,11 @@ class ProposalPool:
     def _evaluate(self, outer: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """All latent coordinates ``(n, n_latent)`` and log target ``(n,)``."""
         n = len(outer)
-        padded = np.concatenate([outer, np.repeat(outer[-1:], -n % BATCH, axis=0)])
-        uniforms = rng.random((len(padded), N_LINEAR, self.posterior.n_uniform))
+        whole = padded(outer, BATCH)
+        uniforms = rng.random((len(whole), N_LINEAR, self.posterior.n_uniform))
         pieces = [
-            self.posterior.draw_linear(padded[i : i + BATCH], uniforms[i : i + BATCH])
-            for i in range(0, len(padded), BATCH)
+            self.posterior.draw_linear(whole[i : i + BATCH], uniforms[i : i + BATCH])
+            for i in range(0, len(whole), BATCH)
         ]
         latent, log_target = (np.concatenate(p)[:n] for p in zip(*pieces, strict=True))
         return latent, np.where(np.isfinite(log_target), log_target, -np.inf)

@@ -1,4 +1,4 @@
-"""Annealed populations: from draws of the prior to proposals that fit the posterior.
+"""Annealed populations: from first draws (`start`) to proposals that fit the posterior.
 
 Each stage draws from a Student-t mixture fitted to the reweighted draws of the last few, and raises the likelihood to
 the highest power at which enough of them stay effective. At the posterior itself mixtures are refitted until their
@@ -24,7 +24,7 @@ from provabgs.inference.samplers.start import draw_start, log_start
 from provabgs.inference.samplers.weights import next_power, tempered
 
 N_PRIOR = 4096
-"""Prior draws that start each population."""
+"""First draws of each population (`provabgs.inference.samplers.start`)."""
 N_EARLY, N_STAGE = 4096, 1024
 """Draws per annealing stage: while the power of the likelihood is below `EARLY`, and later.
 

@@ -24,7 +24,7 @@ def tempered(log_like: FloatArray, log_ratio: FloatArray, power: float) -> Float
     Parameters
     ----------
     log_like
-        ``(n,)`` ln L; -inf allowed.
+        ``(n,)`` ln of the target over the first draws' density, ln L where these are the prior's; -inf allowed.
     log_ratio
         ``(n,)`` ln of the first draws' density over the proposal's at the draws.
     power
@@ -46,7 +46,7 @@ def next_power(log_like: FloatArray, log_ratio: FloatArray, power: float, effici
     Parameters
     ----------
     log_like
-        ``(n,)`` ln L; -inf allowed.
+        ``(n,)`` as of `tempered`.
     log_ratio
         ``(n,)`` ln of the first draws' density over the proposal's at the draws.
     power

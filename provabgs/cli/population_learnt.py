@@ -45,6 +45,18 @@ def learn(
     draws: Annotated[int, typer.Option(min=8, help="Most posterior draws of a galaxy that are used.")] = 128,
     fit_config: FitFile = None,
     seed: Seed = 0,
+    cluster: Annotated[
+        Path | None, typer.Option(help="TOML with a [cluster] table, such as that of a run: where the work is done.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Dask workers; of this machine unless --cluster says otherwise.")
+    ] = None,
+    scheduler_file: Annotated[Path | None, typer.Option(help="Use the running scheduler that wrote this file.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Folder of the running scheduler's key pair.")] = None,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(help="Folder of scratch files, 28 bytes a draw; all workers must see it. Default: see the guide."),
+    ] = None,
 ) -> None:
     """Learn the joint density of mass, sSFR, metallicity, age and dust over a catalog's galaxies, as a prior for them.
 
@@ -56,6 +68,11 @@ def learn(
         provabgs population learn catalog -o prior.h5
         provabgs population learn catalog -o prior.h5 -w "Z < 0.3 and MAG_R < 19.5" --weight W_ZFAIL
 
+    Of many galaxies workers read the shards and take the sums. The prior does not depend on their number:
+
+        provabgs population learn catalog -o prior.h5 --workers 8
+        provabgs population learn catalog -o prior.h5 --cluster run.toml
+
     Then reweight the draws that are stored,
 
         provabgs population apply catalog --prior prior.h5 -o under-prior
@@ -64,23 +81,35 @@ def learn(
     left. Printed at the end: ln evidence gained per galaxy over the prior of the fits, by the density of the other
     half; at 0 or below nothing was learnt.
     """
+    from provabgs.cli.stopped import stopped
     from provabgs.core.progress import Display
     from provabgs.inference.learnt.coordinates import PROPERTIES
+    from provabgs.pipelines.labour import cluster_options, labour_of
+    from provabgs.pipelines.stopping import orderly_stop
     from provabgs.population.learnt.learn import LearnOptions, learn_prior
 
     if output.suffix != ".h5":
         raise InputError(f"--output {output}: the prior is an HDF5 file; give a name that ends in .h5")
     options = LearnOptions(tuple(properties or PROPERTIES), components, members, draws, seed=seed)
-    with Display("reading the catalog", reports=True):
-        found = learn_prior(
-            catalog,
-            options,
-            where=where,
-            mode=mode,
-            weights=weight or [],
-            claimed=claimed_config(fit_config),
-            say=typer.echo,
-        )
+    where_to = cluster_options(cluster, workers, scheduler_file, keys)
+    try:
+        with (
+            orderly_stop(),
+            labour_of(where_to, made(output.absolute().parent), scratch) as labour,
+            Display("reading the catalog", reports=True),
+        ):
+            found = learn_prior(
+                catalog,
+                options,
+                where=where,
+                mode=mode,
+                weights=weight or [],
+                claimed=claimed_config(fit_config),
+                labour=labour,
+                say=typer.echo,
+            )
+    except KeyboardInterrupt as stop:
+        raise stopped(stop, f"stopped; {output} is not written") from None
     found.prior.save(output)
     _say(found.prior)
     typer.echo(f"wrote {output}")

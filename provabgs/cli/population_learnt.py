@@ -73,13 +73,9 @@ def learn(
         provabgs population learn catalog -o prior.h5 --workers 8
         provabgs population learn catalog -o prior.h5 --cluster run.toml
 
-    Then reweight the draws that are stored,
-
-        provabgs population apply catalog --prior prior.h5 -o under-prior
-
-    and fit again under the prior, with prior = "prior.h5" in the [fit] table, the galaxies of which too few draws are
-    left. Printed at the end: ln evidence gained per galaxy over the prior of the fits, by the density of the other
-    half; at 0 or below nothing was learnt.
+    Then reweight the draws that are stored, and fit again the galaxies of which too few are left (`provabgs population
+    apply --help`). Printed at the end: ln evidence gained per galaxy over the prior of the fits, by the density of the
+    other half; at 0 or below nothing was learnt.
     """
     from provabgs.cli.stopped import stopped
     from provabgs.core.progress import Display
@@ -124,6 +120,9 @@ def apply(
     least_effective: Annotated[
         float, typer.Option(min=1, help="Effective draws below which a galaxy must be fitted again.")
     ] = 50.0,
+    refits: Annotated[
+        Path | None, typer.Option(help="Catalog of fits under this prior, which count in place of reweighted draws.")
+    ] = None,
     include_not_converged: NotConverged = False,
     fit_config: FitFile = None,
 ) -> None:
@@ -131,17 +130,13 @@ def apply(
 
     Writes population.fits: for each property the quantiles under the prior of the fits (NAME_P16, NAME_P50, NAME_P84,
     as in the catalog) and under the population prior (POP_NAME_P16, ...), POP_NAME_ERR for what the prior's own
-    uncertainty does to the median, POP_N_EFFECTIVE, POP_COLLAPSED, POP_LOG_EVIDENCE and POP_HALF. Galaxies of fewer
-    than 50 effective draws have NaN there and are listed in collapsed.ecsv, which a run takes as its targets:
-
-        [inputs]
-        targets = "under-prior/collapsed.ecsv"
-        [fit]
-        prior = "prior.h5"
-
-    Example:
+    uncertainty does to the median, POP_N_EFFECTIVE, POP_COLLAPSED, POP_LOG_EVIDENCE, POP_HALF and POP_REFITTED.
+    Galaxies of fewer than 50 effective draws have NaN there and are listed in collapsed.ecsv. Fit these under the
+    prior, with the file of the first run, and apply again:
 
         provabgs population apply catalog --prior prior.h5 -o under-prior
+        provabgs run run.toml --targets under-prior/collapsed.ecsv --prior prior.h5 --output refits
+        provabgs population apply catalog --prior prior.h5 --refits refits -o under-prior
     """
     import numpy as np
 
@@ -158,6 +153,7 @@ def apply(
             claimed=claimed_config(fit_config),
             include_not_converged=include_not_converged,
             least_effective=least_effective,
+            refits=refits,
         )
     typer.echo(found.rows.sentence())
     made(output)
@@ -167,6 +163,7 @@ def apply(
     typer.echo(
         f"median {np.median(found.table['POP_N_EFFECTIVE']):.0f} effective draws; {len(collapsed)} of "
         f"{len(found.table)} galaxies have fewer than {least_effective:g} and must be fitted again"
+        + (f"; {np.sum(found.table['POP_REFITTED'])} are of refits" if refits else "")
     )
     typer.echo(f"wrote {output / 'population.fits'} and {output / 'collapsed.ecsv'}")
 

@@ -16,6 +16,7 @@ from distributed.scheduler import KilledWorker
 
 from provabgs.core.config import check_config, read_toml, with_absolute_paths
 from provabgs.core.errors import ConfigError, ProvabgsError
+from provabgs.core.memory import keep_freed
 from provabgs.pipelines.cluster_options import ClusterOptions
 from provabgs.pipelines.clusters import Say, open_cluster, print_line
 from provabgs.pipelines.driver import SchedulerLost
@@ -62,7 +63,7 @@ class EachOnWorkers:
                 if len(under_way) >= self._most():
                     yield _result(under_way.popleft())
                 # bound first: Dask looks for futures in what tuples and lists hold
-                under_way.append(self.client.submit(partial(function, item), pure=False))
+                under_way.append(self.client.submit(partial(_on_worker, function, item), pure=False))
             while under_way:
                 yield _result(under_way.popleft())
         finally:
@@ -71,6 +72,11 @@ class EachOnWorkers:
 
     def _most(self) -> int:
         return AHEAD * max(1, len(self.client.nthreads()))
+
+
+def _on_worker(function: Callable[[Any], Any], item: Any) -> Any:
+    keep_freed()
+    return function(item)
 
 
 def _result(future: Future) -> Any:

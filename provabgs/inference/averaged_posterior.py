@@ -16,6 +16,8 @@ from provabgs.core.identity import stream_of
 from provabgs.inference.alternatives import Alternative, alternatives, distinct
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Diagnostics, Posterior
+from provabgs.observe.nuisance import DISPERSION
+from provabgs.observe.options import ASSUMED_VDISP_KMS
 from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.library import SHIPPED
 from provabgs.sps.parameters import Parameter, ParameterSet
@@ -191,9 +193,10 @@ def parts_of(posterior: Posterior, config: FitConfig) -> list[tuple[Alternative,
     Returns
     -------
     list of (Alternative, rows)
-        Those that have draws, in order; all rows for a posterior of one fit.
+        Those that have draws, in order; all rows for a posterior of one fit. Where the data chose whether the velocity
+        dispersion was fitted, their configurations say which it was.
     """
-    fits = alternatives(config)
+    fits = alternatives(_as_chosen(posterior, config))
     if len(fits) == 1:
         return [(fits[0], np.arange(len(posterior.samples)))]
     distance = np.zeros((len(posterior.samples), len(fits)))
@@ -201,6 +204,15 @@ def parts_of(posterior: Posterior, config: FitConfig) -> list[tuple[Alternative,
         distance += np.abs(posterior.derived[prop.name][:, None] - values)  # stored draws are rounded
     nearest = np.argmin(distance, axis=1)
     return [(fits[i], np.flatnonzero(nearest == i)) for i in np.unique(nearest)]
+
+
+def _as_chosen(posterior: Posterior, config: FitConfig) -> FitConfig:
+    """A configuration that makes of any part of the data what the fit made of its own."""
+    observing = config.observing
+    if not observing.may_fit_dispersion:
+        return config
+    chosen = "fit" if DISPERSION.name in posterior.parameters else ASSUMED_VDISP_KMS
+    return config.model_copy(update={"observing": observing.model_copy(update={"vdisp_kms": chosen})})
 
 
 def _tags(config: FitConfig, fits: tuple[Alternative, ...]) -> list[tuple[DerivedProperty, FloatArray]]:
@@ -247,6 +259,7 @@ def _diagnostics(posteriors: list[Posterior], best: int, log_z: FloatArray) -> D
         log_evidence=float(logsumexp(log_z) - np.log(len(each))),
         engine_dlnl=float(np.max([d.engine_dlnl for d in each])),
         evidence_spread=float(np.max([d.evidence_spread for d in each])),
+        vdisp_fixed=each[0].vdisp_fixed,
     )
 
 

@@ -13,7 +13,7 @@ from provabgs.core.config import BESIDE_FILE, Names, check_config, overlay, read
 from provabgs.core.errors import ConfigError
 from provabgs.inference.learnt.prior_file import PriorFile, prior_file_from
 from provabgs.inference.prior_correction import PriorCorrection, correction_from
-from provabgs.observe.options import ObservingOptions
+from provabgs.observe.options import ASSUMED_VDISP_KMS, ObservingOptions
 from provabgs.sps.library import SHIPPED
 from provabgs.sps.nebular import GAS_LOGZ_RANGE, LOG_U_RANGE
 
@@ -256,6 +256,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "observing": {
             "noise": ("floor", "template-error", "camera-calibration", "fiber-colour", "emission-lines"),
             "line_mask": "auto",
+            "vdisp_kms": "auto",
             "clip_sigma": 5.0,
             "floor_spectrum": 0.003,
             "relative_to": "stars",
@@ -287,7 +288,23 @@ def _with_preset(data: Any) -> Any:
         given = out.get(table, {})
         given = given.model_dump(exclude_unset=True) if isinstance(given, BaseModel) else given
         out[table] = options | given if isinstance(given, dict) else given
-    return out
+    return _of_one_dispersion(out)
+
+
+def _of_one_dispersion(data: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with a number for ``vdisp_kms = "auto"`` where networks, of one dispersion, make the spectra."""
+    model, observing = (_as_given(data.get(table, {})) for table in ("model", "observing"))
+    networks = data.get("engine") == "emulator" or model.get("published_networks") is not None
+    if not networks or observing.get("vdisp_kms") != "auto":
+        return data
+    return data | {"observing": observing | {"vdisp_kms": ASSUMED_VDISP_KMS}}
+
+
+def _as_given(table: Any) -> dict[str, Any]:
+    """What was given of a table; nothing of what is no table, which the schema will refuse."""
+    if isinstance(table, BaseModel):
+        return table.model_dump(exclude_unset=True)
+    return table if isinstance(table, dict) else {}
 
 
 class FitConfig(BaseModel):
@@ -342,7 +359,7 @@ class FitConfig(BaseModel):
             raise ValueError("published_networks need engine = 'exact' and model.conventions = 'published-code'")
         if self.model.nebular and self.engine == "emulator":
             raise ValueError("engine = 'emulator' was trained on stars alone; nebular = true needs another engine")
-        if self.observing.fits_dispersion and self.engine == "emulator":
+        if self.observing.vdisp_kms == "fit" and self.engine == "emulator":
             raise ValueError("engine = 'emulator' has one velocity dispersion; vdisp_kms = 'fit' needs another engine")
         return self
 

@@ -41,7 +41,7 @@ from provabgs.inference.target import (
     to_theta,
     to_unit,
 )
-from provabgs.observe.as_configured import as_configured, assumed_dispersion
+from provabgs.observe.as_configured import as_configured, assumed_dispersion, dispersion_kms
 from provabgs.observe.data_error import stand_in
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import bands_left_out, project
@@ -148,8 +148,8 @@ def prior_of(exact: ExactLikelihood, observation: Observation, config: FitConfig
         Over the parameters of the fit.
     """
     fiber, bounds = observation.fiber_fraction, config.prior_bounds
-    if config.observing.fits_dispersion and not has_dispersion(exact.projection):
-        bounds = {name: edges for name, edges in bounds.items() if name != "vdisp"}  # bands alone have none
+    if config.observing.may_fit_dispersion and not has_dispersion(exact.projection):
+        bounds = {name: edges for name, edges in bounds.items() if name != "vdisp"}  # bands alone, spectra of low S/N
     return Prior.of(exact.parameters, bounds, {} if fiber is None else {"f_fiber": fiber})
 
 
@@ -263,7 +263,7 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
         derived=_derived(exact, theta, parameters),
         best_fit=best_fit[0],
         best_fit_derived={k: float(v[0]) for k, v in _derived(exact, best_fit, parameters).items()},
-        diagnostics=_diagnostics(exact, result, engine_error, runtime),
+        diagnostics=replace(_diagnostics(exact, result, engine_error, runtime), vdisp_fixed=_fixed_dispersion(fit)),
         chi2_spec=chi2_spec if n_pix else float("nan"),
         chi2_phot=chi2_phot if n_band else float("nan"),
         dof_spec=n_pix,
@@ -316,6 +316,13 @@ def _diagnostics(exact: ExactLikelihood, result: SamplerResult, engine_error: fl
         engine_dlnl=engine_error,
         evidence_spread=result.evidence_spread,
     )
+
+
+def _fixed_dispersion(fit: _Fit) -> float:
+    """Velocity dispersion at which the spectrum's was held, km/s; NaN where it is a parameter or nothing has one."""
+    if fit.exact.projection.spectrum is None or has_dispersion(fit.exact.projection):
+        return float("nan")
+    return dispersion_kms(fit.observation, fit.config.observing)
 
 
 def _verdict(result: SamplerResult, config: FitConfig, engine_error: float) -> tuple[Status, str]:

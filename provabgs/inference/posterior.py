@@ -49,6 +49,8 @@ class Diagnostics:
     engine_dlnl
         Standard deviation over draws of the approximate minus the exact ln L, nats; 0 for the exact likelihood, NaN
         where nothing was compared. Above a limit it decides about the STATUS.
+    vdisp_fixed
+        Velocity dispersion at which the fit held it, km/s; NaN where it was a parameter, or there was no spectrum.
     """
 
     rhat: dict[str, float] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class Diagnostics:
     log_evidence: float = float("nan")
     engine_dlnl: float = float("nan")
     evidence_spread: float = float("nan")
+    vdisp_fixed: float = float("nan")
 
     @property
     def rhat_max(self) -> float:

@@ -98,7 +98,7 @@ def with_own_bounds(config: FitConfig, fits: tuple[Alternative, ...]) -> tuple[A
     from provabgs.inference.backends import load_model  # brings in JAX: only when there is something to fit
     from provabgs.inference.likelihood.base import fit_parameters
 
-    free = config.observing.fits_dispersion
+    free = config.observing.may_fit_dispersion
     names = [fit_parameters(load_model(a.config.model), free).names for a in fits]
     everywhere = tuple(dict.fromkeys(name for own in names for name in own))
     if unknown := [name for name in config.prior_bounds if name not in everywhere]:

@@ -7,7 +7,8 @@ The galaxies are those of `studies.honest_posteriors --kind own`: stars of the l
 rise while stars form, and imperfect data; star formation delayed, quenched and bursty in turn (``foreign``), or that of
 IllustrisTNG by diffstar (``diffstar``; needs ``pip install diffstar``). Each is fitted with the preset ``honest`` under
 each family and prior. Reported per property and family: truths within the 68 and 95 % intervals, median bias, median
-sigma, and the width of the distribution of medians beside the true one; per family: evaluations and processor seconds.
+sigma, the width of the distribution of medians beside the true one, and truths within the intervals of the average over
+the families (``model.history`` as a list); per family: evaluations and processor seconds.
 One file per galaxy and family is kept in the output folder, and those that are there are not fitted again.
 """
 
@@ -86,6 +87,26 @@ def widths(rows: dict[str, list[Arrays]], name: str) -> str:
     return f"| {name} | {' | '.join(f'{h:.2f}' for h in halves)} |"
 
 
+def average(rows: dict[str, list[Arrays]]) -> str:
+    """Markdown: within 68 / 95 % under the average of all families, `model.history` as a list.
+
+    The rank of a truth among the draws of an average is the weighted mean of its ranks.
+    """
+    log_z = np.array([[float(r[EVIDENCE]) for r in of] for of in rows.values()])
+    by_evidence = np.exp(log_z - log_z.max(axis=0))
+    shares = {"equal weights": np.ones_like(log_z), "by evidence": by_evidence}
+    lines = [f"| average | {' | '.join(shares)} |\n|---|{'---|' * len(shares)}"]
+    for name in PROPERTIES:
+        counts = np.all([known(of, name)[1] for of in rows.values()], axis=0)
+        ranks = np.array([known(of, name)[0][1] for of in rows.values()])
+        cells = []
+        for weights in shares.values():
+            off = np.abs((ranks * weights / weights.sum(axis=0)).sum(axis=0)[counts] - 0.5)
+            cells.append(" / ".join(f"{100 * np.mean(off < level / 2):.0f}" for level in LEVELS))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def table_of(rows: dict[str, list[Arrays]]) -> str:
     """Markdown: one row per property, one column per family, of the galaxies that are CONVERGED under all."""
     good = [all(str(r["status"]) == "CONVERGED" for r in of) for of in zip(*rows.values(), strict=True)]
@@ -101,6 +122,8 @@ def table_of(rows: dict[str, list[Arrays]]) -> str:
     cpu = [f"{np.median([float(r[CPU]) for r in fits]):.1f}" for fits in rows.values()]
     for label, cells in (("CONVERGED", converged), ("evaluations, median", cost), ("CPU s, median", cpu)):
         lines.append(f"| {label} | {' | '.join(cells)} |")
+    if len(rows) > 1 and any(good):
+        lines += ["", average(kept)]
     return f"{sum(good)} galaxies are CONVERGED under all families\n\n" + "\n".join(lines)
 
 

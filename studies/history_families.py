@@ -42,6 +42,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"n_bins": BINS, "prior": "continuity", "prior_options": {"sigma_dex": 1.0}, "metallicity": "enriching"},
     ),
     "delayed-tau-enriching": ("delayed-tau", {"burst": True, "metallicity": "enriching"}),
+    "delayed-tau-residual": ("delayed-tau", {"burst": True, "residual": True, "metallicity": "enriching"}),
     "tng6": ("tng6", {}),
     "stochastic-enriching": ("bins", {"n_bins": BINS, "prior": "stochastic", "metallicity": "enriching"}),
 }

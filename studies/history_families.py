@@ -2,14 +2,16 @@
 
     python -m studies.history_families --galaxies 36
     python -m studies.history_families --histories diffstar --galaxies 40 --families nmf,continuity-enriching,tng6
+    python -m studies.history_families --kind bc03 --stars bc03.h5 --families nmf,delayed-tau-residual
 
-The galaxies are those of `studies.honest_posteriors --kind own`: stars of the library that ships, metallicities that
-rise while stars form, and imperfect data; star formation delayed, quenched and bursty in turn (``foreign``), or that of
-IllustrisTNG by diffstar (``diffstar``; needs ``pip install diffstar``). Each is fitted with the preset ``honest`` under
-each family and prior. Reported per property and family: truths within the 68 and 95 % intervals, median bias, median
-sigma, the width of the distribution of medians beside the true one, and truths within the intervals of the average over
-the families (``model.history`` as a list); per family: evaluations and processor seconds.
-One file per galaxy and family is kept in the output folder, and those that are there are not fitted again.
+The galaxies are those of `studies.honest_posteriors`: stars of the library that ships or of another (``--kind``; the
+components of the template error are those learnt without it), metallicities that rise while stars form, and imperfect
+data; star formation delayed, quenched and bursty in turn (``foreign``), or that of IllustrisTNG by diffstar
+(``diffstar``; needs ``pip install diffstar``). Each is fitted with the preset ``honest`` under each family and prior.
+Reported per property and family: truths within the 68 and 95 % intervals, median bias, median sigma, the width of the
+distribution of medians beside the true one, and truths within the intervals of the average over the families
+(``model.history`` as a list); per family: evaluations and processor seconds. One file per galaxy and family is kept in
+the output folder, and those that are there are not fitted again.
 """
 
 from __future__ import annotations
@@ -24,7 +26,18 @@ import numpy as np
 
 from provabgs.inference.config import FitConfig, ModelOptions, SamplerOptions
 from provabgs.inference.fit import fit_one
-from studies.honest_posteriors import LEVELS, MAKERS, PROPERTIES, SEED, Sample, config_of, galaxies_of, known, row_of
+from studies.honest_posteriors import (
+    LEVELS,
+    MAKERS,
+    PROPERTIES,
+    SEED,
+    UNSEEN,
+    Sample,
+    config_of,
+    galaxies_of,
+    known,
+    row_of,
+)
 from studies.support.command import QUICK, run_study, study_parser
 from studies.support.pieces import Arrays, in_order, kept_arrays
 
@@ -68,7 +81,8 @@ def fit_galaxy(sample: Sample, number: int, family: str) -> Arrays:
 
 def kept_fit(folder: Path, sample: Sample, number: int, family: str) -> Arrays:
     """`fit_galaxy`, from its file where it is there."""
-    path = folder / sample.histories / family / f"{number}.npz"
+    kind = sample.histories if sample.stars is None else f"{sample.kind}_{sample.histories}"
+    path = folder / kind / family / f"{number}.npz"
     return kept_arrays(path, lambda: fit_galaxy(sample, number, family)) | {"family": np.asarray(family)}
 
 
@@ -134,7 +148,7 @@ def work(options: argparse.Namespace) -> None:
     if unknown := [f for f in families if f not in FAMILIES]:
         raise SystemExit(f"no family {unknown[0]!r}; choose from {', '.join(FAMILIES)}")
     sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit, aim_eval=options.aim_eval)
-    sample = Sample("own", None, options.histories, sampler)
+    sample = Sample(options.kind, options.stars, options.histories, sampler)
     numbers = range(options.first, options.galaxies)
     jobs = [(options.output, sample, i, f) for f in families for i in numbers]  # a model is made once
     rows: dict[str, list[Arrays]] = defaultdict(list)
@@ -154,6 +168,8 @@ def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = study_parser("studies.history_families", __doc__)
     parser.add_argument("--histories", choices=tuple(MAKERS), default="foreign", help="of the galaxies")
+    parser.add_argument("--kind", choices=tuple(UNSEEN), default="own", help="stars that the galaxies are made of")
+    parser.add_argument("--stars", help="SSP library of these stars; none for the package's own")
     parser.add_argument("--families", default=",".join(DEFAULT), help=f"of {', '.join(FAMILIES)}, with commas between")
     parser.add_argument("--galaxies", type=int, default=36, help="number of the last galaxy; kinds take turns")
     parser.add_argument("--first", type=int, default=0, help="number of the first galaxy")

@@ -35,6 +35,8 @@ from studies.support.model_galaxies import ModelGalaxies
 from studies.support.pieces import Arrays, in_order, kept_arrays
 
 PROPERTIES = ("logmstar", "logmstar_surviving", "log_sfr_100myr", "log_sfr_1gyr", "log_z_mw", "t_age_mw")
+DISPERSION = "vdisp"
+"""Of the galaxies whose velocity dispersion was fitted."""
 UNSEEN = {"bc03": "without-bc03", "emiles": "without-emiles", "own": "all"}
 """Components that have not seen the library of each kind."""
 MAKERS: dict[str, type[HonestGalaxies]] = {
@@ -87,8 +89,10 @@ def row_of(galaxy: Galaxy, posterior: Posterior) -> Arrays:
     out: dict[str, object] = {"status": posterior.status.name, "n_eval": posterior.diagnostics.n_eval}
     out |= {"runtime_s": posterior.diagnostics.runtime_s, "history": galaxy.history, "sn": galaxy.truth["sn"]}
     out["chi2_per_pixel"] = posterior.chi2_spec / max(posterior.dof_spec, 1)
-    for name in PROPERTIES:
-        draws, truth = posterior[name], galaxy.truth[name]
+    told = DISPERSION in posterior.parameters and "vdisp_kms" in galaxy.truth
+    fitted = {DISPERSION: galaxy.truth["vdisp_kms"]} if told else {}
+    for name, truth in ({p: galaxy.truth[p] for p in PROPERTIES} | fitted).items():
+        draws = posterior[name]
         low, median, high = np.quantile(draws, (0.16, 0.5, 0.84)) if draws.size else (np.nan,) * 3
         rank = float(np.mean(draws < truth)) if draws.size else float("nan")
         out[name] = np.array([truth, rank, median, 0.5 * (high - low)])
@@ -116,14 +120,15 @@ def known(rows: list[Arrays], name: str) -> tuple[FloatArray, NDArray[np.bool_]]
     """Truth, rank, median and sigma of a property, ``(4, n)``, and which count: who formed nothing has no log SFR."""
     values = np.array([r[name] for r in rows], dtype=np.float64).T
     truth, _, median, _ = values
-    return values, np.isfinite(median - truth) & (np.abs(truth) < NO_RATE)
+    return values, np.isfinite(median - truth) & ((name == DISPERSION) | (np.abs(truth) < NO_RATE))
 
 
 def table_of(rows: list[Arrays]) -> str:
     """Markdown rows, one per property."""
     lines = []
-    for name in PROPERTIES:
-        values, counts = known(rows, name)
+    dispersion = [DISPERSION] if any(DISPERSION in r for r in rows) else []
+    for name in (*PROPERTIES, *dispersion):
+        values, counts = known([r for r in rows if name in r], name)
         truth, rank, median, sigma = values[:, counts]
         inside = [f"{100 * np.mean(np.abs(rank - 0.5) < level / 2):.0f}" for level in LEVELS]
         offset, sigma = median - truth, np.maximum(sigma, 1e-9)

@@ -154,8 +154,8 @@ def camera_models(posterior: Posterior, draws: int) -> dict[str, FloatArray]:
         without draws, and in cameras that the library does not cover.
     """
     from provabgs.inference.measured.spectra import spectra_of
-    from provabgs.observe.as_configured import ASSUMED_VDISP_KMS
     from provabgs.observe.linespread import spread_matrix, velocity_sigma
+    from provabgs.observe.options import ASSUMED_VDISP_KMS
 
     nothing = {grid.camera: np.full((3, grid.n), np.nan) for grid in CAMERAS}
     if not len(posterior.samples):
@@ -164,9 +164,9 @@ def camera_models(posterior: Posterior, draws: int) -> dict[str, FloatArray]:
     for s in spectra_of(posterior, draws):
         f_fiber = posterior["f_fiber"][s.rows] if "f_fiber" in posterior.parameters else np.ones(s.rows.size)
         fitted = "vdisp" in posterior.parameters
-        fixed = s.config.observing.vdisp_kms
-        known = posterior.meta.get("VDISP_GIVEN", ASSUMED_VDISP_KMS) if fixed == "given" else fixed
-        vdisp = float(np.median(posterior["vdisp"])) if fitted else 150.0 if fixed == "fit" else float(known)
+        held = (posterior.diagnostics.vdisp_fixed, s.config.observing.vdisp_kms)  # NaN first: bands alone
+        fixed = next((v for v in held if not isinstance(v, str) and np.isfinite(v)), ASSUMED_VDISP_KMS)
+        vdisp = float(np.median(posterior["vdisp"])) if fitted else fixed
         wave = s.wave * (1 + s.redshift)
         for grid in CAMERAS:
             if wave[0] > grid.wave[0] - grid.step or wave[-1] < grid.wave[-1] + grid.step:

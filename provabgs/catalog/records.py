@@ -176,6 +176,7 @@ def _row(
         "TARGETID": p.targetid, "RA": p.ra, "DEC": p.dec, "Z": p.redshift, "ZERR": p.zerr, "STATUS": int(p.status),
         "RHAT_MAX": d.rhat_max, "ESS_MIN": d.ess_min, "N_EVAL": d.n_eval, "N_DIVERGENT": d.n_divergent,
         "LOG_EVIDENCE": d.log_evidence, "ENGINE_DLNL": d.engine_dlnl, "LOG_EVIDENCE_SPREAD": d.evidence_spread,
+        "VDISP_FIXED": d.vdisp_fixed,
         "RUNTIME_S": d.runtime_s, "CHI2_SPEC": p.chi2_spec, "CHI2_PHOT": p.chi2_phot,
         "DOF_SPEC": p.dof_spec, "DOF_PHOT": p.dof_phot, "N_DRAWS": p.samples.shape[0], "N_SAMPLES": n_kept,
         "SAMPLER": d.sampler, "SEED": p.seed, "DATA_HASH": p.data_hash, "MESSAGE": p.message,
@@ -344,6 +345,7 @@ def _diagnostics(row: np.void, schema: Schema) -> Diagnostics:
         log_evidence=float(row["LOG_EVIDENCE"]),
         engine_dlnl=float(row["ENGINE_DLNL"]),
         evidence_spread=float(row["LOG_EVIDENCE_SPREAD"]),
+        vdisp_fixed=float(row["VDISP_FIXED"]),
     )
 
 

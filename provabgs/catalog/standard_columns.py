@@ -135,6 +135,15 @@ QUALITY: tuple[Column, ...] = (
         "scatter in ln L of the likelihood backend about the exact likelihood",
         null="nothing was compared",
     ),
+    Column(
+        "VDISP_FIXED",
+        "f8",
+        "km / s",
+        "stellar velocity dispersion at which the fit held it; fitted ones are in the columns of VDISP",
+        null="it was fitted, or there was no spectrum",
+        ucd="phys.veloc.dispersion",
+        since=NEXT,
+    ),
     Column("RUNTIME_S", "f4", "s", "wall time of the fit", null="there was no fit", ucd="time.duration"),
     Column("CHI2_SPEC", "f8", "", "chi^2 of the best fit, spectrum", null=NO_SPECTRUM, ucd="stat.fit.chi2"),
     Column(
@@ -310,7 +319,7 @@ QUANTITY_UCDS: dict[str, str] = {
     "VDISP": "phys.veloc.dispersion", "F_FIBER": "phot.flux;arith.ratio",
 }  # fmt: skip
 """UCD of parameters and derived properties, by column."""
-LATER = frozenset({"LIGHT_ERROR", "VDISP", "LIBRARY", "TEMPLATE_ERROR"})
+LATER = frozenset({"LIGHT_ERROR", "VDISP", "LIBRARY", "HISTORY", "TEMPLATE_ERROR"})
 """Quantities that came with `NEXT`."""
 
 

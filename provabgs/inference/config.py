@@ -13,7 +13,7 @@ from provabgs.core.config import BESIDE_FILE, Names, check_config, overlay, read
 from provabgs.core.errors import ConfigError
 from provabgs.inference.learnt.prior_file import PriorFile, prior_file_from
 from provabgs.inference.prior_correction import PriorCorrection, correction_from
-from provabgs.observe.options import ObservingOptions
+from provabgs.observe.options import ASSUMED_VDISP_KMS, ObservingOptions
 from provabgs.sps.library import SHIPPED
 from provabgs.sps.nebular import GAS_LOGZ_RANGE, LOG_U_RANGE
 
@@ -122,8 +122,17 @@ class ModelOptions(BaseModel):
     nebular_grid: Annotated[Path | None, BESIDE_FILE] = Field(
         default=None, description="nebular grid file; the one that ships if null"
     )
-    history: str = Field(default="nmf", description="family of star-formation and metallicity histories, by name")
-    history_options: dict[str, Any] = Field(default_factory=dict, description="options of that family")
+    history: str | tuple[str, ...] = Field(
+        default="nmf",
+        description="family of star-formation and metallicity histories, by name; or a list: a fit under each, "
+        "averaged",
+    )
+    history_options: dict[str, Any] = Field(
+        default_factory=dict, description="options of that family; of several, a table for each name"
+    )
+    history_weights: Literal["equal", "evidence"] = Field(
+        default="equal", description="weights of several families: all equal, or in proportion to the evidence"
+    )
     attenuation: str = Field(default="charlot-fall", description="dust law, by name")
     emissions: tuple[str, ...] = Field(
         default=(), description="emissions beyond the nebular one: 'dust', or of plugins"
@@ -147,11 +156,40 @@ class ModelOptions(BaseModel):
             value = value[0] if len(value) == 1 else value
         return None if str(value) == SHIPPED else value
 
+    @field_validator("history", mode="before")
+    @classmethod
+    def _one_or_several_families(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return value
+        if not value or len(set(value)) < len(value):
+            raise ValueError("name at least one family, and each once")
+        return value[0] if len(value) == 1 else tuple(value)
+
+    @property
+    def histories(self) -> tuple[str, ...]:
+        """One family per fit."""
+        return self.history if isinstance(self.history, tuple) else (self.history,)
+
+    def options_of(self, history: str) -> dict[str, Any]:
+        """Options of one of `histories`."""
+        return dict(self.history_options.get(history, {})) if isinstance(self.history, tuple) else self.history_options
+
     @property
     def libraries(self) -> tuple[Path | None, ...]:
         """One entry per fit: a file, or None for the library that ships."""
         several = self.library if isinstance(self.library, tuple) else (self.library,)
         return tuple(None if str(path) == SHIPPED else path for path in several)
+
+    @model_validator(mode="after")
+    def _options_of_families(self) -> ModelOptions:
+        if isinstance(self.history, tuple):
+            for name, options in self.history_options.items():
+                if name not in self.history or not isinstance(options, dict):
+                    raise ValueError(
+                        f"history_options.{name}: of several families, history_options has a table for each name in "
+                        f"history ({', '.join(self.history)}), as history_options.{self.history[0]} = {{...}}"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _gas_of_stars(self) -> ModelOptions:
@@ -218,6 +256,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "observing": {
             "noise": ("floor", "template-error", "camera-calibration", "fiber-colour", "emission-lines"),
             "line_mask": "auto",
+            "vdisp_kms": "auto",
             "clip_sigma": 5.0,
             "floor_spectrum": 0.003,
             "relative_to": "stars",
@@ -249,7 +288,23 @@ def _with_preset(data: Any) -> Any:
         given = out.get(table, {})
         given = given.model_dump(exclude_unset=True) if isinstance(given, BaseModel) else given
         out[table] = options | given if isinstance(given, dict) else given
-    return out
+    return _of_one_dispersion(out)
+
+
+def _of_one_dispersion(data: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with a number for ``vdisp_kms = "auto"`` where networks, of one dispersion, make the spectra."""
+    model, observing = (_as_given(data.get(table, {})) for table in ("model", "observing"))
+    networks = data.get("engine") == "emulator" or model.get("published_networks") is not None
+    if not networks or observing.get("vdisp_kms") != "auto":
+        return data
+    return data | {"observing": observing | {"vdisp_kms": ASSUMED_VDISP_KMS}}
+
+
+def _as_given(table: Any) -> dict[str, Any]:
+    """What was given of a table; nothing of what is no table, which the schema will refuse."""
+    if isinstance(table, BaseModel):
+        return table.model_dump(exclude_unset=True)
+    return table if isinstance(table, dict) else {}
 
 
 class FitConfig(BaseModel):
@@ -304,7 +359,7 @@ class FitConfig(BaseModel):
             raise ValueError("published_networks need engine = 'exact' and model.conventions = 'published-code'")
         if self.model.nebular and self.engine == "emulator":
             raise ValueError("engine = 'emulator' was trained on stars alone; nebular = true needs another engine")
-        if self.observing.fits_dispersion and self.engine == "emulator":
+        if self.observing.vdisp_kms == "fit" and self.engine == "emulator":
             raise ValueError("engine = 'emulator' has one velocity dispersion; vdisp_kms = 'fit' needs another engine")
         return self
 
@@ -317,10 +372,10 @@ class FitConfig(BaseModel):
 
     @model_validator(mode="after")
     def _several_fits(self) -> FitConfig:
-        several = len(self.model.libraries) > 1
-        if several and (self.engine == "emulator" or self.model.published_networks is not None):
-            networks = "engine = 'emulator'" if self.engine == "emulator" else "published_networks"
-            raise ValueError(f"{networks} knows one library; several in model.library need engine = 'compressed'")
+        for what, named in (("library", self.model.libraries), ("history", self.model.histories)):
+            if len(named) > 1 and (self.engine == "emulator" or self.model.published_networks is not None):
+                networks = "engine = 'emulator'" if self.engine == "emulator" else "published_networks"
+                raise ValueError(f"{networks} knows one {what}; several in model.{what} need engine = 'compressed'")
         if isinstance(self.observing.template_error, tuple) and "template-error" not in self.observing.noise:
             raise ValueError(
                 "several amplitudes of template_error need the term: put 'template-error' into observing.noise, or "

@@ -17,6 +17,7 @@ from provabgs.core.jax import jnp
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
+from provabgs.inference.alternatives import alternatives
 from provabgs.inference.backends import make_likelihood, model_for
 from provabgs.inference.config import FitConfig
 from provabgs.inference.evidence import difference_of, of_the_data
@@ -40,7 +41,7 @@ from provabgs.inference.target import (
     to_theta,
     to_unit,
 )
-from provabgs.observe.as_configured import as_configured, assumed_dispersion
+from provabgs.observe.as_configured import as_configured, assumed_dispersion, dispersion_kms
 from provabgs.observe.data_error import stand_in
 from provabgs.observe.observation import Observation
 from provabgs.observe.projection import bands_left_out, project
@@ -61,7 +62,7 @@ LEAST_TIME_S = 0.1
 
 
 def fit_observation(observation: Observation, config: FitConfig | None = None, seed: int = 0) -> Posterior:
-    """Fit one galaxy under one library; `provabgs.inference.fit.fit_one` averages over several.
+    """Fit one galaxy under one library and family; `provabgs.inference.fit.fit_one` averages over several.
 
     Parameters
     ----------
@@ -81,13 +82,13 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
     Raises
     ------
     ConfigError
-        When the configuration names several libraries.
+        When the configuration names several libraries, families of histories or amplitudes.
     """
     config = config or FitConfig()
-    if len(config.model.libraries) > 1 or len(config.observing.amplitudes) > 1:
+    if len(alternatives(config)) > 1:
         raise ConfigError(
-            "several libraries or amplitudes of their error are several fits; `fit_one`, `provabgs fit` and "
-            "`provabgs run` make them and average"
+            "several libraries, families of histories or amplitudes of the template error are several fits; "
+            "`fit_one`, `provabgs fit` and `provabgs run` make them and average"
         )
     start = time.perf_counter()
     try:
@@ -147,8 +148,8 @@ def prior_of(exact: ExactLikelihood, observation: Observation, config: FitConfig
         Over the parameters of the fit.
     """
     fiber, bounds = observation.fiber_fraction, config.prior_bounds
-    if config.observing.fits_dispersion and not has_dispersion(exact.projection):
-        bounds = {name: edges for name, edges in bounds.items() if name != "vdisp"}  # bands alone have none
+    if config.observing.may_fit_dispersion and not has_dispersion(exact.projection):
+        bounds = {name: edges for name, edges in bounds.items() if name != "vdisp"}  # bands alone, spectra of low S/N
     return Prior.of(exact.parameters, bounds, {} if fiber is None else {"f_fiber": fiber})
 
 
@@ -262,7 +263,7 @@ def _assemble(fit: _Fit, result: SamplerResult, engine_error: float, runtime: fl
         derived=_derived(exact, theta, parameters),
         best_fit=best_fit[0],
         best_fit_derived={k: float(v[0]) for k, v in _derived(exact, best_fit, parameters).items()},
-        diagnostics=_diagnostics(exact, result, engine_error, runtime),
+        diagnostics=replace(_diagnostics(exact, result, engine_error, runtime), vdisp_fixed=_fixed_dispersion(fit)),
         chi2_spec=chi2_spec if n_pix else float("nan"),
         chi2_phot=chi2_phot if n_band else float("nan"),
         dof_spec=n_pix,
@@ -315,6 +316,13 @@ def _diagnostics(exact: ExactLikelihood, result: SamplerResult, engine_error: fl
         engine_dlnl=engine_error,
         evidence_spread=result.evidence_spread,
     )
+
+
+def _fixed_dispersion(fit: _Fit) -> float:
+    """Velocity dispersion at which the spectrum's was held, km/s; NaN where it is a parameter or nothing has one."""
+    if fit.exact.projection.spectrum is None or has_dispersion(fit.exact.projection):
+        return float("nan")
+    return dispersion_kms(fit.observation, fit.config.observing)
 
 
 def _verdict(result: SamplerResult, config: FitConfig, engine_error: float) -> tuple[Status, str]:

@@ -49,6 +49,8 @@ class Diagnostics:
     engine_dlnl
         Standard deviation over draws of the approximate minus the exact ln L, nats; 0 for the exact likelihood, NaN
         where nothing was compared. Above a limit it decides about the STATUS.
+    vdisp_fixed
+        Velocity dispersion at which the fit held it, km/s; NaN where it was a parameter, or there was no spectrum.
     """
 
     rhat: dict[str, float] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class Diagnostics:
     log_evidence: float = float("nan")
     engine_dlnl: float = float("nan")
     evidence_spread: float = float("nan")
+    vdisp_fixed: float = float("nan")
 
     @property
     def rhat_max(self) -> float:
@@ -90,7 +93,8 @@ class Posterior:
     properties
         Descriptions of the derived properties.
     samples
-        ``(nsample, size)`` equally weighted, thinned draws.
+        ``(nsample, size)`` equally weighted, thinned draws; NaN for a parameter that the draw's family of histories
+        lacks, where several were averaged.
     log_prob
         ``(nsample,)`` log posterior density of each draw: likelihood, a density of the data, times prior in theta up to
         the prior's constant.
@@ -231,9 +235,11 @@ class Posterior:
         Returns
         -------
         FloatArray
-            ``(len(q),)`` in the quantity's unit; NaN when there are no samples.
+            ``(len(q),)`` in the quantity's unit, over the draws that have it: a family of histories may lack a
+            parameter. NaN when there are none.
         """
         draws = self[name]
+        draws = draws[~np.isnan(draws)]
         return np.quantile(draws, q) if draws.size else np.full(len(q), np.nan)
 
     def _repr_html_(self) -> str:

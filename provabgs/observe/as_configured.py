@@ -13,7 +13,7 @@ from provabgs.core.errors import UnusableTargetError
 from provabgs.core.status import Status
 from provabgs.observe.filters import short_name
 from provabgs.observe.observation import Observation, Photometry
-from provabgs.observe.options import ObservingOptions
+from provabgs.observe.options import ASSUMED_VDISP_KMS, ObservingOptions
 
 
 def as_configured(observation: Observation, options: ObservingOptions) -> Observation:
@@ -53,8 +53,38 @@ def as_configured(observation: Observation, options: ObservingOptions) -> Observ
     return out
 
 
-ASSUMED_VDISP_KMS = 150.0
-"""km/s, of galaxies whose own dispersion should be taken and is not known."""
+DISPERSION_AA = (3600.0, 7400.0)
+"""Rest wavelengths at which spectra tell the dispersion: beyond them the library that ships is too coarse."""
+
+
+def fits_dispersion(observation: Observation, options: ObservingOptions) -> bool:
+    """Whether the velocity dispersion is a parameter of the fit of one galaxy.
+
+    Masks have no say, so that a galaxy's pixels lead to the same choice whatever is fitted or drawn of them.
+
+    Parameters
+    ----------
+    observation
+        Its spectra decide where `vdisp_kms` is ``"auto"``.
+    options
+        Their `vdisp_kms` and `vdisp_snr` are read.
+
+    Returns
+    -------
+    bool
+        False without a spectrum.
+    """
+    if options.vdisp_kms == "auto":
+        return spectrum_snr(observation) >= options.vdisp_snr
+    return options.vdisp_kms == "fit" and bool(observation.spectra)
+
+
+def spectrum_snr(observation: Observation) -> float:
+    """Median S/N per pixel of a galaxy's spectra within `DISPERSION_AA`; -inf where there is no such pixel."""
+    low, high = (edge * (1 + observation.redshift) for edge in DISPERSION_AA)
+    snr = [(s.flux * np.sqrt(s.ivar))[(s.ivar > 0) & (s.wave >= low) & (s.wave <= high)] for s in observation.spectra]
+    all_pixels = np.concatenate(snr) if snr else np.zeros(0)
+    return float(np.median(all_pixels)) if all_pixels.size else float("-inf")
 
 
 def dispersion_kms(observation: Observation, options: ObservingOptions) -> float:
@@ -65,11 +95,12 @@ def dispersion_kms(observation: Observation, options: ObservingOptions) -> float
     observation
         Its own is taken where `options` say so.
     options
-        Their `vdisp_kms` is a number or ``"given"``.
+        Their `vdisp_kms` is a number, ``"given"``, or ``"auto"`` for a galaxy of low S/N.
     """
-    if options.vdisp_kms != "given":
+    if not isinstance(options.vdisp_kms, str):
         return float(options.vdisp_kms)
-    return observation.vdisp_kms if np.isfinite(observation.vdisp_kms) else ASSUMED_VDISP_KMS
+    known = options.vdisp_kms == "given" and np.isfinite(observation.vdisp_kms)
+    return observation.vdisp_kms if known else ASSUMED_VDISP_KMS
 
 
 def assumed_dispersion(observation: Observation, options: ObservingOptions) -> str:

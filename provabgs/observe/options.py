@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from provabgs.core.config import BESIDE_FILE
 
+ASSUMED_VDISP_KMS = 150.0
+"""Velocity dispersion of galaxies whose own is neither fitted nor known, km/s."""
 LineMask = Literal["published", "default", "extended", "auto", "none"]
 
 
@@ -17,10 +19,16 @@ class ObservingOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    vdisp_kms: Annotated[float, Field(ge=0, le=1000)] | Literal["fit", "given"] = Field(
-        150.0,
-        description="stellar velocity dispersion, km/s; 'fit': a parameter of every galaxy with a spectrum; 'given': "
-        "the galaxy's own where the reader knows it (FastSpecFit's VDISP), else 150",
+    vdisp_kms: Annotated[float, Field(ge=0, le=1000)] | Literal["fit", "auto", "given"] = Field(
+        ASSUMED_VDISP_KMS,
+        description="stellar velocity dispersion, km/s; 'fit': a parameter of every galaxy with a spectrum; 'auto': of "
+        "those whose spectrum has a S/N of vdisp_snr, else 150; 'given': the galaxy's own where the reader knows it "
+        "(FastSpecFit's VDISP), else 150",
+    )
+    vdisp_snr: float = Field(
+        5.0,
+        ge=0,
+        description="median S/N per pixel, at 3600-7400 Angstrom rest frame, from which vdisp_kms = 'auto' fits",
     )
     library_width: Literal["ignored", "subtracted"] = Field(
         "ignored",
@@ -127,9 +135,9 @@ class ObservingOptions(BaseModel):
         return name
 
     @property
-    def fits_dispersion(self) -> bool:
-        """Whether the velocity dispersion is a parameter of fits to spectra."""
-        return self.vdisp_kms == "fit"
+    def may_fit_dispersion(self) -> bool:
+        """Whether the velocity dispersion is a parameter of fits to some spectra at least."""
+        return self.vdisp_kms in ("fit", "auto")
 
     @field_validator("template_error", mode="after")
     @classmethod

@@ -20,7 +20,7 @@ from provabgs.core.constants import SPECTRUM_UNIT
 from provabgs.core.errors import InputError, UnusableTargetError
 from provabgs.core.status import Status
 from provabgs.observe import data_error  # noqa: F401, registers its noise terms
-from provabgs.observe.as_configured import as_configured, dispersion_kms
+from provabgs.observe.as_configured import as_configured, dispersion_kms, fits_dispersion
 from provabgs.observe.cosmology import Cosmology
 from provabgs.observe.dispersion import Chain, Dispersion, dispersion_table, unbroadened_kms
 from provabgs.observe.dispersion_range import allowed_dispersions
@@ -360,7 +360,7 @@ def _pixels(observation: Observation, options: ObservingOptions, library: SSPLib
     """Pixels see the library's own light alone: what is borrowed is too coarse for spectra."""
     pieces = []
     wave_model, lines = library.own_wave * (1 + observation.redshift), library.line_nodes - library.borrowed
-    free, library_aa = options.fits_dispersion, None
+    free, library_aa = fits_dispersion(observation, options), None
     if options.library_width == "subtracted" and not free:
         library_aa = library_sigma(library)[library.borrowed :] * (1 + observation.redshift)
     for spectrum in sorted(observation.spectra, key=lambda s: s.wave[0]):

@@ -1,12 +1,14 @@
 """Galaxies of the prior with data from the exact model: DESI-like cameras with white noise, and five bands.
 
 The noise is all that there is: fits of them use no noise floors, so that their likelihood is the one that the noise was
-drawn from. With the preset "honest" what is wrong with stars, calibration and fiber is drawn from its noise model too.
+drawn from. With the preset "honest" what is wrong with stars, calibration and fiber is drawn from its noise model too,
+and the velocity dispersion from its prior where a fit would fit it.
 `tests/support/engine_mocks.py` has galaxies with DESI's resolution matrices in place of a Gaussian width.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -17,9 +19,10 @@ from provabgs.inference.config import FitConfig, ModelOptions
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.prior_draws import draw_prior
 from provabgs.inference.priors import Prior
-from provabgs.observe.nuisance import FIBER_FRACTION
+from provabgs.observe.as_configured import fits_dispersion
+from provabgs.observe.nuisance import DISPERSION, FIBER_FRACTION
 from provabgs.observe.observation import Observation, Photometry, Spectrum
-from provabgs.observe.options import ObservingOptions
+from provabgs.observe.options import ASSUMED_VDISP_KMS, ObservingOptions
 from provabgs.observe.projection import project
 from provabgs.sps.model import SPSModel
 from provabgs.sps.parameters import ParameterSet
@@ -77,17 +80,29 @@ def simulate(
     theta = draw_theta(model, fraction, rng)
     if preset == "published":
         return observe(theta, z, snr, fraction, rng, seed, model), theta
-    return _with_errors(perfect(theta, z, snr, fraction, seed, model), options_of(preset), rng), theta
+    noise, observing = copy.deepcopy(rng), options_of(preset)
+    made = _with_errors(perfect(theta, z, snr, fraction, seed, model), observing, rng)
+    if fits_dispersion(made, observing):  # the S/N decides, which the dispersion does not change
+        low, high = np.log(DISPERSION.bounds)
+        vdisp = float(np.exp(np.random.default_rng([seed, 79]).uniform(low, high)))
+        made = _with_errors(perfect(theta, z, snr, fraction, seed, model, vdisp), observing, noise)
+    return made, theta
 
 
 def perfect(
-    theta: FloatArray, z: float, snr: float, fraction: float, targetid: int, model: SPSModel | None = None
+    theta: FloatArray,
+    z: float,
+    snr: float,
+    fraction: float,
+    targetid: int,
+    model: SPSModel | None = None,
+    vdisp: float = ASSUMED_VDISP_KMS,
 ) -> Observation:
     """Data of one galaxy without noise, and the errors that photon noise would have; see `observe`."""
-    pixels, bands = _predicted(theta, z, model or default_model())
+    pixels, bands = _predicted(theta, z, model or default_model(), vdisp)
     sigma = np.median(pixels) / snr
     photometry = Photometry(BANDS, bands, BAND_SIGMA**-2.0)
-    fiber, meta = (fraction, 0.1 * fraction), {"SNR": float(snr)}
+    fiber, meta = (fraction, 0.1 * fraction), {"SNR": float(snr), "VDISP": vdisp}
     return Observation(z, _cameras(pixels, sigma), photometry, fiber, targetid=targetid, meta=meta)
 
 
@@ -161,11 +176,16 @@ def observe(
     return Observation(z, spectra, photometry, (fraction, 0.1 * fraction), targetid=targetid, meta=meta)
 
 
-def _predicted(theta: FloatArray, z: float, model: SPSModel) -> tuple[FloatArray, FloatArray]:
+def _predicted(
+    theta: FloatArray, z: float, model: SPSModel, vdisp: float = ASSUMED_VDISP_KMS
+) -> tuple[FloatArray, FloatArray]:
     """Pixels of all cameras and bands without noise."""
     blank = np.ones(sum(n for _, n in CAMERAS.values()))
     empty = Observation(z, _cameras(blank, 1.0), Photometry(BANDS, np.ones(5), np.ones(5)))
-    predicted = ExactLikelihood(project(empty, model.library, NO_FLOOR), model).predict(theta)
+    options = NO_FLOOR
+    if vdisp != ASSUMED_VDISP_KMS:  # as the likelihood has it that fits the dispersion
+        options, theta = options.model_copy(update={"vdisp_kms": "fit"}), np.append(theta, [[vdisp]], axis=1)
+    predicted = ExactLikelihood(project(empty, model.library, options), model).predict(theta)
     pixels, bands = (np.asarray(p, np.float64)[0] for p in predicted)
     return pixels, bands
 

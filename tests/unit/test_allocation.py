@@ -13,8 +13,11 @@ from typer.testing import CliRunner
 
 from provabgs.cli.cluster import cluster_app
 from provabgs.core.errors import ConfigError, InputError
+from provabgs.inference.config import FitConfig
+from provabgs.inference.posterior import Posterior
 from provabgs.pipelines.allocation import allocation_script
 from provabgs.pipelines.config import RunConfig, parse_config
+from provabgs.pipelines.supervisor import Batch, FitProcess
 from provabgs.pipelines.warmup import warm_up
 from tests.integration.test_faults import write_inputs
 
@@ -56,13 +59,25 @@ def test_commands(tmp_path: Path) -> None:
     assert f"--tls-key {tmp_path}/keys/key.pem" in done.output
 
 
-def test_a_warm_up_fits_the_first_galaxy_that_it_can(tmp_path: Path) -> None:
+def test_a_warm_up_fits_the_first_galaxy_that_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_inputs(tmp_path / "in", 12)
     data = {
         "run": {"output": str(tmp_path / "out"), "fit": "provabgs.pipelines.dry_run:fit_observation"},
         "inputs": {"paths": [str(tmp_path / "in")], "reader": "photometry"},
     }
     assert re.fullmatch(r"TARGETID 100001 of t0.fits: \d+ s", warm_up(parse_config(data)))  # row 0 has no redshift
+    asked = []
+
+    def fit(self: FitProcess, batch: Batch, settings: FitConfig | None = None) -> list[Posterior]:
+        asked.append(settings.observing.vdisp_kms if settings is not None else None)
+        return make(self, batch, settings)
+
+    make = FitProcess.fit
+    monkeypatch.setattr(FitProcess, "fit", fit)
+    warm_up(parse_config(data | {"fit": {"observing": {"vdisp_kms": "auto"}}}))
+    assert asked[-2:] == [150.0, "fit"]  # what either kind of galaxy needs is compiled
+    warm_up(parse_config(data | {"fit": {"preset": "published"}}))
+    assert asked[-1] == 150.0
     only = Table.read(tmp_path / "in" / "t0.fits")[:1]
     only.write(tmp_path / "none.fits")
     data["inputs"] = {"paths": [str(tmp_path / "none.fits")], "reader": "photometry"}

@@ -99,7 +99,7 @@ def prior_of(config: FitConfig, model: SPSModel) -> Prior:
     Prior
         Over the model's parameters and those of an observation.
     """
-    return Prior.of(fit_parameters(model, config.observing.fits_dispersion), config.prior_bounds, {"f_fiber": FIBER})
+    return Prior.of(fit_parameters(model, config.observing.may_fit_dispersion), config.prior_bounds, {"f_fiber": FIBER})
 
 
 def age_of_universe(config: FitConfig, redshift: float) -> float:

@@ -230,7 +230,7 @@ class InducedPrior:
     def _mass_density(self, coordinates: PriorCoordinates) -> float:
         if coordinates.mass is None:
             return 0.0
-        parameters = fit_parameters(load_model(self.config.model), self.config.observing.fits_dispersion)
+        parameters = fit_parameters(load_model(self.config.model), self.config.observing.may_fit_dispersion)
         low, high = parameters.with_bounds(self.config.prior_bounds)["logmstar"].bounds
         return -float(np.log(high - low))
 

@@ -91,7 +91,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	@$(BIN)/numpydoc lint $(DOCUMENTED)
 
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not benchmark" --benchmark-disable -p no:cacheprovider -q
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not benchmark" --benchmark-disable -p no:cacheprovider -q
 
 unit: $(VENV)/.dev
 	$(PYTEST)
@@ -106,7 +106,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m pytest bench -m benchmark --benchmark-only -s
 
 studies-smoke: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/integration/test_studies.py -n $(JOBS) -p no:cacheprovider -q
+	$(BIN)/python -m pytest tests/integration/test_studies.py -n $(JOBS) --dist worksteal -p no:cacheprovider -q
 
 notebooks: $(VENV)/.dev
 	$(BIN)/python notebooks/execute.py

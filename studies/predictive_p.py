@@ -62,7 +62,7 @@ def by_width(posterior: Posterior, observation: Observation, config: FitConfig) 
     model = load_model(config.model)
     exact = ExactLikelihood(project(with_spectrum_fraction(seen)[0], model.library, config.observing), model)
     rows = posterior.samples[thin(len(posterior.samples), N_DRAWS)]
-    pixels, _ = exact.predict(as_fitted(rows, posterior.parameters, model.linear_block.total))
+    pixels, _ = exact.predict(as_fitted(rows, posterior.parameters, model.linear_block.total, exact.parameters))
     data = exact.projection.spectrum
     assert data is not None
     assert pixels is not None

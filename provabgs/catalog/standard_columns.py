@@ -319,7 +319,7 @@ QUANTITY_UCDS: dict[str, str] = {
     "VDISP": "phys.veloc.dispersion", "F_FIBER": "phot.flux;arith.ratio",
 }  # fmt: skip
 """UCD of parameters and derived properties, by column."""
-LATER = frozenset({"LIGHT_ERROR", "VDISP", "LIBRARY", "TEMPLATE_ERROR"})
+LATER = frozenset({"LIGHT_ERROR", "VDISP", "LIBRARY", "HISTORY", "TEMPLATE_ERROR"})
 """Quantities that came with `NEXT`."""
 
 

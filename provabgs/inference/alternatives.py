@@ -1,7 +1,8 @@
-"""The fits that a configuration with several SSP libraries, or several amplitudes of their error, consists of."""
+"""The fits that a configuration with several SSP libraries, families of histories or template errors consists of."""
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +14,11 @@ class Alternative(NamedTuple):
     """One fit among several."""
 
     label: str
-    """Library, amplitude, or both, as messages name it."""
+    """Library, family of histories, amplitude: those of which there are several, as messages name them."""
     library: int
     """Place in `model.library`."""
+    history: int
+    """Place in `model.history`."""
     amplitude: float
     config: FitConfig
     """Of this fit alone."""
@@ -27,31 +30,38 @@ def alternatives(config: FitConfig) -> tuple[Alternative, ...]:
     Parameters
     ----------
     config
-        With one library or several, one amplitude of their error or several.
+        With one library or several, and likewise families of histories and amplitudes of the template error.
 
     Returns
     -------
     tuple of Alternative
         One per combination. Masses are in those of the first library, and the time limit is shared.
     """
-    libraries, amplitudes = config.model.libraries, config.observing.amplitudes
-    n = len(libraries) * len(amplitudes)
+    model, libraries, amplitudes = config.model, config.model.libraries, config.observing.amplitudes
+    n = len(libraries) * len(model.histories) * len(amplitudes)
     if n == 1:
-        return (Alternative("", 0, amplitudes[0], config),)
-    reference = config.model.mass_library
+        return (Alternative("", 0, 0, amplitudes[0], config),)
+    reference = model.mass_library
     if reference is None and len(libraries) > 1:
         reference = libraries[0] or Path(SHIPPED)
     names = distinct([SHIPPED if path is None else path.stem for path in libraries])
     sampler = config.sampler.model_copy(update={"time_limit_s": config.sampler.time_limit_s / n})
     out = []
-    for k, path in enumerate(libraries):
-        model = config.model.model_copy(update={"library": path, "mass_library": reference, "library_weights": "equal"})
-        for amplitude in amplitudes:
-            observing = config.observing.model_copy(update={"template_error": amplitude})
-            told = [names[k]] if len(libraries) > 1 else []
-            told += [f"amplitude {amplitude:g}"] if len(amplitudes) > 1 else []
-            alone = config.model_copy(update={"model": model, "observing": observing, "sampler": sampler})
-            out.append(Alternative(" ".join(told), k, amplitude, alone))
+    for k, h, amplitude in product(range(len(libraries)), range(len(model.histories)), amplitudes):
+        history = model.histories[h]
+        stars = {"library": libraries[k], "mass_library": reference, "library_weights": "equal"}
+        births = {"history": history, "history_options": model.options_of(history), "history_weights": "equal"}
+        told = [names[k]] if len(libraries) > 1 else []
+        told += [history] if len(model.histories) > 1 else []
+        told += [f"amplitude {amplitude:g}"] if len(amplitudes) > 1 else []
+        alone = config.model_copy(
+            update={
+                "model": model.model_copy(update=stars | births),
+                "observing": config.observing.model_copy(update={"template_error": amplitude}),
+                "sampler": sampler,
+            }
+        )
+        out.append(Alternative(" ".join(told), k, h, amplitude, alone))
     return tuple(out)
 
 

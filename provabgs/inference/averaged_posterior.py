@@ -20,9 +20,12 @@ from provabgs.observe.nuisance import DISPERSION
 from provabgs.observe.options import ASSUMED_VDISP_KMS
 from provabgs.sps.derived import DerivedProperty
 from provabgs.sps.library import SHIPPED
+from provabgs.sps.parameters import Parameter, ParameterSet
 
 LIBRARY = "library"
 """Property of draws: place in `model.library`, from 0."""
+HISTORY = "history"
+"""Property of draws: place in `model.history`, from 0."""
 AMPLITUDE = "template_error"
 """Property of draws: amplitude of the template error."""
 SURVEY_COLUMNS = "SURVEY_COLUMNS"
@@ -35,7 +38,7 @@ def combine(config: FitConfig, fits: tuple[Alternative, ...], posteriors: list[P
     Parameters
     ----------
     config
-        Gives the weights of libraries.
+        Gives the weights of libraries and families.
     fits, posteriors
         One posterior per alternative.
     seed
@@ -51,14 +54,13 @@ def combine(config: FitConfig, fits: tuple[Alternative, ...], posteriors: list[P
     Raises
     ------
     ConfigError
-        When weights need the evidence and the sampler gives none, or the fits have different parameters.
+        When weights need the evidence and the sampler gives none, or a parameter of one fit has the name of another's.
     """
     worst = max(posteriors, key=lambda p: p.status)
     if not worst.status.has_samples:
         label = fits[posteriors.index(worst)].label
         return replace(worst, message=f"{label}: {worst.message}")
-    if any(p.parameters != posteriors[0].parameters for p in posteriors):
-        raise ConfigError("the fits under several libraries have different parameters; they cannot be averaged")
+    parameters = _parameters(fits, posteriors)
     log_z = np.array([p.diagnostics.log_evidence for p in posteriors])
     weights = weights_of(config, fits, log_z)
     known = bool(np.all(np.isfinite(log_z)))
@@ -83,26 +85,60 @@ def combine(config: FitConfig, fits: tuple[Alternative, ...], posteriors: list[P
         top,
         status=worst.status,
         message=_message(fits, posteriors, log_z, weights),
+        parameters=parameters,
         properties=(*top.properties, *tags),
-        samples=joined([p.samples for p in posteriors]),
+        samples=joined([_columns(p.samples, p.parameters, parameters) for p in posteriors]),
         log_prob=joined([p.log_prob + share for p, share in zip(posteriors, log_share, strict=True)]),
         derived=derived,
+        best_fit=_columns(top.best_fit, top.parameters, parameters),
         best_fit_derived=top.best_fit_derived | {p.name: float(v) for p, v in tags.items()},
         diagnostics=_diagnostics(posteriors, best, log_z),
-        prior_edge={
-            k: float(sum(w * p.prior_edge[k] for w, p in zip(weights, posteriors, strict=True))) for k in top.prior_edge
-        },
+        prior_edge=_prior_edge(weights, posteriors),
         meta=_meta(top.meta, fits, log_z),
     )
 
 
+def _parameters(fits: tuple[Alternative, ...], posteriors: list[Posterior]) -> ParameterSet:
+    """Parameters of all fits: those of the first, then what others have beside them."""
+    known: dict[str, tuple[str, Parameter]] = {}
+    for fit, posterior in zip(fits, posteriors, strict=True):
+        for parameter in posterior.parameters:
+            label, first = known.setdefault(parameter.name, (fit.label, parameter))
+            if first != parameter:
+                raise ConfigError(
+                    f"parameter {parameter.name!r} of {label} is not that of {fit.label}; these fits cannot be averaged"
+                )
+        if {p.name for p in posterior.properties} != {p.name for p in posteriors[0].properties}:
+            raise ConfigError(f"{fit.label} has other derived properties than {fits[0].label}; they cannot be averaged")
+    return ParameterSet(tuple(parameter for _, parameter in known.values()))
+
+
+def _columns(theta: FloatArray, own: ParameterSet, everything: ParameterSet) -> FloatArray:
+    """Parameter vectors ``(..., size)`` of one fit among the parameters of all: NaN for those that it lacks."""
+    if own == everything:
+        return theta
+    out = np.full((*theta.shape[:-1], everything.size), np.nan)
+    out[..., everything.indices(own.names)] = theta
+    return out
+
+
+def _prior_edge(weights: FloatArray, posteriors: list[Posterior]) -> dict[str, float]:
+    """Fractions of draws at an edge, over the fits that have the coordinate."""
+    out: dict[str, float] = {}
+    for name in dict.fromkeys(k for p in posteriors for k in p.prior_edge):
+        having = [(w, p.prior_edge[name]) for w, p in zip(weights, posteriors, strict=True) if name in p.prior_edge]
+        total = sum(w for w, _ in having)
+        out[name] = float(sum(w * edge for w, edge in having) / total) if total > 0 else 0.0
+    return out
+
+
 def weights_of(config: FitConfig, fits: tuple[Alternative, ...], log_evidence: FloatArray) -> FloatArray:
-    """Weights of alternatives: amplitudes of one library by evidence, libraries as configured.
+    """Weights of alternatives: amplitudes by evidence, families of histories and libraries as configured.
 
     Parameters
     ----------
     config
-        Its `model.library_weights` is read.
+        Its `model.library_weights` and `model.history_weights` are read.
     fits
         The alternatives.
     log_evidence
@@ -118,20 +154,30 @@ def weights_of(config: FitConfig, fits: tuple[Alternative, ...], log_evidence: F
     ConfigError
         When the evidence is needed and not known.
     """
-    library = np.array([a.library for a in fits])
-    by_evidence = config.model.library_weights == "evidence"
-    needed = by_evidence or len(config.observing.amplitudes) > 1
-    if needed and not np.all(np.isfinite(log_evidence)):
+    model = config.model
+    by_evidence = {"library": model.library_weights == "evidence", "history": model.history_weights == "evidence"}
+    several = {"library": len(model.libraries) > 1, "history": len(model.histories) > 1}
+    asked = [f"{k}_weights = 'evidence'" for k in by_evidence if by_evidence[k] and several[k]]
+    asked += ["several amplitudes of template_error"] if len(config.observing.amplitudes) > 1 else []
+    if asked and not np.all(np.isfinite(log_evidence)):
         raise ConfigError(
-            f"sampler.name = {config.sampler.name!r} gives no evidence, which library_weights = 'evidence' and several "
-            "amplitudes of template_error need; take the default sampler, or equal weights and one amplitude"
+            f"sampler.name = {config.sampler.name!r} gives no evidence, which {' and '.join(asked)} need; take the "
+            "default sampler, or equal weights and one amplitude"
         )
-    if not needed:
-        return np.full(len(fits), 1.0 / len(fits))
-    if by_evidence:
-        return np.exp(log_evidence - logsumexp(log_evidence))
-    total = np.array([logsumexp(log_evidence[library == k]) for k in library])
-    return np.exp(log_evidence - total) / len(set(library.tolist()))
+    log_z = log_evidence if asked else np.zeros(len(fits))
+    # from the inside out: amplitudes of one family and library, families of one library, libraries
+    pairs, libraries = [(a.library, a.history) for a in fits], [a.library for a in fits]
+    total = {pair: _mean_evidence(log_z, [p == pair for p in pairs]) for pair in pairs}
+    inner = np.array([total[p] if by_evidence["history"] else 0.0 for p in pairs]) + log_z - [total[p] for p in pairs]
+    whole = {k: _mean_evidence(np.array(list(total.values())), [p[0] == k for p in total]) for k in libraries}
+    norm = {k: logsumexp(inner[np.array(libraries) == k]) for k in libraries}
+    outer = np.array([(whole[k] if by_evidence["library"] else 0.0) - norm[k] for k in libraries])
+    return np.asarray(np.exp(inner + outer - logsumexp(inner + outer)))
+
+
+def _mean_evidence(log_z: FloatArray, chosen: list[bool]) -> float:
+    """Log of the mean evidence of those chosen, equal a priori."""
+    return float(logsumexp(log_z[np.array(chosen)]) - np.log(sum(chosen)))
 
 
 def parts_of(posterior: Posterior, config: FitConfig) -> list[tuple[Alternative, IntArray]]:
@@ -177,6 +223,10 @@ def _tags(config: FitConfig, fits: tuple[Alternative, ...]) -> list[tuple[Derive
         told = ", ".join(f"{k} {name}" for k, name in enumerate(names))
         prop = DerivedProperty(LIBRARY, "LIBRARY", r"{\rm library}", "", f"SSP library of the draw: {told}")
         out.append((prop, np.array([float(a.library) for a in fits])))
+    if len(config.model.histories) > 1:
+        told = ", ".join(f"{k} {name}" for k, name in enumerate(config.model.histories))
+        prop = DerivedProperty(HISTORY, "HISTORY", r"{\rm history}", "", f"family of histories of the draw: {told}")
+        out.append((prop, np.array([float(a.history) for a in fits])))
     if len(config.observing.amplitudes) > 1:
         prop = DerivedProperty(
             AMPLITUDE, "TEMPLATE_ERROR", r"a_{\rm template}", "", "amplitude of the template error, prior sigmas"
@@ -214,9 +264,9 @@ def _diagnostics(posteriors: list[Posterior], best: int, log_z: FloatArray) -> D
 
 
 def _worst(tables: list[dict[str, float]], of: Callable[..., float]) -> dict[str, float]:
-    """Per quantity, the worst over fits; NaN where it varies in none."""
+    """Per quantity, the worst over the fits that have it; NaN where it varies in none."""
     out = {}
-    for name in tables[0]:
+    for name in dict.fromkeys(name for table in tables for name in table):
         values = [t[name] for t in tables if name in t and not np.isnan(t[name])]
         out[name] = of(values) if values else float("nan")
     return out

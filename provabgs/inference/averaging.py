@@ -1,13 +1,14 @@
-"""One galaxy fitted under several SSP libraries, or several amplitudes of their error, and the posteriors averaged.
+"""One galaxy fitted under several libraries, families of histories or template errors, and the posteriors averaged.
 
-Each combination of `model.library` and `observing.template_error` is an *alternative*, and a fit of its own: masses can
-be integrated out (`provabgs.inference.marginalised`) under one Gaussian likelihood, and not under a mixture of them.
-Draws are then taken from the alternatives in proportion to their weights, and each says where it is from. Every fit has
-the galaxy's own random numbers, so that a library named twice gives the same draws twice.
+Each combination of `model.library`, `model.history` and `observing.template_error` is an *alternative*, and a fit of
+its own: masses can be integrated out (`provabgs.inference.marginalised`) under one Gaussian likelihood, and not under a
+mixture of them. Draws are then taken from the alternatives in proportion to their weights, and each says where it is
+from. Every fit has the galaxy's own random numbers, so that a library named twice gives the same draws twice.
 
 Amplitudes are weighted by evidence, all equal a priori: with a fit under each, that is the exact marginal over the
-grid. Libraries are weighted equally by default: evidence prefers the least wrong of them by tens of nats, which is no
-reason to believe that one.
+grid. Libraries and families are weighted equally by default: evidence prefers the least wrong library by tens of nats,
+which is no reason to believe that one, and can hardly tell families apart (docs/studies/histories.md). A parameter that
+a family lacks is NaN in its draws.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from dataclasses import replace
 import numpy as np
 
 from provabgs.core.arrays import FloatArray
-from provabgs.inference.alternatives import alternatives
+from provabgs.core.errors import ConfigError
+from provabgs.core.messages import suggestion
+from provabgs.inference.alternatives import Alternative, alternatives
 from provabgs.inference.averaged_posterior import combine
 from provabgs.inference.config import FitConfig
 from provabgs.inference.posterior import Posterior
@@ -52,11 +55,12 @@ def fit_average(
     Raises
     ------
     ConfigError
-        When weights need the evidence and the sampler gives none.
+        When weights need the evidence and the sampler gives none, or `prior_bounds` names a parameter of no family.
     """
     fits = alternatives(config)
     if len(fits) == 1:
         return fit(observation, config, seed)
+    fits = with_own_bounds(config, fits)
     cleaned, without = without_shared_outliers(observation, [a.config for a in fits])
     posteriors = [fit(cleaned, alone, seed) for alone in without]
     if not all(isinstance(p, Posterior) for p in posteriors):
@@ -67,6 +71,41 @@ def fit_average(
         masked = [a.wave[a.ivar != b.ivar] for a, b in zip(observation.spectra, cleaned.spectra, strict=True)]
         made = replace(made, quality=replace(made.quality, clipped=np.concatenate(masked)))
     return replace(made, data_hash=observation.digest())
+
+
+def with_own_bounds(config: FitConfig, fits: tuple[Alternative, ...]) -> tuple[Alternative, ...]:
+    """Alternatives with those prior bounds alone whose parameters their family has.
+
+    Parameters
+    ----------
+    config
+        Gives `prior_bounds` for all families.
+    fits
+        The alternatives.
+
+    Returns
+    -------
+    tuple of Alternative
+        As they came where there is one family, or no bounds.
+
+    Raises
+    ------
+    ConfigError
+        For a name that no family has.
+    """
+    if len(config.model.histories) == 1 or not config.prior_bounds:
+        return fits
+    from provabgs.inference.backends import load_model  # brings in JAX: only when there is something to fit
+    from provabgs.inference.likelihood.base import fit_parameters
+
+    free = config.observing.may_fit_dispersion
+    names = [fit_parameters(load_model(a.config.model), free).names for a in fits]
+    everywhere = tuple(dict.fromkeys(name for own in names for name in own))
+    if unknown := [name for name in config.prior_bounds if name not in everywhere]:
+        raise ConfigError(f"prior_bounds.{unknown[0]}: no family has it{suggestion(unknown[0], everywhere)}")
+    own = [{k: v for k, v in config.prior_bounds.items() if k in known} for known in names]
+    changed = [a.config.model_copy(update={"prior_bounds": b}) for a, b in zip(fits, own, strict=True)]
+    return tuple(a._replace(config=c) for a, c in zip(fits, changed, strict=True))
 
 
 def without_shared_outliers(observation: Observation, configs: list[FitConfig]) -> tuple[Observation, list[FitConfig]]:

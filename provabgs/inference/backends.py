@@ -57,8 +57,8 @@ def load_model(options: ModelOptions) -> SPSModel:
     InputError
         When the library, the nebular grid or the published networks cannot be read.
     ConfigError
-        When gas parameters lie outside the nebular grid, a name is not registered, or masses cannot be expressed in
-        those of `mass_library`.
+        When gas parameters lie outside the nebular grid, a name is not registered, masses cannot be expressed in
+        those of `mass_library`, or the options name several families of histories.
     """
     return _load_model(_of_one_library(options), "own")
 
@@ -117,6 +117,11 @@ def ultraviolet_model(options: ModelOptions) -> SPSModel | None:
 
 
 def _of_one_library(options: ModelOptions) -> str:
+    if len(options.histories) > 1:
+        raise ConfigError(
+            f"model.history names {', '.join(options.histories)}: families have parameters and priors of their own; "
+            "name one of them here"
+        )
     path = options.libraries[0]
     own = str(options.mass_library) == str(path or SHIPPED)  # masses in those of itself are its own
     changes = {"library": path, "library_weights": "equal"} | ({"mass_library": None} if own else {})
@@ -236,16 +241,15 @@ def _emissions(options: ModelOptions) -> list[Emission]:
 
 def _histories(options: ModelOptions) -> Histories:
     """The histories that a configuration names, their options checked by their own factory."""
-    defaults = PUBLISHED_CODE if options.conventions == "published-code" and options.history == "nmf" else {}
+    (name,) = options.histories
+    defaults = PUBLISHED_CODE if options.conventions == "published-code" and name == "nmf" else {}
     try:
-        made = HISTORIES[options.history](**{**defaults, **options.history_options})
+        made = HISTORIES[name](**{**defaults, **options.history_options})
     except TypeError as err:
-        raise ConfigError(f"model.history_options of history {options.history!r}: {err}") from None
+        raise ConfigError(f"model.history_options of history {name!r}: {err}") from None
     if not isinstance(made, Histories):
         missing = [n for n in _HISTORY_NEEDS if not hasattr(made, n)]
-        raise ConfigError(
-            f"history {options.history!r} breaks the protocol: it lacks {', '.join(missing)} (docs/extend.md)"
-        )
+        raise ConfigError(f"history {name!r} breaks the protocol: it lacks {', '.join(missing)} (docs/extend.md)")
     return made
 
 

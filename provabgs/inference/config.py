@@ -122,8 +122,17 @@ class ModelOptions(BaseModel):
     nebular_grid: Annotated[Path | None, BESIDE_FILE] = Field(
         default=None, description="nebular grid file; the one that ships if null"
     )
-    history: str = Field(default="nmf", description="family of star-formation and metallicity histories, by name")
-    history_options: dict[str, Any] = Field(default_factory=dict, description="options of that family")
+    history: str | tuple[str, ...] = Field(
+        default="nmf",
+        description="family of star-formation and metallicity histories, by name; or a list: a fit under each, "
+        "averaged",
+    )
+    history_options: dict[str, Any] = Field(
+        default_factory=dict, description="options of that family; of several, a table for each name"
+    )
+    history_weights: Literal["equal", "evidence"] = Field(
+        default="equal", description="weights of several families: all equal, or in proportion to the evidence"
+    )
     attenuation: str = Field(default="charlot-fall", description="dust law, by name")
     emissions: tuple[str, ...] = Field(
         default=(), description="emissions beyond the nebular one: 'dust', or of plugins"
@@ -147,11 +156,40 @@ class ModelOptions(BaseModel):
             value = value[0] if len(value) == 1 else value
         return None if str(value) == SHIPPED else value
 
+    @field_validator("history", mode="before")
+    @classmethod
+    def _one_or_several_families(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return value
+        if not value or len(set(value)) < len(value):
+            raise ValueError("name at least one family, and each once")
+        return value[0] if len(value) == 1 else tuple(value)
+
+    @property
+    def histories(self) -> tuple[str, ...]:
+        """One family per fit."""
+        return self.history if isinstance(self.history, tuple) else (self.history,)
+
+    def options_of(self, history: str) -> dict[str, Any]:
+        """Options of one of `histories`."""
+        return dict(self.history_options.get(history, {})) if isinstance(self.history, tuple) else self.history_options
+
     @property
     def libraries(self) -> tuple[Path | None, ...]:
         """One entry per fit: a file, or None for the library that ships."""
         several = self.library if isinstance(self.library, tuple) else (self.library,)
         return tuple(None if str(path) == SHIPPED else path for path in several)
+
+    @model_validator(mode="after")
+    def _options_of_families(self) -> ModelOptions:
+        if isinstance(self.history, tuple):
+            for name, options in self.history_options.items():
+                if name not in self.history or not isinstance(options, dict):
+                    raise ValueError(
+                        f"history_options.{name}: of several families, history_options has a table for each name in "
+                        f"history ({', '.join(self.history)}), as history_options.{self.history[0]} = {{...}}"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _gas_of_stars(self) -> ModelOptions:
@@ -334,10 +372,10 @@ class FitConfig(BaseModel):
 
     @model_validator(mode="after")
     def _several_fits(self) -> FitConfig:
-        several = len(self.model.libraries) > 1
-        if several and (self.engine == "emulator" or self.model.published_networks is not None):
-            networks = "engine = 'emulator'" if self.engine == "emulator" else "published_networks"
-            raise ValueError(f"{networks} knows one library; several in model.library need engine = 'compressed'")
+        for what, named in (("library", self.model.libraries), ("history", self.model.histories)):
+            if len(named) > 1 and (self.engine == "emulator" or self.model.published_networks is not None):
+                networks = "engine = 'emulator'" if self.engine == "emulator" else "published_networks"
+                raise ValueError(f"{networks} knows one {what}; several in model.{what} need engine = 'compressed'")
         if isinstance(self.observing.template_error, tuple) and "template-error" not in self.observing.noise:
             raise ValueError(
                 "several amplitudes of template_error need the term: put 'template-error' into observing.noise, or "

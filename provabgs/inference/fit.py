@@ -182,7 +182,8 @@ def check_names(config: FitConfig) -> None:
     if config.model != FitConfig().model:
         from provabgs.sps.registries import ATTENUATIONS, EMISSIONS, HISTORIES, PROPERTIES
 
-        HISTORIES[config.model.history]
+        for history in config.model.histories:
+            HISTORIES[history]
         ATTENUATIONS[config.model.attenuation]
         for emission in config.model.emissions:
             EMISSIONS[emission]

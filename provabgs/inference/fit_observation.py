@@ -17,6 +17,7 @@ from provabgs.core.jax import jnp
 from provabgs.core.registry import load_plugins
 from provabgs.core.status import Status
 from provabgs.core.versions import versions
+from provabgs.inference.alternatives import alternatives
 from provabgs.inference.backends import make_likelihood, model_for
 from provabgs.inference.config import FitConfig
 from provabgs.inference.evidence import difference_of, of_the_data
@@ -61,7 +62,7 @@ LEAST_TIME_S = 0.1
 
 
 def fit_observation(observation: Observation, config: FitConfig | None = None, seed: int = 0) -> Posterior:
-    """Fit one galaxy under one library; `provabgs.inference.fit.fit_one` averages over several.
+    """Fit one galaxy under one library and family; `provabgs.inference.fit.fit_one` averages over several.
 
     Parameters
     ----------
@@ -81,13 +82,13 @@ def fit_observation(observation: Observation, config: FitConfig | None = None, s
     Raises
     ------
     ConfigError
-        When the configuration names several libraries.
+        When the configuration names several libraries, families of histories or amplitudes.
     """
     config = config or FitConfig()
-    if len(config.model.libraries) > 1 or len(config.observing.amplitudes) > 1:
+    if len(alternatives(config)) > 1:
         raise ConfigError(
-            "several libraries or amplitudes of their error are several fits; `fit_one`, `provabgs fit` and "
-            "`provabgs run` make them and average"
+            "several libraries, families of histories or amplitudes of the template error are several fits; "
+            "`fit_one`, `provabgs fit` and `provabgs run` make them and average"
         )
     start = time.perf_counter()
     try:

@@ -131,11 +131,15 @@ def reweight_history(
     InputError
         When the posterior has no draws.
     ConfigError
-        When a prior on age bins is asked of another history, or a prior is not known.
+        When a prior on age bins is asked of another history or of an average over several, or a prior is not known.
     """
     if not len(posterior.samples):
         raise InputError(f"TARGETID {posterior.targetid} has no draws: STATUS {posterior.status.name}")
     config = FitConfig.model_validate(posterior.config_dict())
+    if len(config.model.histories) > 1:
+        raise ConfigError(
+            f"model.history names {', '.join(config.model.histories)}: priors of a history belong to a fit under one"
+        )
     options = dict(config.model.history_options)
     log_weight = np.zeros(len(posterior.samples))
     if prior is not None:

@@ -7,8 +7,6 @@ posterior gets a factor of its own, as the parameter `LIGHT_ERROR`, and the mass
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy import stats
 
@@ -83,7 +81,7 @@ def log_density(error: FloatArray, sigma: float) -> FloatArray:
     return np.asarray(stats.norm.logpdf(error, scale=sigma / np.log(10)))
 
 
-def as_fitted(theta: FloatArray, parameters: ParameterSet, total: str) -> FloatArray:
+def as_fitted(theta: FloatArray, parameters: ParameterSet, total: str, wanted: ParameterSet) -> FloatArray:
     """Parameters as likelihoods take them: the light error put back into the mass.
 
     Parameters
@@ -91,18 +89,18 @@ def as_fitted(theta: FloatArray, parameters: ParameterSet, total: str) -> FloatA
     theta
         ``(n, size)`` of a posterior.
     parameters
-        What its columns hold.
+        What its columns hold: those of one fit, or of several that were averaged.
     total
         Name of log10 of the total mass.
+    wanted
+        Parameters of the one fit whose draws they are.
 
     Returns
     -------
     numpy.ndarray
-        Without the column of `LIGHT_ERROR`; `theta` itself where there is none.
+        ``(n, wanted.size)``, without `LIGHT_ERROR`.
     """
-    names: Sequence[str] = parameters.names
-    if LIGHT_ERROR.name not in names:
-        return theta
-    out, error = np.array(theta), parameters.index(LIGHT_ERROR.name)
-    out[:, parameters.index(total)] += out[:, error]
-    return np.delete(out, error, axis=1)
+    out = np.array(parameters.select(theta, wanted))
+    if LIGHT_ERROR.name in parameters:
+        out[:, wanted.index(total)] += parameters.get(theta, LIGHT_ERROR.name)
+    return out

@@ -93,7 +93,8 @@ class Posterior:
     properties
         Descriptions of the derived properties.
     samples
-        ``(nsample, size)`` equally weighted, thinned draws.
+        ``(nsample, size)`` equally weighted, thinned draws; NaN for a parameter that the draw's family of histories
+        lacks, where several were averaged.
     log_prob
         ``(nsample,)`` log posterior density of each draw: likelihood, a density of the data, times prior in theta up to
         the prior's constant.
@@ -234,9 +235,11 @@ class Posterior:
         Returns
         -------
         FloatArray
-            ``(len(q),)`` in the quantity's unit; NaN when there are no samples.
+            ``(len(q),)`` in the quantity's unit, over the draws that have it: a family of histories may lack a
+            parameter. NaN when there are none.
         """
         draws = self[name]
+        draws = draws[~np.isnan(draws)]
         return np.quantile(draws, q) if draws.size else np.full(len(q), np.nan)
 
     def _repr_html_(self) -> str:

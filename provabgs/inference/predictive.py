@@ -14,7 +14,7 @@ from provabgs.core.jax import jnp
 from provabgs.inference.averaged_posterior import parts_of
 from provabgs.inference.backends import load_model, model_for
 from provabgs.inference.config import FitConfig
-from provabgs.inference.light_error import LIGHT_ERROR, as_fitted
+from provabgs.inference.light_error import as_fitted
 from provabgs.inference.likelihood import ExactLikelihood
 from provabgs.inference.likelihood.marginal import template_coefficients
 from provabgs.inference.posterior import Posterior
@@ -139,9 +139,8 @@ def predict_histories(posterior: Posterior, n_draws: int = 200) -> tuple[FloatAr
         mine = np.isin(keep, rows)
         if mine.any():
             model = load_model(a.config.model)
-            theta = as_fitted(posterior.samples[keep[mine]], posterior.parameters, model.linear_block.total)
-            names = [n for n in posterior.parameters.names if n != LIGHT_ERROR.name]
-            stars = theta[:, [names.index(n) for n in model.parameters.names]]
+            draws, total = posterior.samples[keep[mine]], model.linear_block.total
+            stars = as_fitted(draws, posterior.parameters, total, model.parameters)
             sfr[mine], zh[mine] = history_curves(model, stars, t_age, time)
     return time, sfr, zh
 
@@ -156,10 +155,11 @@ def _kept(posterior: Posterior, n_draws: int) -> IntArray:
 def _predict(posterior: Posterior, rows: IntArray, observation: Observation, config: FitConfig) -> Predictive:
     """Predictions of the draws of one fit."""
     model = model_for(config.model, observation, config.engine)
-    theta = as_fitted(posterior.samples[rows], posterior.parameters, model.linear_block.total)
     everything = {"line_mask": "none", "clip_sigma": None}
     projection = project(observation, model.library, config.observing.model_copy(update=everything))
     likelihood = ExactLikelihood(projection, model)
+    draws, total = posterior.samples[rows], model.linear_block.total
+    theta = as_fitted(draws, posterior.parameters, total, likelihood.parameters)
     pixels, bands, sed = [], [], []
     for i in range(0, len(theta), CHUNK):
         part = jnp.asarray(theta[i : i + CHUNK])

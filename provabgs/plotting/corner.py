@@ -20,10 +20,11 @@ LOG_SFR_FLOOR = -4.0
 
 
 def free_parameters(posterior: Posterior) -> tuple[str, ...]:
-    """Parameters of a fit, less the last fraction of each simplex, which the others fix."""
+    """Parameters that all draws have, less the last fraction of each simplex, which the others fix."""
     parameters = posterior.parameters
-    last = {group[-1] for group in parameters.groups if len(group) > 1}
-    return tuple(name for i, name in enumerate(parameters.names) if i not in last)
+    left_out = {group[-1] for group in parameters.groups if len(group) > 1}
+    left_out |= set(np.flatnonzero(np.isnan(posterior.samples).any(axis=0)).tolist())  # those of one family alone
+    return tuple(name for i, name in enumerate(parameters.names) if i not in left_out)
 
 
 def key_quantities(posterior: Posterior) -> tuple[str, ...]:

@@ -162,7 +162,10 @@ def test_one_fit_takes_one_library(folder: Path) -> None:
         config(folder, "ours", "theirs"),
         config(folder, "ours", observing={"noise": ("template-error",), "template_error": (0.5, 1)}),
     ):
-        with pytest.raises(ConfigError, match="several libraries or amplitudes of their error are several fits"):
+        with pytest.raises(
+            ConfigError,
+            match="several libraries, families of histories or amplitudes of the template error are several",
+        ):
             fit_observation(galaxy(), several)
     with pytest.raises(ConfigError, match=r"template_error = \[0\.5, 1\.0\]: one fit has one amplitude"):
         project(galaxy(), LIBRARY, several.observing)

@@ -124,8 +124,8 @@ def test_masses_spread_and_come_back() -> None:
     assert np.std(out[:2000, -1]) == pytest.approx(0.2 / np.log(10), rel=0.05)
     assert abs(np.mean(out[:2000, -1])) < 0.01
     assert out[:, k].max() <= 12.5
-    np.testing.assert_allclose(as_fitted(out, names, "logmstar"), theta, atol=1e-12)
-    assert as_fitted(theta, parameters, "logmstar") is theta
+    np.testing.assert_allclose(as_fitted(out, names, "logmstar", parameters), theta, atol=1e-12)
+    np.testing.assert_array_equal(as_fitted(theta, parameters, "logmstar", parameters), theta)
 
 
 @pytest.fixture(scope="module")

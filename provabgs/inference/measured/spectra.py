@@ -14,7 +14,8 @@ from provabgs.core.jax import jax, jnp
 from provabgs.inference.averaged_posterior import parts_of
 from provabgs.inference.backends import load_model, ultraviolet_model
 from provabgs.inference.config import FitConfig
-from provabgs.inference.light_error import LIGHT_ERROR, as_fitted
+from provabgs.inference.light_error import as_fitted
+from provabgs.inference.likelihood.base import fit_parameters
 from provabgs.inference.likelihood.exact import CHUNK, rest_frame
 from provabgs.inference.posterior import Posterior
 from provabgs.observe.cosmology import Cosmology
@@ -88,13 +89,13 @@ def _spectra(posterior: Posterior, rows: IntArray, config: FitConfig) -> Spectra
     model, cosmology = load_model(config.model), Cosmology(config.observing.cosmology)
     t_age = cosmology.age_gyr(posterior.redshift)
     distance = cosmology.luminosity_distance_cm(posterior.redshift)
-    fitted = as_fitted(posterior.samples[rows], posterior.parameters, model.linear_block.total)
-    names = [n for n in posterior.parameters.names if n != LIGHT_ERROR.name]
-    theta = fitted[:, [names.index(n) for n in model.parameters.names]]
+    names = fit_parameters(model, "vdisp" in posterior.parameters)
+    fitted = as_fitted(posterior.samples[rows], posterior.parameters, model.linear_block.total, names)
+    theta = names.select(fitted, model.parameters)
     tables = jax.tree.map(jnp.asarray, model.tables(t_age))
     made = in_chunks(lambda t: rest_frame(model)(t, tables, model.flat_spectra), theta, CHUNK)
     below = ultraviolet_model(config.model)
-    light = _below(below, fitted[:, [names.index(n) for n in below.parameters.names]], tables) if below else made[:, :0]
+    light = _below(below, names.select(fitted, below.parameters), tables) if below else made[:, :0]
     z = posterior.redshift
     factor = model.library.lsun_cgs / (4 * np.pi * distance**2) / (1 + z) / SPECTRUM_UNIT
     return Spectra(

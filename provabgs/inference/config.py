@@ -329,6 +329,11 @@ class FitConfig(BaseModel):
     prior_bounds: dict[str, tuple[float, float]] = Field(
         default_factory=dict, description="edges of box priors other than the published ones, by parameter name"
     )
+    dust_prior: Literal["uniform", "relation"] = Field(
+        default="uniform",
+        description="prior of tau_ism and n_dust: 'uniform', or 'relation': little dust is likelier, and thin dust is "
+        "steep (docs/guide/model.md)",
+    )
     prior_correction: Annotated[PriorCorrection | None, BeforeValidator(correction_from), BESIDE_FILE] = Field(
         default=None,
         description="file of a corrected prior, as `provabgs population prior --save` writes it; its content is kept "

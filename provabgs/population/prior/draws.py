@@ -17,6 +17,7 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import ConfigError
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
+from provabgs.inference.dust_prior import log_ratio_of_draws
 from provabgs.inference.likelihood import fit_parameters
 from provabgs.inference.prior_correction import log_ratio_of_properties
 from provabgs.inference.prior_draws import draw_quantities
@@ -34,8 +35,8 @@ FIBER = (0.3, 0.03)
 def draw_properties(config: FitConfig, redshift: float, n: int, rng: np.random.Generator) -> dict[str, FloatArray]:
     """Draws of every parameter and property from the prior, for galaxies at one redshift.
 
-    For a corrected prior, `CORRECTED_EXCESS` times as many draws of the uncorrected one are resampled by the ratio of
-    the two, so that some draws are repeated.
+    For a corrected prior, or a relation of the dust, `CORRECTED_EXCESS` times as many draws of the uncorrected one are
+    resampled by the ratio of the two, so that some draws are repeated.
 
     Parameters
     ----------
@@ -65,10 +66,15 @@ def draw_properties(config: FitConfig, redshift: float, n: int, rng: np.random.G
         )
     model = load_model(config.model)
     tables = model.tables(age_of_universe(config, redshift))
-    drawn = n if config.prior_correction is None else CORRECTED_EXCESS * n
-    values = draw_quantities(model, prior_of(config, model), tables, drawn, rng)
-    if config.prior_correction is not None:
-        log_ratio = np.asarray(log_ratio_of_properties(config.prior_correction, values, tables))
+    prior, weighted = prior_of(config, model), config.prior_correction is not None or config.dust_prior != "uniform"
+    drawn = CORRECTED_EXCESS * n if weighted else n
+    values = draw_quantities(model, prior, tables, drawn, rng)
+    if weighted:
+        log_ratio = np.zeros(drawn)
+        if config.prior_correction is not None:
+            log_ratio += np.asarray(log_ratio_of_properties(config.prior_correction, values, tables))
+        if config.dust_prior == "relation":
+            log_ratio += log_ratio_of_draws(values, prior)
         weight = np.exp(log_ratio - log_ratio.max())
         chosen = rng.choice(drawn, n, p=weight / weight.sum())
         values = {name: v[chosen] for name, v in values.items()}

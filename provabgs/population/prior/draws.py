@@ -22,6 +22,7 @@ from provabgs.inference.prior_correction import log_ratio_of_properties
 from provabgs.inference.prior_draws import draw_quantities
 from provabgs.inference.priors import Prior
 from provabgs.observe.cosmology import Cosmology
+from provabgs.observe.nuisance import DISPERSION
 from provabgs.sps.model import SPSModel
 
 CORRECTED_EXCESS = 10
@@ -97,9 +98,13 @@ def prior_of(config: FitConfig, model: SPSModel) -> Prior:
     Returns
     -------
     Prior
-        Over the model's parameters and those of an observation.
+        Over the model's parameters and those of an observation, with the velocity dispersion where every fit of a
+        spectrum has it.
     """
-    return Prior.of(fit_parameters(model, config.observing.may_fit_dispersion), config.prior_bounds, {"f_fiber": FIBER})
+    fitted, bounds = config.observing.vdisp_kms == "fit", config.prior_bounds
+    if not fitted:  # not of all galaxies, and independent of all else
+        bounds = {name: edges for name, edges in bounds.items() if name != DISPERSION.name}
+    return Prior.of(fit_parameters(model, fitted), bounds, {"f_fiber": FIBER})
 
 
 def age_of_universe(config: FitConfig, redshift: float) -> float:

@@ -91,7 +91,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	@$(BIN)/numpydoc lint $(DOCUMENTED)
 
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not benchmark" --benchmark-disable -p no:cacheprovider -q
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not benchmark" --benchmark-disable -p no:cacheprovider -q --durations=40
 
 unit: $(VENV)/.dev
 	$(PYTEST)

@@ -2,13 +2,16 @@
 
     python -m studies.history_families --galaxies 36
     python -m studies.history_families --histories diffstar --galaxies 40 --families nmf,continuity-enriching,tng6
+    python -m studies.history_families --kind bc03 --stars bc03.h5 --families nmf,delayed-tau-residual
 
-The galaxies are those of `studies.honest_posteriors --kind own`: stars of the library that ships, metallicities that
-rise while stars form, and imperfect data; star formation delayed, quenched and bursty in turn (``foreign``), or that of
-IllustrisTNG by diffstar (``diffstar``; needs ``pip install diffstar``). Each is fitted with the preset ``honest`` under
-each family and prior. Reported per property and family: truths within the 68 and 95 % intervals, median bias, median
-sigma, and the width of the distribution of medians beside the true one; per family: evaluations and processor seconds.
-One file per galaxy and family is kept in the output folder, and those that are there are not fitted again.
+The galaxies are those of `studies.honest_posteriors`: stars of the library that ships or of another (``--kind``; the
+components of the template error are those learnt without it), metallicities that rise while stars form, and imperfect
+data; star formation delayed, quenched and bursty in turn (``foreign``), or that of IllustrisTNG by diffstar
+(``diffstar``; needs ``pip install diffstar``). Each is fitted with the preset ``honest`` under each family and prior.
+Reported per property and family: truths within the 68 and 95 % intervals, median bias, median sigma, the width of the
+distribution of medians beside the true one, and truths within the intervals of the average over the families
+(``model.history`` as a list); per family: evaluations and processor seconds. One file per galaxy and family is kept in
+the output folder, and those that are there are not fitted again.
 """
 
 from __future__ import annotations
@@ -23,7 +26,18 @@ import numpy as np
 
 from provabgs.inference.config import FitConfig, ModelOptions, SamplerOptions
 from provabgs.inference.fit import fit_one
-from studies.honest_posteriors import LEVELS, MAKERS, PROPERTIES, SEED, Sample, config_of, galaxies_of, known, row_of
+from studies.honest_posteriors import (
+    LEVELS,
+    MAKERS,
+    PROPERTIES,
+    SEED,
+    UNSEEN,
+    Sample,
+    config_of,
+    galaxies_of,
+    known,
+    row_of,
+)
 from studies.support.command import QUICK, run_study, study_parser
 from studies.support.pieces import Arrays, in_order, kept_arrays
 
@@ -41,6 +55,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"n_bins": BINS, "prior": "continuity", "prior_options": {"sigma_dex": 1.0}, "metallicity": "enriching"},
     ),
     "delayed-tau-enriching": ("delayed-tau", {"burst": True, "metallicity": "enriching"}),
+    "delayed-tau-residual": ("delayed-tau", {"burst": True, "residual": True, "metallicity": "enriching"}),
     "tng6": ("tng6", {}),
     "stochastic-enriching": ("bins", {"n_bins": BINS, "prior": "stochastic", "metallicity": "enriching"}),
 }
@@ -66,7 +81,8 @@ def fit_galaxy(sample: Sample, number: int, family: str) -> Arrays:
 
 def kept_fit(folder: Path, sample: Sample, number: int, family: str) -> Arrays:
     """`fit_galaxy`, from its file where it is there."""
-    path = folder / sample.histories / family / f"{number}.npz"
+    kind = sample.histories if sample.stars is None else f"{sample.kind}_{sample.histories}"
+    path = folder / kind / family / f"{number}.npz"
     return kept_arrays(path, lambda: fit_galaxy(sample, number, family)) | {"family": np.asarray(family)}
 
 
@@ -86,6 +102,26 @@ def widths(rows: dict[str, list[Arrays]], name: str) -> str:
     return f"| {name} | {' | '.join(f'{h:.2f}' for h in halves)} |"
 
 
+def average(rows: dict[str, list[Arrays]]) -> str:
+    """Markdown: within 68 / 95 % under the average of all families, `model.history` as a list.
+
+    The rank of a truth among the draws of an average is the weighted mean of its ranks.
+    """
+    log_z = np.array([[float(r[EVIDENCE]) for r in of] for of in rows.values()])
+    by_evidence = np.exp(log_z - log_z.max(axis=0))
+    shares = {"equal weights": np.ones_like(log_z), "by evidence": by_evidence}
+    lines = [f"| average | {' | '.join(shares)} |\n|---|{'---|' * len(shares)}"]
+    for name in PROPERTIES:
+        counts = np.all([known(of, name)[1] for of in rows.values()], axis=0)
+        ranks = np.array([known(of, name)[0][1] for of in rows.values()])
+        cells = []
+        for weights in shares.values():
+            off = np.abs((ranks * weights / weights.sum(axis=0)).sum(axis=0)[counts] - 0.5)
+            cells.append(" / ".join(f"{100 * np.mean(off < level / 2):.0f}" for level in LEVELS))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def table_of(rows: dict[str, list[Arrays]]) -> str:
     """Markdown: one row per property, one column per family, of the galaxies that are CONVERGED under all."""
     good = [all(str(r["status"]) == "CONVERGED" for r in of) for of in zip(*rows.values(), strict=True)]
@@ -101,6 +137,8 @@ def table_of(rows: dict[str, list[Arrays]]) -> str:
     cpu = [f"{np.median([float(r[CPU]) for r in fits]):.1f}" for fits in rows.values()]
     for label, cells in (("CONVERGED", converged), ("evaluations, median", cost), ("CPU s, median", cpu)):
         lines.append(f"| {label} | {' | '.join(cells)} |")
+    if len(rows) > 1 and any(good):
+        lines += ["", average(kept)]
     return f"{sum(good)} galaxies are CONVERGED under all families\n\n" + "\n".join(lines)
 
 
@@ -110,7 +148,7 @@ def work(options: argparse.Namespace) -> None:
     if unknown := [f for f in families if f not in FAMILIES]:
         raise SystemExit(f"no family {unknown[0]!r}; choose from {', '.join(FAMILIES)}")
     sampler = QUICK if options.smoke else SamplerOptions(time_limit_s=options.time_limit, aim_eval=options.aim_eval)
-    sample = Sample("own", None, options.histories, sampler)
+    sample = Sample(options.kind, options.stars, options.histories, sampler)
     numbers = range(options.first, options.galaxies)
     jobs = [(options.output, sample, i, f) for f in families for i in numbers]  # a model is made once
     rows: dict[str, list[Arrays]] = defaultdict(list)
@@ -130,6 +168,8 @@ def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = study_parser("studies.history_families", __doc__)
     parser.add_argument("--histories", choices=tuple(MAKERS), default="foreign", help="of the galaxies")
+    parser.add_argument("--kind", choices=tuple(UNSEEN), default="own", help="stars that the galaxies are made of")
+    parser.add_argument("--stars", help="SSP library of these stars; none for the package's own")
     parser.add_argument("--families", default=",".join(DEFAULT), help=f"of {', '.join(FAMILIES)}, with commas between")
     parser.add_argument("--galaxies", type=int, default=36, help="number of the last galaxy; kinds take turns")
     parser.add_argument("--first", type=int, default=0, help="number of the first galaxy")

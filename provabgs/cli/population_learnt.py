@@ -45,6 +45,18 @@ def learn(
     draws: Annotated[int, typer.Option(min=8, help="Most posterior draws of a galaxy that are used.")] = 128,
     fit_config: FitFile = None,
     seed: Seed = 0,
+    cluster: Annotated[
+        Path | None, typer.Option(help="TOML with a [cluster] table, such as that of a run: where the work is done.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Dask workers; of this machine unless --cluster says otherwise.")
+    ] = None,
+    scheduler_file: Annotated[Path | None, typer.Option(help="Use the running scheduler that wrote this file.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Folder of the running scheduler's key pair.")] = None,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(help="Folder of scratch files, 28 bytes a draw; all workers must see it. Default: see the guide."),
+    ] = None,
 ) -> None:
     """Learn the joint density of mass, sSFR, metallicity, age and dust over a catalog's galaxies, as a prior for them.
 
@@ -56,31 +68,44 @@ def learn(
         provabgs population learn catalog -o prior.h5
         provabgs population learn catalog -o prior.h5 -w "Z < 0.3 and MAG_R < 19.5" --weight W_ZFAIL
 
-    Then reweight the draws that are stored,
+    Of many galaxies workers read the shards and take the sums. The prior does not depend on their number:
 
-        provabgs population apply catalog --prior prior.h5 -o under-prior
+        provabgs population learn catalog -o prior.h5 --workers 8
+        provabgs population learn catalog -o prior.h5 --cluster run.toml
 
-    and fit again under the prior, with prior = "prior.h5" in the [fit] table, the galaxies of which too few draws are
-    left. Printed at the end: ln evidence gained per galaxy over the prior of the fits, by the density of the other
-    half; at 0 or below nothing was learnt.
+    Then reweight the draws that are stored, and fit again the galaxies of which too few are left (`provabgs population
+    apply --help`). Printed at the end: ln evidence gained per galaxy over the prior of the fits, by the density of the
+    other half; at 0 or below nothing was learnt.
     """
+    from provabgs.cli.stopped import stopped
     from provabgs.core.progress import Display
     from provabgs.inference.learnt.coordinates import PROPERTIES
+    from provabgs.pipelines.labour import cluster_options, labour_of
+    from provabgs.pipelines.stopping import orderly_stop
     from provabgs.population.learnt.learn import LearnOptions, learn_prior
 
     if output.suffix != ".h5":
         raise InputError(f"--output {output}: the prior is an HDF5 file; give a name that ends in .h5")
     options = LearnOptions(tuple(properties or PROPERTIES), components, members, draws, seed=seed)
-    with Display("reading the catalog", reports=True):
-        found = learn_prior(
-            catalog,
-            options,
-            where=where,
-            mode=mode,
-            weights=weight or [],
-            claimed=claimed_config(fit_config),
-            say=typer.echo,
-        )
+    where_to = cluster_options(cluster, workers, scheduler_file, keys)
+    try:
+        with (
+            orderly_stop(),
+            labour_of(where_to, made(output.absolute().parent), scratch) as labour,
+            Display("reading the catalog", reports=True),
+        ):
+            found = learn_prior(
+                catalog,
+                options,
+                where=where,
+                mode=mode,
+                weights=weight or [],
+                claimed=claimed_config(fit_config),
+                labour=labour,
+                say=typer.echo,
+            )
+    except KeyboardInterrupt as stop:
+        raise stopped(stop, f"stopped; {output} is not written") from None
     found.prior.save(output)
     _say(found.prior)
     typer.echo(f"wrote {output}")
@@ -95,6 +120,9 @@ def apply(
     least_effective: Annotated[
         float, typer.Option(min=1, help="Effective draws below which a galaxy must be fitted again.")
     ] = 50.0,
+    refits: Annotated[
+        Path | None, typer.Option(help="Catalog of fits under this prior, which count in place of reweighted draws.")
+    ] = None,
     include_not_converged: NotConverged = False,
     fit_config: FitFile = None,
 ) -> None:
@@ -102,17 +130,13 @@ def apply(
 
     Writes population.fits: for each property the quantiles under the prior of the fits (NAME_P16, NAME_P50, NAME_P84,
     as in the catalog) and under the population prior (POP_NAME_P16, ...), POP_NAME_ERR for what the prior's own
-    uncertainty does to the median, POP_N_EFFECTIVE, POP_COLLAPSED, POP_LOG_EVIDENCE and POP_HALF. Galaxies of fewer
-    than 50 effective draws have NaN there and are listed in collapsed.ecsv, which a run takes as its targets:
-
-        [inputs]
-        targets = "under-prior/collapsed.ecsv"
-        [fit]
-        prior = "prior.h5"
-
-    Example:
+    uncertainty does to the median, POP_N_EFFECTIVE, POP_COLLAPSED, POP_LOG_EVIDENCE, POP_HALF and POP_REFITTED.
+    Galaxies of fewer than 50 effective draws have NaN there and are listed in collapsed.ecsv. Fit these under the
+    prior, with the file of the first run, and apply again:
 
         provabgs population apply catalog --prior prior.h5 -o under-prior
+        provabgs run run.toml --targets under-prior/collapsed.ecsv --prior prior.h5 --output refits
+        provabgs population apply catalog --prior prior.h5 --refits refits -o under-prior
     """
     import numpy as np
 
@@ -129,6 +153,7 @@ def apply(
             claimed=claimed_config(fit_config),
             include_not_converged=include_not_converged,
             least_effective=least_effective,
+            refits=refits,
         )
     typer.echo(found.rows.sentence())
     made(output)
@@ -138,6 +163,7 @@ def apply(
     typer.echo(
         f"median {np.median(found.table['POP_N_EFFECTIVE']):.0f} effective draws; {len(collapsed)} of "
         f"{len(found.table)} galaxies have fewer than {least_effective:g} and must be fitted again"
+        + (f"; {np.sum(found.table['POP_REFITTED'])} are of refits" if refits else "")
     )
     typer.echo(f"wrote {output / 'population.fits'} and {output / 'collapsed.ecsv'}")
 

@@ -58,12 +58,22 @@ def run_command(
         Path | None, typer.Option(help="Use the running scheduler that wrote this file, whatever [cluster] says.")
     ] = None,
     keys: Annotated[Path | None, typer.Option(help="Folder of the running scheduler's key pair.")] = None,
+    targets: Annotated[
+        Path | None, typer.Option(help="Table of the TARGETIDs to fit, in place of [inputs] targets.")
+    ] = None,
+    prior: Annotated[
+        Path | None, typer.Option(help="Population prior to fit under, in place of [fit] prior; asks for --output.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the catalog, in place of [run] output.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress line.")] = False,
 ) -> None:
     """Fit a whole catalog on a Dask cluster; the same command goes on after any interruption."""
     from provabgs.pipelines.config import load_config
 
     config = _adjusted(load_config(path), workers, retry or [], scheduler_file, keys)
+    config = _elsewhere(config, targets, prior, output)
     if dry_run:
         from provabgs.pipelines.plan import make_plan
 
@@ -94,6 +104,25 @@ def _adjusted(
     if keys is not None:
         data["cluster"]["keys"] = keys
     data["run"]["retry"] = (*data["run"]["retry"], *retry)
+    return parse_config(data, "command line")
+
+
+def _elsewhere(config: RunConfig, targets: Path | None, prior: Path | None, output: Path | None) -> RunConfig:
+    """The same fits of other galaxies, or under a population prior, in a folder of their own."""
+    from provabgs.pipelines.config import parse_config
+
+    if targets is None and prior is None and output is None:
+        return config
+    if output is None or output.absolute() == config.run.output.absolute():
+        raise ConfigError(
+            f"--targets and --prior make another catalog than {config.run.output}: name its folder with --output"
+        )
+    data = config.model_dump()
+    data["run"]["output"] = output.absolute()
+    if targets is not None:
+        data["inputs"]["targets"] = targets.absolute()
+    if prior is not None:
+        data["fit"]["prior"] = str(prior.absolute())
     return parse_config(data, "command line")
 
 

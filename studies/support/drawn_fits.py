@@ -127,6 +127,7 @@ class KeptFits(Source):
             "FLAG": np.array([int(f["flag"]) for f in fits]),
             "N_SAMPLES": np.array([f["T_AGE_MW"].size for f in fits]),
             "HISTORY": np.array([str(f["history"]) for f in fits]),
+            "SHARD": np.full(len(fits), "fits"),
         }
         configs = tuple(dict.fromkeys(str(f["config"]) for f in fits))
         return cls(Path(), columns, configs, STANDARD, label, {}, draws, truth)

@@ -34,15 +34,21 @@ def theta(model: SPSModel, **values: float) -> np.ndarray:
     return model.parameters.theta({k: v for k, v in {**known, **values}.items() if k in model.parameters})[None]
 
 
+@pytest.mark.parametrize("residual", [None, 1e-4, 0.03])
 @pytest.mark.parametrize(("tau", "first"), [(0.1, 0.9), (0.5, 0.3), (2.0, 0.8), (30.0, 1.0), (30.0, 0.05)])
-def test_delayed_exponential_is_integrated(delayed: SPSModel, tau: float, first: float) -> None:
-    """Masses on the nodes, moments and curves, against sums over a fine grid."""
-    values = theta(delayed, tau=tau, first_stars=first)
+def test_delayed_exponential_is_integrated(delayed: SPSModel, tau: float, first: float, residual: float | None) -> None:
+    """Masses on the nodes, moments and curves, against sums over a fine grid; with a constant rate or without."""
+    if residual is not None:
+        delayed = model_of("delayed-tau", residual=True)
+    values = theta(delayed, tau=tau, first_stars=first, residual=residual or 0.0)
     begin = first * T_AGE
     t = np.concatenate([np.geomspace(1e-6, 0.02, 20_000), np.linspace(0.02, begin, 400_000)[1:]])
     t, dt = 0.5 * (t[1:] + t[:-1]), np.diff(t)
     mass = (begin - t) * np.exp(-(begin - t) / tau) * dt
     mass /= mass.sum()
+    if residual is not None:
+        mass = (1 - residual) * mass + residual * dt / dt.sum()
+        assert (mass[t < 0.1].sum() / 1e8) > 0.99 * residual / 11.5e9  # no specific rate below this
     derived = {
         k: float(v[0]) for k, v in derived_properties(delayed, jnp.asarray(values), delayed.tables(T_AGE)).items()
     }

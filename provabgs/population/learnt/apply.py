@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from provabgs.catalog.configuration import shared_config
 from provabgs.catalog.names import sample_names
 from provabgs.core.arrays import FloatArray
-from provabgs.core.errors import ConfigError
+from provabgs.core.errors import ConfigError, InputError
 from provabgs.core.weights import effective_sample_size, normalised, weighted_quantiles
 from provabgs.inference.config import FitConfig
 from provabgs.inference.learnt import LEAST_EFFECTIVE, LearntPrior, half_of
@@ -53,8 +53,9 @@ class Applied(NamedTuple):
 
     @property
     def collapsed(self) -> Table:
-        """TARGETID and POP_N_EFFECTIVE of galaxies to be fitted again, a table that ``[inputs] targets`` takes."""
-        return self.table[np.asarray(self.table["POP_COLLAPSED"])]["TARGETID", "POP_N_EFFECTIVE"]
+        """TARGETID and POP_N_EFFECTIVE of galaxies to be fitted again: what ``provabgs run --targets`` takes."""
+        again = np.asarray(self.table["POP_COLLAPSED"]) & ~np.asarray(self.table["POP_REFITTED"])
+        return self.table[again]["TARGETID", "POP_N_EFFECTIVE"]
 
 
 def reweight_draws(
@@ -93,6 +94,7 @@ def apply_prior(
     claimed: FitConfig | None = None,
     include_not_converged: bool = False,
     least_effective: float = LEAST_EFFECTIVE,
+    refits: str | Path | None = None,
 ) -> Applied:
     """Quantiles of every galaxy under the inference prior and under the population prior.
 
@@ -110,19 +112,23 @@ def apply_prior(
         Take galaxies of STATUS NOT_CONVERGED too.
     least_effective
         Effective draws below which weights count as collapsed.
+    refits
+        Catalog of fits under this prior (``fit.prior``), whose draws count in place of weights.
 
     Returns
     -------
     Applied
         Columns: TARGETID, Z, FLAG; NAME_P16, _P50, _P84 under the inference prior, as in the catalog; POP_NAME_P16,
-        _P50, _P84 under the population prior, NaN where weights collapsed, and POP_NAME_ERR, the scatter of the median
-        over the members of the prior; POP_N_EFFECTIVE, POP_COLLAPSED, POP_LOG_EVIDENCE (over that of the inference
-        prior) and POP_HALF, the half that the galaxy is in and its prior was *not* learnt from.
+        _P50, _P84 under the population prior, NaN where weights collapsed and no refit is there, and POP_NAME_ERR, the
+        scatter of the median over the members of the prior; POP_N_EFFECTIVE, POP_COLLAPSED, POP_LOG_EVIDENCE (over that
+        of the inference prior), POP_HALF, the half that the galaxy is in and its prior was *not* learnt from, and
+        POP_REFITTED, whether POP_NAME columns are of a refit.
 
     Raises
     ------
     ConfigError
-        When the catalog's fits are of another model, history, cosmology or prior than the learnt prior, or mixed.
+        When the catalog's fits are of another model, history, cosmology or prior than the learnt prior, or mixed; when
+        refits were not made under this very prior.
     InputError
         When no galaxy is left.
     """
@@ -130,6 +136,7 @@ def apply_prior(
     return apply_to(
         source,
         prior,
+        refits=None if refits is None else open_source(refits),
         claimed=claimed,
         include_not_converged=include_not_converged,
         least_effective=least_effective,
@@ -143,6 +150,7 @@ def apply_to(
     claimed: FitConfig | None = None,
     include_not_converged: bool = False,
     least_effective: float = LEAST_EFFECTIVE,
+    refits: Source | None = None,
 ) -> Applied:
     """`apply_prior` of galaxies that are open already.
 
@@ -150,7 +158,7 @@ def apply_to(
     ----------
     source
         With the column FLAG.
-    prior, claimed, include_not_converged, least_effective
+    prior, claimed, include_not_converged, least_effective, refits
         See `apply_prior`.
 
     Returns
@@ -167,7 +175,10 @@ def apply_to(
     rows.drop(~prior.covers(source.columns["Z"]), f"beyond the prior's redshifts {low:.3g} to {high:.3g}")
     rows.require_some(source.label)
     source = source.take(np.flatnonzero(rows.keep))
-    return Applied(_table(source, prior, least_effective), rows)
+    table = _table(source, prior, least_effective)
+    if refits is not None:
+        _take_refits(table, refits, prior)
+    return Applied(table, rows)
 
 
 def _table(source: Source, prior: LearntPrior, least_effective: float) -> Table:
@@ -177,6 +188,7 @@ def _table(source: Source, prior: LearntPrior, least_effective: float) -> Table:
     columns: dict[str, NDArray] = {"TARGETID": ids, "Z": z, "FLAG": np.asarray(source.columns["FLAG"], dtype=np.int32)}
     columns |= {k: np.full(n, np.nan) for k in ("POP_N_EFFECTIVE", "POP_LOG_EVIDENCE")}
     columns |= {"POP_COLLAPSED": np.zeros(n, dtype=bool), "POP_HALF": half_of(ids).astype(np.int16)}
+    columns["POP_REFITTED"] = np.zeros(n, dtype=bool)
     for name in reported:
         keys = [key for q in QUANTILES for key in _keys(name, q)]
         columns |= {key: np.full(n, np.nan) for key in (*keys, f"POP_{name}_ERR")}
@@ -195,6 +207,44 @@ def _table(source: Source, prior: LearntPrior, least_effective: float) -> Table:
     table = Table(columns)
     table.meta["PRIORSHA"] = prior.sha256
     return table
+
+
+def _take_refits(table: Table, refits: Source, prior: LearntPrior) -> None:
+    """Lay the posteriors of fits under the prior over those by weights."""
+    config = shared_config(refits.configs, None, refits.label)
+    if config.prior is None:
+        raise ConfigError(f"{refits.label}: was fitted under the inference prior; refits need fit.prior")
+    if config.prior.sha256 != prior.sha256:
+        raise ConfigError(
+            f"{refits.label}: was fitted under another learnt prior ({config.prior.path.name}); apply that one, or fit "
+            "again under this one"
+        )
+    refits = refits.take(np.flatnonzero(fitted_rows(refits.columns["STATUS"], refits.columns["N_SAMPLES"]).keep))
+    ids, z = np.asarray(refits.columns["TARGETID"], dtype=np.int64), np.asarray(refits.columns["Z"], dtype=np.float64)
+    place = {int(targetid): row for row, targetid in enumerate(table["TARGETID"])}
+    if strange := [int(i) for i in ids if int(i) not in place]:
+        raise InputError(
+            f"{refits.label}: {len(strange)} galaxies (TARGETID {strange[0]}, ...) are not among those of the catalog"
+        )
+    reported = [name for name in REPORTED if f"POP_{name}_P50" in table.colnames]
+    for chunk in refits.chunks(list(dict.fromkeys((*prior.names, *reported)))):
+        for first in range(0, len(chunk.positions), GALAXIES):
+            part = slice(first, first + GALAXIES)
+            at = chunk.positions[part]
+            draws = np.stack([chunk.values[k][part] for k in prior.names], axis=-1)
+            ratio = prior.log_ratio(draws, z[at], ids[at])
+            ratio = np.where(np.isnan(ratio), -np.inf, ratio)
+            with np.errstate(invalid="ignore"):  # of draws that are missing
+                off = np.nan_to_num(ratio - np.logaddexp.reduce(ratio, axis=0), nan=-np.inf)
+            same = np.where(np.isnan(draws).any(axis=-1), 0.0, 1.0)
+            n_effective = np.asarray(same.sum(axis=1))
+            own = Weighted(same / same.sum(axis=1, keepdims=True), normalised(off), n_effective, np.zeros(len(at)))
+            rows = [place[int(i)] for i in ids[at]]
+            table["POP_REFITTED"][rows] = True
+            for name in reported:
+                found = _quantiles(name, chunk.values[name][part], own, np.zeros(len(at), dtype=bool))
+                for key in (key for key in found if key.startswith("POP_")):
+                    table[key][rows] = found[key]
 
 
 def _quantiles(

@@ -12,9 +12,9 @@ compute their products once for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,17 +227,26 @@ def stepped(found: Sums) -> Mixture:
     return Mixture(np.log(weight), mean, covariance)
 
 
+Totals = Callable[[Sequence[Mixture], Any, float, Sequence[int] | None], list[Sums]]
+"""`totals_of`, or what does the same in pieces."""
+
+
 def maximise(
-    start: Mixture, blocks: Iterable[Block], steps: int, tolerance: float = 1e-5, background: float = BACKGROUND
+    start: Mixture,
+    blocks: Iterable[Block],
+    steps: int,
+    tolerance: float = 1e-5,
+    background: float = BACKGROUND,
+    totals: Totals = totals_of,
 ) -> tuple[Mixture, float]:
     """`maximise_all` of one mixture.
 
     Parameters
     ----------
-    start, blocks, steps, tolerance, background
+    start, blocks, steps, tolerance, background, totals
         See there.
     """
-    return maximise_all([start], blocks, steps, tolerance, background)[0]
+    return maximise_all([start], blocks, steps, tolerance, background, totals)[0]
 
 
 def maximise_all(
@@ -246,6 +255,7 @@ def maximise_all(
     steps: int,
     tolerance: float = 1e-5,
     background: float = BACKGROUND,
+    totals: Totals = totals_of,
 ) -> list[tuple[Mixture, float]]:
     """Steps in threes, the third extrapolated from the first two (SQUAREM, Varadhan & Roland 2008), as long as it pays.
 
@@ -261,6 +271,8 @@ def maximise_all(
         Rise of the objective per galaxy and step that is still worth one; a mixture that gains less takes no more.
     background
         Share of the inference prior.
+    totals
+        Goes through the galaxies.
 
     Returns
     -------
@@ -269,10 +281,14 @@ def maximise_all(
     """
     done: list[tuple[Mixture, float]] = [(start, -np.inf) for start in starts]
     active, before = list(range(len(starts))), list(starts)
-    mixtures = [stepped(f) for f in totals_of(before, blocks, background)]
+
+    def sums(mixtures: Sequence[Mixture], of: Sequence[int]) -> list[Sums]:
+        return totals(mixtures, blocks, background, of)
+
+    mixtures = [stepped(f) for f in sums(before, active)]
     for k in range(n := max(steps // 3, 1)):
         report("learning: steps, at most", k, n)
-        before, found = _third_step(before, mixtures, blocks, background, active)
+        before, found = _third_step(before, mixtures, sums, active)
         mixtures = [stepped(f) for f in found]
         still = []
         for i, (m, mixture, f) in enumerate(zip(active, mixtures, found, strict=True)):
@@ -290,19 +306,18 @@ def maximise_all(
 def _third_step(
     before: Sequence[Mixture],
     mixtures: Sequence[Mixture],
-    blocks: Iterable[Block],
-    background: float,
+    sums: Callable[[Sequence[Mixture], Sequence[int]], list[Sums]],
     of: Sequence[int],
 ) -> tuple[list[Mixture], list[Sums]]:
     """Where two more steps lead, by extrapolation if that is better than the first of them, and the sums there."""
-    here = totals_of(mixtures, blocks, background, of)
+    here = sums(mixtures, of)
     after = [stepped(f) for f in here]
     jumps = [_extrapolated(*three) for three in zip(before, mixtures, after, strict=True)]
     tried = [c if jump is None else jump for jump, c in zip(jumps, after, strict=True)]
-    found = totals_of(tried, blocks, background, of)
+    found = sums(tried, of)
     refused = [i for i, jump in enumerate(jumps) if jump is not None and not found[i].objective >= here[i].objective]
     if refused:
-        again = totals_of([after[i] for i in refused], blocks, background, [of[i] for i in refused])
+        again = sums([after[i] for i in refused], [of[i] for i in refused])
         for i, f in zip(refused, again, strict=True):
             tried[i], found[i] = after[i], f
     return tried, found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +25,10 @@ from provabgs.inference.learnt import LEAST_EFFECTIVE, LearntPrior, half_of, mea
 from provabgs.inference.learnt.coordinates import PROPERTIES
 from provabgs.inference.learnt.mixture import Mixture
 from provabgs.inference.learnt.prior import with_background
-from provabgs.population.learnt.draws import IN_MEMORY, DrawTable, Scratch, read_draws
+from provabgs.population.learnt.draws import Conversion, DrawTable, read_draws
 from provabgs.population.learnt.em import begin, log_density_of, maximise, maximise_all
 from provabgs.population.learnt.induced import N_DRAWS, check_names, draw_values, inference_prior
+from provabgs.population.learnt.pieces import IN_MEMORY, Each, Labour, Scratch, totals_in_pieces
 from provabgs.population.rows import RowSelection, fitted_rows
 from provabgs.population.sources import Source, open_source
 from provabgs.population.weights import combine_weights, likelihood_weights
@@ -59,7 +61,7 @@ class LearnOptions(NamedTuple):
     """Prior draws per redshift."""
     seed: int = 0
     in_memory: int = IN_MEMORY
-    """Bytes of draws above which they go to a scratch file."""
+    """Bytes of draws above which they go to a scratch file; with workers all do."""
 
 
 class Learnt(NamedTuple):
@@ -86,6 +88,7 @@ def learn_prior(
     mode: str = "both",
     weights: Sequence[str] = (),
     claimed: FitConfig | None = None,
+    labour: Labour | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Learnt:
     """Learn the population of a catalog's galaxies as a prior for them.
@@ -102,13 +105,16 @@ def learn_prior(
         Summary columns to weigh galaxies by (W_ZFAIL, W_FIBASSIGN).
     claimed
         Configuration that the catalog is believed to have been fitted under.
+    labour
+        Who reads shards and sums over galaxies; this process if left out.
     say
         Takes sentences of progress.
 
     Returns
     -------
     Learnt
-        The prior, and which galaxies were left out. The same for the same catalog, options and seed.
+        The prior, and which galaxies were left out. The same for the same catalog, options and seed, with
+        any number of workers.
 
     Raises
     ------
@@ -118,7 +124,7 @@ def learn_prior(
         When fits of several models or priors are mixed, or were made under a learnt prior already.
     """
     source = open_source(path, where, mode=mode, columns=[*weights, "FLAG"])
-    return learn_from(source, options, weights=weights, claimed=claimed, say=say)
+    return learn_from(source, options, weights=weights, claimed=claimed, labour=labour, say=say)
 
 
 def learn_from(
@@ -127,6 +133,7 @@ def learn_from(
     *,
     weights: Sequence[str] = (),
     claimed: FitConfig | None = None,
+    labour: Labour | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Learnt:
     """`learn_prior` of galaxies that are open already.
@@ -135,7 +142,7 @@ def learn_from(
     ----------
     source
         With the column FLAG and those of the weights.
-    options, weights, claimed, say
+    options, weights, claimed, labour, say
         See `learn_prior`.
 
     Returns
@@ -143,7 +150,7 @@ def learn_from(
     Learnt
         See `learn_prior`.
     """
-    options = options or LearnOptions()
+    options, labour = options or LearnOptions(), labour or Labour()
     source, rows = usable(source)
     config = shared_config(source.configs, claimed, source.label)
     if config.prior is not None:
@@ -160,10 +167,10 @@ def learn_from(
     say(rows.sentence())
     coordinates, base = inference_prior(config, options.names, z_range, scaling, options.seed, options.n_prior)
     say(f"the inference prior of {', '.join(options.names)} is tabulated")
-    with Scratch(options.in_memory) as scratch:
-        scaled = (z - scaling[0]) / scaling[1]
-        table = read_draws(source, weight, coordinates, base, scaled, options.n_draws, scratch)
-        halves = tuple(learn_half(table.half(k), k, options, say) for k in (0, 1))
+    with Scratch(0 if labour.folder else options.in_memory, labour.folder) as scratch:
+        scaled, conversion = (z - scaling[0]) / scaling[1], Conversion(coordinates, base, options.n_draws)
+        table = read_draws(source, weight, conversion, scaled, scratch, labour.each)
+        halves = tuple(learn_half(table.half(k), k, options, say, labour.each) for k in (0, 1))
         judged = [judge_half(table.half(k), halves[1 - k]) for k in (0, 1)]
     prior = LearntPrior(coordinates, base, (halves[0], halves[1]), scaling[0], scaling[1], z_range, meaning_of(config))
     found = provenance(source, rows, config, options) | report(judged)
@@ -204,7 +211,11 @@ def usable(source: Source) -> tuple[Source, RowSelection]:
 
 
 def learn_half(
-    table: DrawTable, half: int, options: LearnOptions, say: Callable[[str], None] = lambda _: None
+    table: DrawTable,
+    half: int,
+    options: LearnOptions,
+    say: Callable[[str], None] = lambda _: None,
+    each: Each = map,
 ) -> tuple[Mixture, ...]:
     """The members of one half: mixtures of bootstraps of its galaxies.
 
@@ -218,6 +229,8 @@ def learn_half(
         Sizes and seed.
     say
         Takes sentences of progress.
+    each
+        Who sums over pieces of many galaxies.
 
     Returns
     -------
@@ -228,17 +241,18 @@ def learn_half(
     k = options.n_component or int(np.clip(n // PER_COMPONENT, 1, MOST_COMPONENTS))
     few = list(table.part(thin(n, FEW)))  # small enough to stay in memory
     mixture, score = maximise(begin(few, k, np.random.default_rng([options.seed, half])), few, STEPS)
+    totals = partial(totals_in_pieces, each=each)
     if n > FEW:
-        mixture, score = maximise(mixture, table, STEPS_ALL)
+        mixture, score = maximise(mixture, table, STEPS_ALL, totals=totals)
     say(f"half {half}: {n} galaxies, {k} components, {score:+.3f} in ln evidence per galaxy")
     # galaxies are in the order of their TARGETIDs, so that their numbers do not depend on the shards
     rngs = [np.random.default_rng([options.seed, half, b]) for b in range(options.n_member)]
     blocks = table.weighted(np.stack([rng.poisson(1.0, n) for rng in rngs]).astype(np.float64))
-    members = maximise_all(
-        [mixture] * options.n_member,
-        list(blocks) if n <= FEW else blocks,
-        STEPS_MEMBER if n <= FEW else STEPS_ALL,
-    )
+    starts = [mixture] * options.n_member
+    if n <= FEW:
+        members = maximise_all(starts, list(blocks), STEPS_MEMBER)
+    else:
+        members = maximise_all(starts, blocks, STEPS_ALL, totals=totals)
     return tuple(member for member, _ in members)
 
 

@@ -1,7 +1,10 @@
 """Delayed exponential star formation: ``SFR ~ (a - t) exp(-(a - t) / tau)``, a the lookback time of the first stars.
 
-A parametric history for comparisons. The rate is taken at knots 50 Myr apart, 10 Myr below 1 Gyr, and linear between
-them, so that the mass on the SSP ages is a product of matrices. Moments and curves are those of the formula.
+A parametric history. Its rate falls without end, so that quiescent galaxies may have a log SFR of -30: with `residual`,
+a part of the mass forms at a constant rate from the first stars on, as stars may do of the gas that stars give back
+(0.5 % of the mass of massive early types is younger than 2 Gyr: Salvador-Rusinol et al. 2020, Nature Astronomy 4, 252).
+The rate is taken at knots 50 Myr apart, 10 Myr below 1 Gyr, and linear between them, so that the mass on the SSP ages
+is a product of matrices. Moments and curves are those of the formula.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from provabgs.sps.parameters import Parameter, Values
 
 KNOTS_GYR = np.concatenate([[1e-3], np.arange(1, 100) * 0.01, np.arange(20, 281) * 0.05])
 """Lookback times at which the rate is taken."""
+STEP_GYR = 0.01
+"""Their least distance."""
 TAU_RANGE_GYR = (0.1, 30.0)
 TAU = Parameter(
     name="tau",
@@ -45,15 +50,34 @@ FIRST_STARS = Parameter(
 )
 
 
-class DelayedTau:
-    """Star formation of the formula; implements `StarFormation`."""
+RESIDUAL = Parameter(
+    name="residual",
+    column="RESIDUAL_SF",
+    symbol=r"f_{\rm residual}",
+    unit="",
+    description="fraction of the mass formed at a constant rate since the first stars, beside the delayed exponential",
+    prior="log-uniform",
+    bounds=(1e-4, 0.03),
+)
 
-    parameters: tuple[Parameter, ...] = (TAU, FIRST_STARS)
+
+class DelayedTau:
+    """Star formation of the formula; implements `StarFormation`.
+
+    Parameters
+    ----------
+    residual
+        Whether a free part of the mass forms at a constant rate.
+    """
+
     fractions: tuple[str, ...] = ()
     log_prior_ratio: Callable[[jax.Array], jax.Array] | None = None
     least_t_age_gyr = 0.0
     resolved_gyr = 0.003
     """The rate changes by 3 % over it for the shortest tau."""
+
+    def __init__(self, residual: bool = False) -> None:
+        self.parameters: tuple[Parameter, ...] = (TAU, FIRST_STARS, RESIDUAL) if residual else (TAU, FIRST_STARS)
 
     def tables(self, t_age: Any, node_age: FloatArray) -> HistoryTables:
         """See `Histories.tables`: of constant star formation, since nothing but `t_age` is read.
@@ -106,8 +130,15 @@ class DelayedTau:
             ``(batch, nage)``, 1 in sum.
         """
         since, tau = self._since(values, tables.t_age, KNOTS_GYR)
-        mass = (since * jnp.exp(-since / tau)) @ jnp.asarray(nodes, since.dtype)
-        return mass / jnp.sum(mass, axis=1, keepdims=True)
+        onto = jnp.asarray(nodes, since.dtype)
+        delayed = (since * jnp.exp(-since / tau)) @ onto
+        delayed = delayed / jnp.sum(delayed, axis=1, keepdims=True)
+        if RESIDUAL not in self.parameters:
+            return delayed
+        constant = jnp.minimum(since / STEP_GYR, 1.0) @ onto  # it begins over a step, as the knots do
+        constant = constant / jnp.sum(constant, axis=1, keepdims=True)
+        share = values["residual"].astype(since.dtype)[:, None]
+        return (1 - share) * delayed + share * constant
 
     def moments(self, values: Values, tables: HistoryTables) -> tuple[jax.Array, jax.Array, jax.Array]:
         """See `StarFormation.moments`; in closed form.
@@ -129,7 +160,13 @@ class DelayedTau:
         total = formed[:, 0]
         x = since[:, 0] / tau[:, 0]
         after = tau[:, 0] * _gamma3(x) / _gamma2(x)  # mean time from the first stars to the others
-        return 1 - formed[:, 1] / total, 1 - formed[:, 2] / total, since[:, 0] - after
+        delayed = (1 - formed[:, 1] / total, 1 - formed[:, 2] / total, since[:, 0] - after)
+        if RESIDUAL not in self.parameters:
+            return delayed
+        first, share = since[:, 0], values["residual"]
+        constant = (jnp.minimum(0.1 / first, 1.0), jnp.minimum(1.0 / first, 1.0), 0.5 * first)
+        recent, later, age = ((1 - share) * d + share * c for d, c in zip(delayed, constant, strict=True))
+        return recent, later, age
 
     def rate(self, values: Values, t_age: float, time: FloatArray) -> FloatArray:
         """See `StarFormation.rate`.
@@ -150,7 +187,11 @@ class DelayedTau:
         """
         since, tau = self._since({k: jnp.asarray(v) for k, v in values.items()}, t_age, time)
         first = jnp.asarray(values["first_stars"])[:, None] * t_age
-        return np.asarray(since * jnp.exp(-since / tau) / (tau**2 * _gamma2(first / tau)))
+        delayed = since * jnp.exp(-since / tau) / (tau**2 * _gamma2(first / tau))
+        if RESIDUAL not in self.parameters:
+            return np.asarray(delayed)
+        share = jnp.asarray(values["residual"])[:, None]
+        return np.asarray((1 - share) * delayed + share * (since > 0) / first)
 
 
 def _gamma2(x: jax.Array) -> jax.Array:
@@ -179,6 +220,8 @@ class DelayedTauHistories(ComposedHistories):
     ----------
     burst
         Whether a burst of free mass and age is added.
+    residual
+        Whether a free part of the mass forms at a constant rate: quiescent galaxies then have a log SFR that is known.
     metallicity, z_prior, z_options
         See `metallicity_of`.
 
@@ -191,8 +234,9 @@ class DelayedTauHistories(ComposedHistories):
     def __init__(
         self,
         burst: bool = False,
+        residual: bool = False,
         metallicity: str = "constant",
         z_prior: ZPrior = "log",
         z_options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(DelayedTau(), metallicity_of(metallicity, z_prior, z_options), burst)
+        super().__init__(DelayedTau(residual), metallicity_of(metallicity, z_prior, z_options), burst)

@@ -71,7 +71,11 @@ def galaxies_of(kind: str, stars: str | None, histories: str) -> HonestGalaxies:
 
 def config_of(sample: Sample, preset: str) -> FitConfig:
     """Configuration of a preset, its components without the library that the galaxies are made of."""
-    observing = {"template_error_group": UNSEEN[sample.kind]} if preset == "honest" else {}
+    observing = (
+        {"template_error_group": UNSEEN[sample.kind]}
+        if "template-error" in FitConfig(preset=preset).observing.noise
+        else {}
+    )
     observing |= tomllib.loads(sample.observing)
     bounds = galaxies_of(*sample[:3]).prior_bounds
     return FitConfig(preset=preset, observing=observing, sampler=sample.sampler, prior_bounds=bounds)

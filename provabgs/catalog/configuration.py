@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from provabgs.core.errors import ConfigError
 from provabgs.inference.config import FitConfig
 
-PRIOR_PARTS = ("prior_bounds", "model", "cosmology", "prior_correction", "prior")
+PRIOR_PARTS = ("prior_bounds", "dust_prior", "model", "cosmology", "prior_correction", "prior")
 """Parts of a configuration that decide under which prior draws were made, and what they mean."""
 MODEL_PARTS = ("model", "cosmology")
 """Parts that decide the spectrum that belongs to a draw."""
@@ -83,6 +83,7 @@ def shared_config(
 def _parts(config: FitConfig) -> dict[str, Any]:
     return {
         "prior_bounds": {k: list(v) for k, v in sorted(config.prior_bounds.items())},
+        "dust_prior": config.dust_prior,
         "model": json.loads(config.model.model_dump_json()),
         "cosmology": config.observing.cosmology,
         "prior_correction": config.prior_correction and config.prior_correction.model_dump(),

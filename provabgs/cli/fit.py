@@ -47,6 +47,7 @@ class PresetName(StrEnum):
     """What the noise model allows for."""
 
     honest = "honest"
+    delayed = "delayed"
     published = "published"
     released_edr = "released-edr"
 

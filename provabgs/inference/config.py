@@ -19,7 +19,7 @@ from provabgs.sps.nebular import GAS_LOGZ_RANGE, LOG_U_RANGE
 
 Engine = Literal["compressed", "emulator", "exact"]
 Conventions = Literal["paper", "published-code"]
-Preset = Literal["honest", "published", "released-edr"]
+Preset = Literal["honest", "delayed", "published", "released-edr"]
 
 
 FIT_TABLE = "fit"
@@ -250,18 +250,19 @@ class MeasureOptions(BaseModel):
     n_draws: int = Field(default=128, gt=1, description="draws of the posterior that quantiles are taken of")
 
 
+_HONEST = {
+    "noise": ("floor", "template-error", "camera-calibration", "fiber-colour", "emission-lines"),
+    "line_mask": "auto",
+    "vdisp_kms": "auto",
+    "clip_sigma": 5.0,
+    "floor_spectrum": 0.003,
+    "relative_to": "stars",
+}
+_DELAYED = {"history": "delayed-tau", "history_options": {"burst": True, "residual": True, "metallicity": "enriching"}}
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
-    "honest": {
-        "observing": {
-            "noise": ("floor", "template-error", "camera-calibration", "fiber-colour", "emission-lines"),
-            "line_mask": "auto",
-            "vdisp_kms": "auto",
-            "clip_sigma": 5.0,
-            "floor_spectrum": 0.003,
-            "relative_to": "stars",
-        }
-    },
+    "honest": {"observing": _HONEST},
+    "delayed": {"observing": _HONEST, "model": _DELAYED},
     "released-edr": {
         "model": {"conventions": "published-code"},
         "observing": {
@@ -287,6 +288,8 @@ def _with_preset(data: Any) -> Any:
     for table, options in PRESETS[data.get("preset", DEFAULT_PRESET)].items():
         given = out.get(table, {})
         given = given.model_dump(exclude_unset=True) if isinstance(given, BaseModel) else given
+        if isinstance(given, dict) and "history" in given:  # options of the preset's family are of no other
+            options = {k: v for k, v in options.items() if k != "history_options"}
         out[table] = options | given if isinstance(given, dict) else given
     return _of_one_dispersion(out)
 
@@ -315,8 +318,10 @@ class FitConfig(BaseModel):
     preset: Preset = Field(
         default=DEFAULT_PRESET,
         description="'honest': errors of the stellar library, of the calibration and of the fiber's colour are part of "
-        "the noise, outliers are masked (docs/guide/trust.md); 'published': noise and masks of Hahn et al. 2023; "
-        "'released-edr': what the production of the released catalog did",
+        "the noise, outliers are masked (docs/guide/trust.md); 'delayed': the same noise, and histories that may begin "
+        "late and fall steeply, whose ages are covered where those of 'honest' are not (docs/studies/histories.md); "
+        "'published': noise and masks of Hahn et al. 2023; 'released-edr': what the production of the released catalog "
+        "did",
     )
 
     engine: Engine = Field(
@@ -328,6 +333,11 @@ class FitConfig(BaseModel):
     sampler: SamplerOptions = Field(default_factory=SamplerOptions)
     prior_bounds: dict[str, tuple[float, float]] = Field(
         default_factory=dict, description="edges of box priors other than the published ones, by parameter name"
+    )
+    dust_prior: Literal["uniform", "relation"] = Field(
+        default="uniform",
+        description="prior of tau_ism and n_dust: 'uniform', or 'relation': little dust is likelier, and thin dust is "
+        "steep (docs/guide/model.md)",
     )
     prior_correction: Annotated[PriorCorrection | None, BeforeValidator(correction_from), BESIDE_FILE] = Field(
         default=None,

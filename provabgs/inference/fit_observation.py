@@ -20,6 +20,7 @@ from provabgs.core.versions import versions
 from provabgs.inference.alternatives import alternatives
 from provabgs.inference.backends import make_likelihood, model_for
 from provabgs.inference.config import FitConfig
+from provabgs.inference.dust_prior import dust_ratio
 from provabgs.inference.evidence import difference_of, of_the_data
 from provabgs.inference.flags import SIGNIFICANCE
 from provabgs.inference.learnt.target import learnt_ratio
@@ -156,8 +157,10 @@ def prior_of(exact: ExactLikelihood, observation: Observation, config: FitConfig
 def _prior_ratio(
     exact: ExactLikelihood, prior: Prior, config: FitConfig, redshift: float, stream: int
 ) -> LogRatio | None:
-    """Ln of the corrected and of the learnt prior over the one on parameters; None where there is neither."""
+    """Ln of the dust's, the corrected and the learnt prior over the uniform one; None where there is none of them."""
     found: list[LogRatio] = []
+    if config.dust_prior == "relation":
+        found.append(dust_ratio(prior))
     if config.prior_correction is not None:
         found.append(log_ratio_function(config.prior_correction, exact.model, prior, exact.tables))
     if config.prior is not None:
@@ -166,7 +169,7 @@ def _prior_ratio(
         found.append(learnt_ratio(learnt, exact.model, prior, exact.tables, redshift, stream))
     if len(found) < 2:
         return found[0] if found else None
-    return lambda latent: found[0](latent) + found[1](latent)
+    return lambda latent: np.sum([ratio(latent) for ratio in found], axis=0)
 
 
 def _sample(

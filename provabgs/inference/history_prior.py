@@ -37,7 +37,7 @@ QUANTILES = (0.16, 0.5, 0.84)
 
 @dataclass(frozen=True, eq=False)
 class Reweighted:
-    """A posterior under another prior of its history.
+    """A posterior under another prior, of its history or of its dust.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Reweighted:
     log_evidence
         ln Z under the other prior; NaN where the fit has none.
     options
-        The history's options with the other prior.
+        What the other prior is: the history's options with it, or ``dust_prior``.
     """
 
     posterior: Posterior

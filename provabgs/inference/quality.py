@@ -55,7 +55,7 @@ class Quality:
         Rms coefficient of the templates of a noise term at the best fit, prior sigmas, over the coefficients that the
         data determine. About 1 where the term is as large as the noise model says.
     template_p, calibration_p, fiber_colour_p, noise_p
-        Probability of larger coefficients.
+        Posterior-predictive probability of larger coefficients.
     clipped
         Observed wavelengths of pixels that were left out as outliers, Angstrom.
     """
@@ -110,8 +110,8 @@ def assess(exact: ExactLikelihood, samples: FloatArray, best: FloatArray) -> tup
     model, of_best = ([None if m is None else m[part] for m in both] for part in (slice(-1), slice(-1, None)))
     chi2_spec, chi2_phot = chi2_of(projection, *model)
     drawn, at_best = _residuals(projection, *model), _residuals(projection, *of_best)
-    coefficients, covariance = template_coefficients(projection, *at_best)
-    numbers = _noise_used(projection, coefficients[0], covariance)
+    coefficients, covariance = template_coefficients(projection, *_joined(at_best, drawn))
+    numbers = _noise_used(projection, coefficients, covariance)
     if n_pix:
         numbers["p_spec"] = float(np.mean(stats.chi2.sf(chi2_spec, n_pix)))
         numbers["p_spec_binned"] = _binned_p(projection, drawn)
@@ -131,6 +131,11 @@ def _residuals(projection: Projection, pixels: FloatArray | None, bands: FloatAr
         spectrum.flux - pixels if spectrum is not None and pixels is not None else None,
         photometry.flux - bands if photometry is not None and bands is not None else None,
     )
+
+
+def _joined(first: _Residuals, rest: _Residuals) -> _Residuals:
+    both = zip(first, rest, strict=True)
+    return _Residuals(*(None if a is None or b is None else np.concatenate([a, b]) for a, b in both))
 
 
 def _binned_p(projection: Projection, residuals: _Residuals) -> float:
@@ -202,26 +207,29 @@ def sigmas(chi2: float, n: int) -> float:
 
 
 def _noise_used(projection: Projection, coefficients: FloatArray, covariance: FloatArray) -> dict[str, float]:
-    """Rms coefficient and its tail probability for each kind of noise term."""
+    """Rms coefficient and its tail probability for each kind of noise term; coefficients as in `coefficient_size`."""
     kinds = np.array([TERMS.get(term, "noise") for term in projection.template_terms])
     numbers: dict[str, float] = {}
     for kind in dict.fromkeys(kinds.tolist()):
         own = kinds == kind
-        rms, p = coefficient_size(coefficients[own], covariance[np.ix_(own, own)])
+        rms, p = coefficient_size(coefficients[:, own], covariance[np.ix_(own, own)])
         numbers |= {f"{kind}_rms": rms, f"{kind}_p": p}
     return numbers
 
 
-def coefficient_size(mean: FloatArray, covariance: FloatArray) -> tuple[float, float]:
+def coefficient_size(means: FloatArray, covariance: FloatArray) -> tuple[float, float]:
     """Rms of coefficients that data determine, prior sigmas, and the probability of larger ones.
 
     At the true theta, posterior means of coefficients of unit prior are Gaussian with covariance ``1 - covariance``.
-    Directions of which the data say little have means near 0 and do not count.
+    Directions of which the data say little have means near 0 and do not count. The probability is posterior-predictive,
+    the mean over draws: theta of the best fit has taken up part of what templates could do, so that coefficients are
+    smaller there than at the true theta.
 
     Parameters
     ----------
-    mean
-        ``(n,)`` posterior means.
+    means
+        ``(1 + ndraw, n)`` posterior means of the coefficients: at the best fit, which gives the rms, and at draws of
+        the posterior, which give the probability.
     covariance
         ``(n, n)`` posterior covariance.
 
@@ -230,13 +238,13 @@ def coefficient_size(mean: FloatArray, covariance: FloatArray) -> tuple[float, f
     rms, p
         NaN where the data determine none.
     """
-    values, vectors = np.linalg.eigh(np.eye(len(mean)) - covariance)
+    values, vectors = np.linalg.eigh(np.eye(len(covariance)) - covariance)
     use = values > DETERMINED
     n = int(use.sum())
     if n == 0:
         return float("nan"), float("nan")
-    total = float(np.sum((mean @ vectors)[use] ** 2 / values[use]))
-    return float(np.sqrt(total / n)), float(stats.chi2.sf(total, n))
+    total = np.sum((means @ vectors)[:, use] ** 2 / values[use], axis=1)
+    return float(np.sqrt(total[0] / n)), float(np.mean(stats.chi2.sf(total[1:], n)))
 
 
 def _largest_residual(projection: Projection, residuals: _Residuals, coefficients: FloatArray) -> dict[str, float]:

@@ -160,3 +160,16 @@ def test_names_are_checked_before_any_fit(config: dict, message: str, tmp_path: 
 def test_names_that_are_known() -> None:
     check_names(FitConfig())
     check_names(FitConfig(sampler=SamplerOptions(name="emcee"), model=ModelOptions(nebular=True)))
+
+
+def test_the_preset_delayed_has_histories_of_its_own() -> None:
+    """The noise of the default; another family asked for takes none of the preset's options."""
+    preset = FitConfig(preset="delayed")
+    assert preset.observing == FitConfig().observing
+    assert preset.model.history == "delayed-tau"
+    assert preset.model.history_options == {"burst": True, "residual": True, "metallicity": "enriching"}
+    assert FitConfig.model_validate_json(preset.model_dump_json()) == preset
+    other = FitConfig.model_validate({"preset": "delayed", "model": {"history": "tng6"}}).model
+    assert (other.history, other.history_options) == ("tng6", {})
+    plain = FitConfig.model_validate({"preset": "delayed", "model": {"history_options": {"burst": False}}}).model
+    assert (plain.history, plain.history_options) == ("delayed-tau", {"burst": False})

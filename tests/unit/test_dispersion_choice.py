@@ -20,6 +20,7 @@ from provabgs.observe.as_configured import dispersion_kms, fits_dispersion, spec
 from provabgs.observe.observation import Observation, Photometry, Spectrum
 from provabgs.observe.options import ObservingOptions
 from provabgs.observe.projection import project
+from provabgs.population.prior.draws import prior_of as population_prior
 from provabgs.sps.model import SPSModel
 from tests.unit.test_dispersion import galaxy
 
@@ -166,3 +167,11 @@ def test_figures_of_all_can_be_drawn(fitted: list[tuple[Observation, Posterior]]
         if inside.any():
             pull = (made.spectrum.flux - np.median(made.spectrum.model, axis=0)) / made.spectrum.sigma
             assert np.mean(pull[inside] ** 2) < 1.3
+
+
+def test_priors_of_populations_do_not_depend_on_the_choice(model: SPSModel) -> None:
+    bounds = {"vdisp": (50.0, 300.0), "logmstar": (8.0, 12.0)}
+    auto, fit = (FitConfig(observing={"vdisp_kms": v}, prior_bounds=bounds) for v in ("auto", "fit"))
+    assert population_prior(auto, model).parameters == fit_parameters(model)
+    assert [float(e) for e in population_prior(auto, model).edges("logmstar")] == [8.0, 12.0]
+    np.testing.assert_allclose(population_prior(fit, model).edges("vdisp"), np.log10([50.0, 300.0]))

@@ -53,6 +53,7 @@ def meaning_of(config: FitConfig) -> dict[str, Any]:
         "model": json.loads(config.model.model_dump_json(exclude={"history", "history_options", "properties"})),
         "cosmology": config.observing.cosmology,
         "prior_bounds": {k: list(v) for k, v in sorted(config.prior_bounds.items())},
+        **({"dust_prior": config.dust_prior} if config.dust_prior != "uniform" else {}),
         "prior_correction": config.prior_correction and config.prior_correction.model_dump(mode="json"),
     }
 

@@ -17,11 +17,13 @@ from provabgs.core.arrays import FloatArray
 from provabgs.core.errors import ConfigError
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
+from provabgs.inference.dust_prior import log_ratio_of_draws
 from provabgs.inference.likelihood import fit_parameters
 from provabgs.inference.prior_correction import log_ratio_of_properties
 from provabgs.inference.prior_draws import draw_quantities
 from provabgs.inference.priors import Prior
 from provabgs.observe.cosmology import Cosmology
+from provabgs.observe.nuisance import DISPERSION
 from provabgs.sps.model import SPSModel
 
 CORRECTED_EXCESS = 10
@@ -33,8 +35,8 @@ FIBER = (0.3, 0.03)
 def draw_properties(config: FitConfig, redshift: float, n: int, rng: np.random.Generator) -> dict[str, FloatArray]:
     """Draws of every parameter and property from the prior, for galaxies at one redshift.
 
-    For a corrected prior, `CORRECTED_EXCESS` times as many draws of the uncorrected one are resampled by the ratio of
-    the two, so that some draws are repeated.
+    For a corrected prior, or a relation of the dust, `CORRECTED_EXCESS` times as many draws of the uncorrected one are
+    resampled by the ratio of the two, so that some draws are repeated.
 
     Parameters
     ----------
@@ -64,10 +66,15 @@ def draw_properties(config: FitConfig, redshift: float, n: int, rng: np.random.G
         )
     model = load_model(config.model)
     tables = model.tables(age_of_universe(config, redshift))
-    drawn = n if config.prior_correction is None else CORRECTED_EXCESS * n
-    values = draw_quantities(model, prior_of(config, model), tables, drawn, rng)
-    if config.prior_correction is not None:
-        log_ratio = np.asarray(log_ratio_of_properties(config.prior_correction, values, tables))
+    prior, weighted = prior_of(config, model), config.prior_correction is not None or config.dust_prior != "uniform"
+    drawn = CORRECTED_EXCESS * n if weighted else n
+    values = draw_quantities(model, prior, tables, drawn, rng)
+    if weighted:
+        log_ratio = np.zeros(drawn)
+        if config.prior_correction is not None:
+            log_ratio += np.asarray(log_ratio_of_properties(config.prior_correction, values, tables))
+        if config.dust_prior == "relation":
+            log_ratio += log_ratio_of_draws(values, prior)
         weight = np.exp(log_ratio - log_ratio.max())
         chosen = rng.choice(drawn, n, p=weight / weight.sum())
         values = {name: v[chosen] for name, v in values.items()}
@@ -97,9 +104,13 @@ def prior_of(config: FitConfig, model: SPSModel) -> Prior:
     Returns
     -------
     Prior
-        Over the model's parameters and those of an observation.
+        Over the model's parameters and those of an observation, with the velocity dispersion where every fit of a
+        spectrum has it.
     """
-    return Prior.of(fit_parameters(model, config.observing.may_fit_dispersion), config.prior_bounds, {"f_fiber": FIBER})
+    fitted, bounds = config.observing.vdisp_kms == "fit", config.prior_bounds
+    if not fitted:  # not of all galaxies, and independent of all else
+        bounds = {name: edges for name, edges in bounds.items() if name != DISPERSION.name}
+    return Prior.of(fit_parameters(model, fitted), bounds, {"f_fiber": FIBER})
 
 
 def age_of_universe(config: FitConfig, redshift: float) -> float:

@@ -24,10 +24,9 @@ from provabgs.core.errors import InputError
 from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
 from provabgs.inference.learnt.coordinates import AGES
-from provabgs.inference.likelihood import fit_parameters
 from provabgs.observe.cosmology import Cosmology
 from provabgs.population.prior.density_table import DensityTable, JointTable, tabulate, tabulate_joint
-from provabgs.population.prior.draws import age_of_universe, draw_properties, schema_of
+from provabgs.population.prior.draws import age_of_universe, draw_properties, prior_of, schema_of
 
 MASSES = ("LOGMSTAR", "LOGMSTAR_FORMED")
 SFRS = ("LOGSFR_100MYR", "LOGSFR_1GYR")
@@ -230,8 +229,7 @@ class InducedPrior:
     def _mass_density(self, coordinates: PriorCoordinates) -> float:
         if coordinates.mass is None:
             return 0.0
-        parameters = fit_parameters(load_model(self.config.model), self.config.observing.may_fit_dispersion)
-        low, high = parameters.with_bounds(self.config.prior_bounds)["logmstar"].bounds
+        low, high = prior_of(self.config, load_model(self.config.model)).edges("logmstar")
         return -float(np.log(high - low))
 
 

@@ -1,4 +1,4 @@
-"""Processor time of whole fits: joint, spectrum alone and bands alone, under both presets.
+"""Processor time of whole fits: joint, spectrum alone and bands alone, under several presets.
 
     python -m bench.fit_speed --galaxies 24
 
@@ -25,7 +25,9 @@ from studies.support.command import QUICK, plain_parser, run_study, tracked
 from studies.support.pieces import Arrays, kept_arrays
 
 SEED = 1
-FITS = (("published", "both"), ("honest", "both"), ("honest", "spectrum"), ("honest", "photometry"))
+FITS = (
+    ("published", "both"), ("delayed", "both"), ("honest", "both"), ("honest", "spectrum"), ("honest", "photometry"),
+)  # fmt: skip
 """Preset and data; the first is what the others are compared with."""
 
 

@@ -28,7 +28,7 @@ NAMES = ("LOGSSFR_1GYR", "T_AGE_MW")
 OPTIONS = LearnOptions(NAMES, n_member=2, n_prior=20_000, n_draws=100)
 MEAN, SIGMA = (-11.6, 8.0), (0.25, 0.5)
 NOISE = (0.35, 0.8)
-N = 160
+N = 480
 
 
 @pytest.fixture(scope="module")

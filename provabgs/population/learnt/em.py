@@ -27,9 +27,9 @@ from provabgs.core.progress import report
 from provabgs.inference.learnt.mixture import GaussianSum, Mixture, log_sum
 from provabgs.inference.learnt.prior import BACKGROUND
 
-PRIOR_GALAXIES = 2.0
+PRIOR_GALAXIES = 5.0
 """Galaxies that the prior of a component's covariance counts as."""
-PRIOR_SIGMA = 0.2
+PRIOR_SIGMA = 0.5
 """Their scatter, in sigmas of the inference prior."""
 LEAST_SIGMA = 0.05
 """Added to every covariance, in quadrature: the kernel of a draw."""

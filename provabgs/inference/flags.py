@@ -10,6 +10,7 @@ import numpy as np
 from provabgs.core.status import Status
 from provabgs.inference.binned_spectrum import BIN_PIXELS
 from provabgs.inference.prior_edge import EDGE_FRACTION
+from provabgs.observe.nuisance import DISPERSION
 
 if TYPE_CHECKING:
     from provabgs.inference.posterior import Posterior
@@ -105,7 +106,7 @@ def in_words(posterior: Posterior) -> list[str]:
             where = f"{q.residual_wave:.0f} A (rest), {q.residual:+.1f} sigma over {q.residual_width:.0f} A"
             spectrum += f"; largest residual at {where}"
         spectrum += f"; {q.clipped.size} outlying pixels masked" if q.clipped.size else ""
-        lines.append(f"Spectrum: {spectrum}.")
+        lines.append(f"Spectrum: {spectrum}{_dispersion(p)}.")
     if p.dof_phot:
         bands = f"chi2 {p.chi2_phot:.1f} over {p.dof_phot}{probability(q.p_phot)}"
         if np.isfinite(q.tension):
@@ -124,6 +125,15 @@ def in_words(posterior: Posterior) -> list[str]:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in edges.items())
         lines.append(f"Draws pile up at an edge of the prior: {shares}.")
     return lines
+
+
+def _dispersion(posterior: Posterior) -> str:
+    """The velocity dispersion, and whether it was fitted; empty where nobody says."""
+    if DISPERSION.name in posterior.parameters:
+        low, median, high = posterior.quantiles(DISPERSION.name)
+        return f"; velocity dispersion {median:.0f} (+{high - median:.0f} -{median - low:.0f}) km/s"
+    held = posterior.diagnostics.vdisp_fixed
+    return f"; velocity dispersion held at {held:.0f} km/s" if np.isfinite(held) else ""
 
 
 def probability(p: float) -> str:

@@ -52,10 +52,10 @@ class Quality:
     residual, residual_wave, residual_width
         Largest mean residual over a window, in its own sigmas, with its centre and width, rest frame, Angstrom.
     template_rms, calibration_rms, fiber_colour_rms, noise_rms
-        Rms coefficient of the templates of a noise term at the best fit, prior sigmas, over the coefficients that the
-        data determine. About 1 where the term is as large as the noise model says.
+        Rms coefficient of the templates of a noise term, prior sigmas, over the coefficients that the data determine.
+        About 1 where the term is as large as the noise model says.
     template_p, calibration_p, fiber_colour_p, noise_p
-        Posterior-predictive probability of larger coefficients.
+        Probability of larger coefficients.
     clipped
         Observed wavelengths of pixels that were left out as outliers, Angstrom.
     """
@@ -111,7 +111,7 @@ def assess(exact: ExactLikelihood, samples: FloatArray, best: FloatArray) -> tup
     chi2_spec, chi2_phot = chi2_of(projection, *model)
     drawn, at_best = _residuals(projection, *model), _residuals(projection, *of_best)
     coefficients, covariance = template_coefficients(projection, *_joined(at_best, drawn))
-    numbers = _noise_used(projection, coefficients, covariance)
+    numbers = _noise_used(projection, coefficients[1:], covariance)
     if n_pix:
         numbers["p_spec"] = float(np.mean(stats.chi2.sf(chi2_spec, n_pix)))
         numbers["p_spec_binned"] = _binned_p(projection, drawn)
@@ -220,31 +220,31 @@ def _noise_used(projection: Projection, coefficients: FloatArray, covariance: Fl
 def coefficient_size(means: FloatArray, covariance: FloatArray) -> tuple[float, float]:
     """Rms of coefficients that data determine, prior sigmas, and the probability of larger ones.
 
-    At the true theta, posterior means of coefficients of unit prior are Gaussian with covariance ``1 - covariance``.
-    Directions of which the data say little have means near 0 and do not count. The probability is posterior-predictive,
-    the mean over draws: theta of the best fit has taken up part of what templates could do, so that coefficients are
-    smaller there than at the true theta.
+    Over data of the model, posterior means of coefficients of unit prior are Gaussian with covariance 1 minus that of
+    the posterior (exactly so where theta enters linearly). The posterior is that of coefficients and theta together:
+    what theta can do as well as the templates is not determined, and at the best fit theta has taken it up. Directions
+    of which the data say little have means near 0 and do not count.
 
     Parameters
     ----------
     means
-        ``(1 + ndraw, n)`` posterior means of the coefficients: at the best fit, which gives the rms, and at draws of
-        the posterior, which give the probability.
+        ``(ndraw, n)`` posterior means of the coefficients given theta, at draws of theta.
     covariance
-        ``(n, n)`` posterior covariance.
+        ``(n, n)`` posterior covariance given theta.
 
     Returns
     -------
     rms, p
         NaN where the data determine none.
     """
-    values, vectors = np.linalg.eigh(np.eye(len(covariance)) - covariance)
+    known = np.eye(len(covariance)) - covariance - np.cov(means.T).reshape(covariance.shape)
+    values, vectors = np.linalg.eigh(known)
     use = values > DETERMINED
     n = int(use.sum())
     if n == 0:
         return float("nan"), float("nan")
-    total = np.sum((means @ vectors)[:, use] ** 2 / values[use], axis=1)
-    return float(np.sqrt(total[0] / n)), float(np.mean(stats.chi2.sf(total[1:], n)))
+    total = float(np.sum((means.mean(axis=0) @ vectors)[use] ** 2 / values[use]))
+    return float(np.sqrt(total / n)), float(stats.chi2.sf(total, n))
 
 
 def _largest_residual(projection: Projection, residuals: _Residuals, coefficients: FloatArray) -> dict[str, float]:

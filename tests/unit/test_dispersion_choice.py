@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from provabgs.inference.backends import load_model
 from provabgs.inference.config import FitConfig
 from provabgs.inference.fit import fit_one
 from provabgs.inference.fit_observation import prior_of
+from provabgs.inference.flags import in_words
 from provabgs.inference.likelihood import ExactLikelihood, fit_parameters
 from provabgs.inference.posterior import Posterior
 from provabgs.inference.predictive import predict
@@ -148,6 +150,13 @@ def test_parameters_and_columns_say_which_it_was(fitted: list[tuple[Observation,
     assert of[1]["VDISP_FIXED"] is None
     assert (of[2]["VDISP_P50"], of[2]["VDISP_FIXED"]) == (None, 150.0)
     assert (of[3]["VDISP_P50"], of[3]["VDISP_FIXED"]) == (None, None)
+
+
+def test_the_words_of_a_fit_say_it_too(fitted: list[tuple[Observation, Posterior]]) -> None:
+    bright, faint, bands = (" ".join(in_words(p)) for _, p in fitted)
+    assert re.search(r"velocity dispersion 2\d\d \(\+\d+ -\d+\) km/s\.", bright)
+    assert "velocity dispersion held at 150 km/s." in faint
+    assert "dispersion" not in bands
 
 
 def test_the_choice_can_be_repeated(fitted: list[tuple[Observation, Posterior]]) -> None:

@@ -191,7 +191,7 @@ def test_coefficients_that_data_do_not_determine_do_not_count() -> None:
     assert np.isnan(coefficient_size(np.zeros((2, 2)), np.diag([unknown, unknown]))).all()
 
 
-def test_probabilities_of_coefficients_are_uniform_over_draws_and_not_at_the_best_fit() -> None:
+def test_probabilities_of_coefficients_are_uniform_and_would_not_be_at_the_best_fit() -> None:
     """A linear model, data with templates and noise drawn: theta of the best fit takes up some of the templates."""
     rng = np.random.default_rng(9)
     templates = rng.standard_normal((200, 6))
@@ -199,15 +199,16 @@ def test_probabilities_of_coefficients_are_uniform_over_draws_and_not_at_the_bes
     covariance = np.linalg.inv(np.eye(6) + templates.T @ templates)
     whole = np.linalg.inv(np.eye(200) + templates @ templates.T)
     theta_covariance = np.linalg.inv(model.T @ whole @ model)
-    at_draws, at_best = [], []
+    root = np.linalg.cholesky(theta_covariance)
+    found, at_best = [], []
     for _ in range(400):
         data = templates @ rng.standard_normal(6) + rng.standard_normal(200)
         best = theta_covariance @ model.T @ whole @ data
-        drawn = rng.multivariate_normal(best, theta_covariance, 1)
+        drawn = best + rng.standard_normal((127, 4)) @ root.T
         means = (data - np.vstack([best, drawn]) @ model.T) @ templates @ covariance
-        at_draws.append(coefficient_size(means, covariance)[1])
+        found.append(coefficient_size(means[1:], covariance)[1])
         at_best.append(coefficient_size(means[[0, 0]], covariance)[1])
-    assert stats.kstest(at_draws, "uniform").pvalue > 0.01
+    assert stats.kstest(found, "uniform").pvalue > 0.01
     assert stats.kstest(at_best, "uniform").pvalue < 1e-6
     assert np.mean(at_best) > 0.55
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
@@ -26,6 +28,8 @@ WORKER_TRIES = 4
 """A piece that loses its worker this often ends the work."""
 AHEAD = 2
 """Pieces that are sent out for each worker."""
+LOOK_S = 2.0
+"""Seconds between two looks at how many workers there are."""
 
 
 class EachOnWorkers:
@@ -39,6 +43,7 @@ class EachOnWorkers:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self._workers, self._looked = 0, -np.inf
 
     def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Results of a function for each item.
@@ -71,7 +76,10 @@ class EachOnWorkers:
                 future.release()
 
     def _most(self) -> int:
-        return AHEAD * max(1, len(self.client.nthreads()))
+        """As many as the workers of now ask for; who they are is asked now and then."""
+        if time.monotonic() - self._looked > LOOK_S:
+            self._workers, self._looked = len(self.client.nthreads()), time.monotonic()
+        return AHEAD * max(1, self._workers)
 
 
 def _on_worker(function: Callable[[Any], Any], item: Any) -> Any:

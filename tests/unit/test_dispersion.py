@@ -291,7 +291,8 @@ def test_options_come_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "fit.toml"
     path.write_text('[fit.observing]\nvdisp_kms = "fit"\nlibrary_width = "subtracted"\n')
     observing = load_fit_config(path).observing
-    assert observing.fits_dispersion
+    assert observing.vdisp_kms == "fit"
+    assert observing.may_fit_dispersion
     assert observing.library_width == "subtracted"
     path.write_text('[fit.observing]\nvdisp_kms = "free"\n')
     with pytest.raises(ConfigError, match=r"vdisp_kms.*'free'"):

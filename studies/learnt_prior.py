@@ -2,15 +2,15 @@
 
     python -m studies.learnt_prior --galaxies 200 --others 100 --workers 2
 
-Galaxies of L-GALAXIES as DESI observes them are fitted with the preset ``honest``. A population prior is learnt from
-those that are CONVERGED with FLAG 0, each half from its own galaxies, and each galaxy's draws are reweighted by the
-density of the half that it is not in: trained on one half, tested on the other. Galaxies whose weights collapse are
-fitted again under that prior (``[fit] prior``), as the product asks for. The same prior is then applied to galaxies of
-other kinds, which it has not seen (``--unseen``). With ``--histories foreign`` the prior is learnt from delayed, bursty
-and quenched histories of `studies.honest_posteriors` instead, in halves too. Reported before and after: bias and
-coverage, in the regimes in which the prior of the fits is worst, and widths of distributions. One file per galaxy is
-kept in the output folder, and those that are there are not fitted again. With ``--present`` the galaxies whose files
-are there are taken, and none is fitted.
+Galaxies of L-GALAXIES as DESI observes them are fitted (``--preset``, ``honest`` by default). A population prior is
+learnt from those that are CONVERGED with FLAG 0, each half from its own galaxies, and each galaxy's draws are
+reweighted by the density of the half that it is not in: trained on one half, tested on the other. Galaxies whose
+weights collapse are fitted again under that prior (``[fit] prior``), as the product asks for. The same prior is then
+applied to galaxies of other kinds, which it has not seen (``--unseen``). With ``--histories foreign`` the prior is
+learnt from delayed, bursty and quenched histories of `studies.honest_posteriors` instead, in halves too. Reported
+before and after: bias and coverage, in the regimes in which the prior of the fits is worst, and widths of
+distributions. One file per galaxy is kept in the output folder, and those that are there are not fitted again. With
+``--present`` the galaxies whose files are there are taken, and none is fitted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from provabgs.core.weights import weighted_quantiles
-from provabgs.inference.config import FitConfig, SamplerOptions
+from provabgs.inference.config import DEFAULT_PRESET, PRESETS, FitConfig, SamplerOptions
 from provabgs.inference.learnt import LearntPrior
 from provabgs.inference.learnt.coordinates import PROPERTIES
 from provabgs.plotting.style import new_figure, save, style
@@ -31,7 +31,7 @@ from provabgs.population.learnt.learn import LearnOptions, learn_from
 from provabgs.population.prior.draws import draw_properties
 from studies.honest_posteriors import MAKERS
 from studies.support.command import QUICK, run_study, study_parser
-from studies.support.drawn_fits import N_DRAWS, KeptFits, kept_fit, kept_refit, sample_of
+from studies.support.drawn_fits import N_DRAWS, KeptFits, folder_of, kept_fit, kept_refit, sample_of
 from studies.support.learnt_tables import Stages, pooled, stages_of, tables_of, with_refits
 from studies.support.lgalaxies_galaxies import LGALAXIES
 from studies.support.pieces import in_order
@@ -51,10 +51,11 @@ def sampler_of(options: argparse.Namespace) -> SamplerOptions:
 def fits_of(options: argparse.Namespace, histories: str, n: int) -> KeptFits:
     """The galaxies of one kind, fitted where they are not kept."""
     sample = sample_of(histories, sampler_of(options))
-    there = {i for i in range(n) if (options.output / histories / f"{i}.npz").is_file()}
+    folder = folder_of(options.output, histories, options.preset)
+    there = {i for i in range(n) if (folder / f"{i}.npz").is_file()}
     numbers = sorted(there) if options.present else list(range(n))
     fits = []
-    for fit in in_order(kept_fit, [(options.output, sample, i) for i in numbers], options.workers):
+    for fit in in_order(kept_fit, [(options.output, sample, i, options.preset) for i in numbers], options.workers):
         fits.append(fit)
         if not options.present:
             print(f"{histories} {len(fits)}/{n} STATUS {int(fit['status'])} FLAG {int(fit['flag'])}", flush=True)
@@ -64,8 +65,9 @@ def fits_of(options: argparse.Namespace, histories: str, n: int) -> KeptFits:
 def refits_of(options: argparse.Namespace, histories: str, numbers: Sequence[int]) -> KeptFits:
     """Galaxies of one kind fitted under the prior of the output folder, and what these fits cost."""
     sample, path = sample_of(histories, sampler_of(options)), options.output / PRIOR_FILE.format(options.histories)
+    jobs = [(options.output, sample, i, options.preset, path) for i in numbers]
     fits = []
-    for fit in in_order(kept_refit, [(options.output, sample, i, path) for i in numbers], options.workers):
+    for fit in in_order(kept_refit, jobs, options.workers):
         fits.append(fit)
         print(f"refit {len(fits)}/{len(numbers)} STATUS {int(fit['status'])} {int(fit['n_eval'])}", flush=True)
     cost = np.array([[float(f[k]) for k in ("n_eval", "cpu_s")] for f in fits])
@@ -188,6 +190,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = study_parser("studies.learnt_prior", __doc__)
     parser.add_argument("--histories", choices=tuple(MAKERS), default=LGALAXIES, help="of the galaxies learnt from")
     parser.add_argument("--galaxies", type=int, default=200, help="their number")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default=DEFAULT_PRESET, help="of the fits")
     parser.add_argument("--unseen", default=FOREIGN, help="histories that the prior has not seen, with commas between")
     parser.add_argument("--others", type=int, default=0, help="galaxies of each kind that the prior has not seen")
     parser.add_argument("--refits", type=int, help="most fits under the prior, of collapsed weights; 0: none")

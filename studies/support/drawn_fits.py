@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from provabgs.catalog.columns import STANDARD
 from provabgs.catalog.samples import SampleChunk
 from provabgs.core.arrays import FloatArray
-from provabgs.inference.config import SamplerOptions
+from provabgs.inference.config import DEFAULT_PRESET, SamplerOptions
 from provabgs.inference.fit import fit_one
 from provabgs.inference.flags import flags_of
 from provabgs.inference.learnt import load_prior, prior_file_from
@@ -42,8 +42,8 @@ def sample_of(histories: str, sampler: SamplerOptions) -> Sample:
     return Sample("own", None, histories, sampler)
 
 
-def fit_galaxy(sample: Sample, number: int, prior: Path | None = None) -> Arrays:
-    """Fit one galaxy under the preset ``honest`` and keep its draws and truth.
+def fit_galaxy(sample: Sample, number: int, preset: str, prior: Path | None = None) -> Arrays:
+    """Fit one galaxy and keep its draws and truth.
 
     Parameters
     ----------
@@ -51,11 +51,13 @@ def fit_galaxy(sample: Sample, number: int, prior: Path | None = None) -> Arrays
         Which galaxies.
     number
         Of the galaxy, from 0.
+    preset
+        To fit under.
     prior
         File of a learnt prior to fit under.
     """
     galaxy, start = galaxies_of(*sample[:3]).make(number, seed=SEED), time.process_time()
-    config = config_of(sample, "honest").model_copy(update={"n_samples": N_DRAWS, "prior": prior_file_from(prior)})
+    config = config_of(sample, preset).model_copy(update={"n_samples": N_DRAWS, "prior": prior_file_from(prior)})
     # the TARGETID decides the half: it must be the one that the prior was learnt with
     posterior = fit_one(replace(galaxy.observation, targetid=number + 1), config, seed=SEED)
     out: dict[str, object] = {
@@ -75,23 +77,29 @@ def fit_galaxy(sample: Sample, number: int, prior: Path | None = None) -> Arrays
     return {k: np.asarray(v) for k, v in out.items()}
 
 
-def kept_fit(folder: Path, sample: Sample, number: int) -> Arrays:
+def kept_fit(folder: Path, sample: Sample, number: int, preset: str) -> Arrays:
     """`fit_galaxy`, from its file where it is there."""
-    return kept_arrays(folder / sample.histories / f"{number}.npz", lambda: fit_galaxy(sample, number))
+    path = folder_of(folder, sample.histories, preset) / f"{number}.npz"
+    return kept_arrays(path, lambda: fit_galaxy(sample, number, preset))
 
 
-def kept_refit(folder: Path, sample: Sample, number: int, prior: Path) -> Arrays:
+def folder_of(folder: Path, histories: str, preset: str) -> Path:
+    """Where fits of one kind of galaxies under one preset are kept."""
+    return folder / (histories if preset == DEFAULT_PRESET else f"{histories}-{preset}")
+
+
+def kept_refit(folder: Path, sample: Sample, number: int, preset: str, prior: Path) -> Arrays:
     """`fit_galaxy` under a learnt prior, from its file where it is there.
 
     Parameters
     ----------
     folder
         That keeps the fits; those under one prior are together, under the prior's SHA-256.
-    sample, number, prior
+    sample, number, preset, prior
         See `fit_galaxy`.
     """
     path = folder / f"{sample.histories}-{load_prior(prior).sha256[:12]}" / f"{number}.npz"
-    return kept_arrays(path, lambda: fit_galaxy(sample, number, prior))
+    return kept_arrays(path, lambda: fit_galaxy(sample, number, preset, prior))
 
 
 @dataclass(frozen=True, eq=False)

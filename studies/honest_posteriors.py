@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--galaxies", type=int, default=200)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--time-limit", type=float, default=120.0, help="seconds a fit")
-    run_study(parser, work, {"galaxies": 1, "time_limit": 20.0}, argv)
+    run_study(parser, work, {"presets": "honest,delayed", "galaxies": 1, "time_limit": 20.0}, argv)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from tests.support.small_library import draws, small_library, theta
 T_AGE = 11.0
 CONFIG = FitConfig(
     model=ModelOptions(emissions=("dust",)),
-    observing=ObservingOptions(line_mask="none"),
+    observing=ObservingOptions(line_mask="none", vdisp_kms=150.0),
     sampler=SamplerOptions(aim_eval=0, time_limit_s=3000),  # a busy machine is no failure to converge
     n_samples=300,
 )

@@ -55,7 +55,11 @@ def config() -> FitConfig:
     return FitConfig(
         plugins=(MODULE,),
         model={"history": "age-bins", "emissions": ["hot-dust"], "properties": ["log_ssfr"]},
-        observing={"noise": ["floor", "calibration", "emission-lines", "zero-points"], "line_mask": "none"},
+        observing={
+            "noise": ["floor", "calibration", "emission-lines", "zero-points"],
+            "line_mask": "none",
+            "vdisp_kms": 150.0,
+        },
         sampler={"aim_eval": 0},
         n_samples=300,
     )

@@ -169,9 +169,9 @@ def reweight_dust(posterior: Posterior) -> Reweighted:
     if config.dust_prior != "uniform":
         raise InputError(f"TARGETID {posterior.targetid} was fitted with dust_prior = {config.dust_prior!r} already")
     require_dust(posterior.parameters)
-    bounds = {name: config.prior_bounds.get(name, posterior.parameters[name].bounds) for name in (DEPTH, SLOPE)}
-    tau, slope = (jnp.asarray(np.asarray(posterior[name], dtype=np.float64)) for name in (DEPTH, SLOPE))
-    log_weight = np.asarray(log_ratio(tau, slope, bounds[DEPTH], bounds[SLOPE]))
+    dust = ParameterSet(tuple(posterior.parameters[name] for name in (DEPTH, SLOPE)))
+    prior = Prior.of(dust, {name: edges for name, edges in config.prior_bounds.items() if name in dust})
+    log_weight = log_ratio_of_draws({name: posterior[name] for name in dust.names}, prior)
     return Reweighted(
         posterior,
         normalised(log_weight),

@@ -165,14 +165,18 @@ def weights_of(config: FitConfig, fits: tuple[Alternative, ...], log_evidence: F
             "default sampler, or equal weights and one amplitude"
         )
     log_z = log_evidence if asked else np.zeros(len(fits))
-    # from the inside out: amplitudes of one family and library, families of one library, libraries
-    pairs, libraries = [(a.library, a.history) for a in fits], [a.library for a in fits]
-    total = {pair: _mean_evidence(log_z, [p == pair for p in pairs]) for pair in pairs}
-    inner = np.array([total[p] if by_evidence["history"] else 0.0 for p in pairs]) + log_z - [total[p] for p in pairs]
-    whole = {k: _mean_evidence(np.array(list(total.values())), [p[0] == k for p in total]) for k in libraries}
-    norm = {k: logsumexp(inner[np.array(libraries) == k]) for k in libraries}
-    outer = np.array([(whole[k] if by_evidence["library"] else 0.0) - norm[k] for k in libraries])
-    return np.asarray(np.exp(inner + outer - logsumexp(inner + outer)))
+    # every library has all families, and these all amplitudes: what a level adds sums to the same in each of its groups
+    pairs = [(a.library, a.history) for a in fits]
+    of_pair = {pair: _mean_evidence(log_z, [p == pair for p in pairs]) for pair in pairs}
+    of_pairs = np.array(list(of_pair.values()))
+    of_library = {k: _mean_evidence(of_pairs, [p[0] == k for p in of_pair]) for k, _ in pairs}
+    family, library = np.array([of_pair[p] for p in pairs]), np.array([of_library[k] for k, _ in pairs])
+    log_weight = log_z - family
+    if by_evidence["history"]:
+        log_weight += family - library
+    if by_evidence["library"]:
+        log_weight += library
+    return np.asarray(np.exp(log_weight - logsumexp(log_weight)))
 
 
 def _mean_evidence(log_z: FloatArray, chosen: list[bool]) -> float:
